@@ -1,0 +1,422 @@
+"""The configuration: one pydantic model, read from TOML, overridden by environment variables."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from monitorkit.errors import ConfigError
+from monitorkit.logs import LogFormat, LogLevel
+from monitorkit.schema import FeatureType
+
+DEFAULT_PATH = Path("config/monitorkit.toml")
+ENV_PREFIX = "MONITORKIT_"
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Read `300s`, `5m`, `24h`, `7d`, or a number of seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
+        if match is None:
+            raise ValueError("write a duration as a number and a unit: 300s, 5m, 24h or 7d")
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return value
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration as `parse_duration` reads it, in the largest unit that divides it."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    AfterValidator(_positive),
+    PlainSerializer(format_duration, return_type=str),
+]
+Size = Annotated[ByteSize, Field(gt=0), PlainSerializer(int, return_type=int)]
+Estimator = Literal["random_forest", "hist_gradient_boosting", "logistic_regression"]
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Storage(Section):
+    """Where everything that runs write is kept; relative to the folder monitorkit starts in."""
+
+    root: Path = Path("monitoring")
+
+    @property
+    def mlflow(self) -> Path:
+        """The embedded MLflow store."""
+        return self.root / "mlflow"
+
+    @property
+    def models(self) -> Path:
+        """Local copies of the served model versions."""
+        return self.root / "models"
+
+    @property
+    def reference(self) -> Path:
+        """The frozen reference."""
+        return self.root / "reference"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log."""
+        return self.root / "predictions"
+
+    @property
+    def results(self) -> Path:
+        """JSON results."""
+        return self.root / "metrics" / "monitoring_results"
+
+    @property
+    def state(self) -> Path:
+        """Caches and positions of the monitoring; may be deleted, and is rebuilt from the log."""
+        return self.root / "metrics" / "state"
+
+    @property
+    def reports(self) -> Path:
+        """HTML reports."""
+        return self.root / "reports" / "drift_reports"
+
+
+class Data(Section):
+    """The data set to train on and to simulate with."""
+
+    path: Path = Path("data/cs-training.csv")
+    target: str = "SeriousDlqin2yrs"
+    synthetic_rows: int = Field(default=30_000, ge=1_000, le=5_000_000)
+    seed: int = Field(default=42, ge=0)
+
+
+class Training(Section):
+    """How `train` makes a model."""
+
+    estimator: Estimator = "random_forest"
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = Field(default=42, ge=0)
+    random_forest: dict[str, Any] = Field(
+        default_factory=lambda: {
+            "n_estimators": 100,
+            "max_depth": 10,
+            "min_samples_split": 5,
+            "min_samples_leaf": 2,
+        }
+    )
+    hist_gradient_boosting: dict[str, Any] = Field(default_factory=dict)
+    logistic_regression: dict[str, Any] = Field(default_factory=lambda: {"max_iter": 1000})
+
+
+class Registry(Section):
+    """The MLflow registry."""
+
+    tracking_uri: str = ""
+    model_name: str = Field(default="credit-risk-model", min_length=1)
+    alias: str = Field(default="production", min_length=1)
+    poll: Duration = timedelta(seconds=10)
+    timeout: Duration = timedelta(seconds=60)
+    skops_trusted_types: tuple[str, ...] = ("sklearn.tree._tree.Tree", "numpy.dtype")
+
+
+class FeatureBounds(Section):
+    """What `[schema.FEATURE]` may override."""
+
+    type: FeatureType | None = None
+    nullable: bool | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Serving(Section):
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_body: Size = ByteSize(4 * 1024**2)
+    max_batch_rows: int = Field(default=10_000, ge=1)
+    max_waiting_rows: int = Field(default=20_000, ge=1)
+    shutdown_grace: Duration = timedelta(seconds=20)
+    access_log: bool = False
+
+
+class Log(Section):
+    """The prediction log."""
+
+    durability: Literal["os", "fsync"] = "os"
+    rotate: Size = ByteSize(256 * 1024**2)
+
+
+class Verdict(Section):
+    """Where the dataset verdict in the result comes from."""
+
+    monitor: str = "feature-drift"
+    drift_share: float = Field(default=0.5, gt=0, le=1)
+
+
+class Reports(Section):
+    """How many HTML reports are kept."""
+
+    keep: int = Field(default=50, ge=1)
+    max_size: Size = ByteSize(500 * 1024**2)
+
+
+class Monitoring(Section):
+    """The periodic task and its gate."""
+
+    enabled: bool = True
+    interval: Duration = timedelta(seconds=300)
+    lookback: Duration = timedelta(hours=24)
+    bucket: Duration = timedelta(minutes=1)
+    min_rows: int = Field(default=200, ge=1)
+    keep_results: int = Field(default=10_000, ge=1)
+    worker_memory: Size = ByteSize(4 * 1024**3)
+    plugin_files: tuple[Path, ...] = ()
+    verdict: Verdict = Verdict()
+    reports: Reports = Reports()
+
+
+class MonitorEntry(Section):
+    """One `[[monitors]]` entry."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    use: str
+    lookback: Duration | None = None
+    timeout: Duration = timedelta(seconds=60)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SinkEntry(Section):
+    """One `[[sinks]]` entry."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    use: str
+    timeout: Duration = timedelta(seconds=60)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Logging(Section):
+    """The events on stdout."""
+
+    level: LogLevel = "INFO"
+    format: LogFormat = "auto"
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    storage: Storage = Storage()
+    data: Data = Data()
+    training: Training = Training()
+    registry: Registry = Registry()
+    features: dict[str, FeatureBounds] = Field(default_factory=dict, alias="schema")
+    serving: Serving = Serving()
+    log: Log = Log()
+    monitoring: Monitoring = Monitoring()
+    monitors: tuple[MonitorEntry, ...] = ()
+    sinks: tuple[SinkEntry, ...] = ()
+    logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        for kind, entries in (("monitors", self.monitors), ("sinks", self.sinks)):
+            names = [entry.name for entry in entries]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"[[{kind}]] holds the name {name!r} twice; rename one")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over the file (which comes in as init arguments)."""
+        return env_settings, init_settings
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow is: configured, `MLFLOW_TRACKING_URI`, or the embedded store."""
+        given = (
+            os.environ.get(f"{ENV_PREFIX}REGISTRY__TRACKING_URI")
+            or os.environ.get("MLFLOW_TRACKING_URI")
+            or self.registry.tracking_uri
+        )
+        return given or f"sqlite:///{(self.storage.mlflow / 'mlflow.db').resolve()}"
+
+    @property
+    def artifact_root(self) -> Path | None:
+        """Where the embedded store keeps artifacts; None when a server does."""
+        local = self.tracking_uri.startswith("sqlite:")
+        return (self.storage.mlflow / "artifacts").resolve() if local else None
+
+    def bounds(self) -> dict[str, dict[str, Any]]:
+        """The `[schema]` overrides, only what was given."""
+        return {name: b.model_dump(exclude_unset=True) for name, b in self.features.items()}
+
+
+def default_text() -> str:
+    """The commented default file."""
+    return resources.files("monitorkit").joinpath("default.toml").read_text(encoding="utf-8")
+
+
+def load(
+    path: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: a TOML file; None: `config/monitorkit.toml` if it is there, else the defaults.
+        overrides: values from the command line, which win over everything.
+
+    Raises:
+        ConfigError: naming the file or variable, every wrong key, and near misses.
+    """
+    if path is None and DEFAULT_PATH.exists():
+        path = DEFAULT_PATH
+    source = str(path) if path is not None else "default.toml"
+    try:
+        text = path.read_text(encoding="utf-8") if path is not None else default_text()
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(source, (f"cannot be read: {error.strerror}",)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(source, (f"is not valid TOML: {error}",)) from error
+    unknown = tuple(_unknown_variables())
+    if unknown:
+        raise ConfigError("environment", unknown)
+    if "features" in table:  # the field behind [schema]; BaseModel.schema is taken
+        raise ConfigError(source, ("unknown key `features`; did you mean `schema`?",))
+    try:
+        config = Config(**table)
+        if overrides:
+            config = _overridden(config, overrides)
+    except ValidationError as error:
+        raise ConfigError(source, tuple(_problems(error))) from error
+    return config
+
+
+def write_default(path: Path) -> None:
+    """Write the commented default file where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(default_text())
+
+
+def to_toml(config: Config) -> str:
+    """The effective configuration as TOML that `load` reads back."""
+    import tomli_w  # noqa: PLC0415 - for one command only
+
+    return tomli_w.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _overridden(config: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:
+    sections = {
+        name: type(getattr(config, name)).model_validate(
+            {**getattr(config, name).model_dump(), **values}
+        )
+        for name, values in overrides.items()
+    }
+    return config.model_copy(update=sections)
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Variables that no key takes would be ignored silently; they are errors like unknown keys."""
+    known = [field.alias or name for name, field in Config.model_fields.items()]
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(ENV_PREFIX):
+            section = variable[len(ENV_PREFIX) :].split("__")[0].lower()
+            if section not in known:
+                yield f"unknown variable {variable}{_suggestion(section, known)}"
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            yield f"unknown key `{path}`{_suggestion(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+        elif path:
+            yield f"`{path}`: {_decapitalised(problem['msg'])} (got {problem['input']!r})"
+        else:
+            yield _decapitalised(problem["msg"])
+
+
+def _decapitalised(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table of a wrong key would take."""
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        if field is None:  # a key of a free table such as [schema.FEATURE]
+            continue
+        model = _section_in(field.annotation) or model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(sorted(known))}"

@@ -1,0 +1,299 @@
+"""The error tree: every error takes data and says what is wrong, where, and what to do.
+
+MonitorkitError
+├── ConfigError              the TOML file or an environment variable
+├── DataError                a data file: file, line, column
+├── SchemaError              a feature schema that cannot be served
+├── RegistryError            the MLflow registry
+│   ├── RegistryUnavailable  no answer from the tracking server
+│   ├── ModelNotFound        no such model, version or alias
+│   └── ModelRefused         found, but it cannot or must not be served
+├── ReferenceProblem         the frozen reference
+│   ├── ReferenceMissing
+│   ├── ReferenceExists
+│   └── ReferenceChanged     expected and found hash differ
+├── LogError                 the prediction log
+│   ├── LogWriteFailed
+│   └── LogLocked            another process writes it
+├── Overloaded               the prediction queue is full
+├── PluginError              a plugin that cannot be loaded or configured
+├── WorkerError              work in another process
+│   ├── WorkerTimeout
+│   └── WorkerDied
+├── CycleBusy                another monitoring cycle holds the lock
+└── ServiceUnreachable       a running service that a command talks to
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(eq=False)
+class MonitorkitError(Exception):
+    """Base of every error that monitorkit raises on purpose.
+
+    Sub-classes are dataclasses, so that an error carries its data, and pickles across processes.
+    """
+
+    def __reduce__(self) -> tuple[type[MonitorkitError], tuple[object, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    def __str__(self) -> str:
+        return self.message()
+
+    def message(self) -> str:
+        """One line for a person: what, where, and the remedy."""
+        return self.__class__.__name__
+
+
+@dataclass(eq=False)
+class ConfigError(MonitorkitError):
+    """A key or value in the configuration that cannot be used."""
+
+    source: str
+    problems: tuple[str, ...]
+
+    def message(self) -> str:
+        """Name the source and every problem in it."""
+        return f"{self.source}: " + "; ".join(self.problems)
+
+
+@dataclass(eq=False)
+class DataError(MonitorkitError):
+    """A data file that cannot be used for training or as a reference."""
+
+    path: str
+    problem: str
+    remedy: str
+    line: int | None = None
+    column: str | None = None
+
+    def message(self) -> str:
+        """Name file, line, column, problem and remedy."""
+        where = self.path
+        if self.line is not None:
+            where += f", line {self.line}"
+        if self.column is not None:
+            where += f", column {self.column!r}"
+        return f"{where}: {self.problem}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class SchemaError(MonitorkitError):
+    """A feature schema that cannot be served."""
+
+    feature: str
+    problem: str
+    remedy: str
+
+    def message(self) -> str:
+        """Name the feature, the problem and the remedy."""
+        return f"feature {self.feature!r}: {self.problem}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class RegistryError(MonitorkitError):
+    """Something about the model registry."""
+
+
+@dataclass(eq=False)
+class RegistryUnavailable(RegistryError):
+    """The tracking server does not answer, or answers nonsense."""
+
+    tracking_uri: str
+    reason: str
+
+    def message(self) -> str:
+        """Name the address and the reason."""
+        return (
+            f"the MLflow registry at {self.tracking_uri} cannot be used: {self.reason}. "
+            "Check that it runs, and [registry] tracking_uri or MLFLOW_TRACKING_URI."
+        )
+
+
+@dataclass(eq=False)
+class ModelNotFound(RegistryError):
+    """The registry has no such model, version or alias."""
+
+    what: str
+    remedy: str
+
+    def message(self) -> str:
+        """Name what was looked for and the remedy."""
+        return f"{self.what} is not in the registry. {self.remedy}"
+
+
+@dataclass(eq=False)
+class ModelRefused(RegistryError):
+    """A model that cannot or must not be served."""
+
+    model: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        """Name the model, the reason and the remedy."""
+        return f"{self.model} is refused: {self.reason}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class ReferenceProblem(MonitorkitError):
+    """Something about the frozen reference."""
+
+    path: str
+
+
+@dataclass(eq=False)
+class ReferenceMissing(ReferenceProblem):
+    """There is no reference yet, or a part of it is gone."""
+
+    reason: str = "there is no reference here"
+
+    def message(self) -> str:
+        """Name the path and the remedy."""
+        return f"{self.path}: {self.reason}. Run `python -m monitorkit bootstrap` to freeze one."
+
+
+@dataclass(eq=False)
+class ReferenceExists(ReferenceProblem):
+    """A reference is frozen once."""
+
+    created_at: str
+
+    def message(self) -> str:
+        """Say since when it stands and how to replace it on purpose."""
+        return (
+            f"{self.path}: the reference was frozen at {self.created_at} and never changes. "
+            "To start over with another one, move the reference folder away first."
+        )
+
+
+@dataclass(eq=False)
+class ReferenceChanged(ReferenceProblem):
+    """The bytes on disk are not the bytes that were frozen."""
+
+    expected: str
+    found: str
+
+    def message(self) -> str:
+        """Give both hashes."""
+        return (
+            f"{self.path}: expected SHA-256 {self.expected}, found {self.found}. "
+            "Restore the original file; monitoring stays off until `python -m monitorkit verify` "
+            "passes."
+        )
+
+
+@dataclass(eq=False)
+class LogError(MonitorkitError):
+    """Something about the prediction log."""
+
+    path: str
+
+
+@dataclass(eq=False)
+class LogWriteFailed(LogError):
+    """Rows could not be written, so they were not answered."""
+
+    reason: str
+
+    def message(self) -> str:
+        """Name the file and the operating system's reason."""
+        return (
+            f"the prediction log {self.path} cannot be written: {self.reason}. Nothing was answered"
+            " for these rows; free space or restore the folder, then send them again."
+        )
+
+
+@dataclass(eq=False)
+class LogLocked(LogError):
+    """Two processes must never write one segment."""
+
+    def message(self) -> str:
+        """Name the lock and the remedy."""
+        return (
+            f"{self.path}: another process writes this prediction log. Stop it, or start this one "
+            "in another folder or with another [storage] root."
+        )
+
+
+@dataclass(eq=False)
+class Overloaded(MonitorkitError):
+    """More rows wait than the queue may hold."""
+
+    waiting: int
+    limit: int
+
+    def message(self) -> str:
+        """Give the numbers."""
+        return (
+            f"{self.waiting} rows wait already, the limit is {self.limit}. Send them again later."
+        )
+
+
+@dataclass(eq=False)
+class PluginError(MonitorkitError):
+    """A plugin that cannot be loaded or configured."""
+
+    source: str
+    problem: str
+
+    def message(self) -> str:
+        """Name the plugin and the problem."""
+        return f"plugin {self.source}: {self.problem}"
+
+
+@dataclass(eq=False)
+class WorkerError(MonitorkitError):
+    """Work in another process that gave no answer."""
+
+    task: str
+
+
+@dataclass(eq=False)
+class WorkerTimeout(WorkerError):
+    """It took longer than it may; the worker was stopped and a new one takes its place."""
+
+    seconds: float
+
+    def message(self) -> str:
+        """Name the task and its limit."""
+        return f"{self.task} took longer than {self.seconds:g} s and was stopped"
+
+
+@dataclass(eq=False)
+class WorkerDied(WorkerError):
+    """The worker's process ended in the middle of the work."""
+
+    reason: str
+
+    def message(self) -> str:
+        """Name the task and what is known of the end."""
+        return f"{self.task} ended its worker process ({self.reason})"
+
+
+@dataclass(eq=False)
+class CycleBusy(MonitorkitError):
+    """One monitoring cycle at a time."""
+
+    seconds: float
+
+    def message(self) -> str:
+        """Say how long it waited."""
+        return (
+            f"another monitoring cycle has been running for the last {self.seconds:g} s. "
+            "Try again when it is done."
+        )
+
+
+@dataclass(eq=False)
+class ServiceUnreachable(MonitorkitError):
+    """A command needs a running service and found none."""
+
+    url: str
+    reason: str
+
+    def message(self) -> str:
+        """Name the address and the remedy."""
+        return f"no monitorkit service answers at {self.url} ({self.reason}). Start one with `python -m monitorkit run`."

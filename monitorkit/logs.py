@@ -1,0 +1,101 @@
+"""structlog set-up: one JSON object a line on stdout, pretty on a terminal, libraries included."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of one module; events are short lower-case keys, data goes into fields."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
+    """Send every event of this process, the libraries' and Python's warnings too, to stdout.
+
+    One event is one `write`, so that lines of several processes on one pipe do not mix.
+    """
+    quiet_libraries()
+    pretty = form == "console" or (form == "auto" and sys.stdout.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        _collapse,
+    ]
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if pretty
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    adopt_library_loggers()
+
+
+def adopt_library_loggers() -> None:
+    """Route loggers that bring handlers of their own (MLflow, Alembic) through ours.
+
+    Called again after such a library was imported.
+    """
+    for name in list(logging.Logger.manager.loggerDict):
+        logger = logging.getLogger(name)
+        if logger.handlers or not logger.propagate:
+            logger.handlers.clear()
+            logger.propagate = True
+    # Progress reports of libraries, told at INFO for every statement: ours say the same once.
+    for chatty in ("alembic", "mlflow", "httpx", "httpcore", "uvicorn.error", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def quiet_libraries() -> None:
+    """Tell libraries by their documented variables not to phone home and not to draw on stdout."""
+    for name, value in {
+        "DO_NOT_TRACK": "1",  # evidently
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _collapse(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """uvicorn adds a copy of its message with colour codes."""
+    event.pop("color_message", None)
+    return event

@@ -1,0 +1,45 @@
+"""Progress of a preparation step: a bar on a terminal, INFO events otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from monitorkit import logs
+
+Advance = Callable[[float], None]
+"""Call with the share that is done, 0 to 1."""
+
+
+@contextmanager
+def step(name: str, **fields: Any) -> Iterator[Advance]:
+    """Show that a step runs, how far it is, and how long it took.
+
+    Args:
+        name: what is done, as an event key such as `train_model`.
+        fields: logged with the events.
+    """
+    log = logs.get("monitorkit.progress")
+    started = time.perf_counter()
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - only on terminals
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(name.replace("_", " "), total=1.0)
+            yield lambda share: progress.update(task, completed=share)
+            progress.update(task, completed=1.0)
+    else:
+        log.info(f"{name}_started", **fields)
+        yield lambda share: None
+    log.info(f"{name}_done", seconds=round(time.perf_counter() - started, 3), **fields)

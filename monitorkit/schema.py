@@ -1,0 +1,199 @@
+"""The feature schema: names, types and bounds, and the pydantic request model made from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+
+from monitorkit.errors import SchemaError
+
+SCHEMA_VERSION = 1
+
+FeatureType = Literal["integer", "number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column that the model reads.
+
+    `minimum` and `maximum` are inclusive; None means unbounded. A nullable feature may be missing.
+    """
+
+    name: str
+    type: FeatureType = "number"
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be served or logged.
+
+        Raises:
+            SchemaError: for an empty or unprintable name, an unknown type or crossed bounds.
+        """
+        if not self.name or not self.name.isprintable():
+            raise SchemaError(self.name, "the name is empty or not printable", "Rename the column.")
+        if self.type not in get_args(FeatureType):
+            raise SchemaError(
+                self.name,
+                f"type {self.type!r} is unknown",
+                f"Use one of {', '.join(get_args(FeatureType))}.",
+            )
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise SchemaError(
+                self.name,
+                f"minimum {self.minimum:g} is above maximum {self.maximum:g}",
+                "Swap or correct them.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSchema:
+    """The model's columns, in the order in which the model reads them."""
+
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty schema and names that clients could not tell apart.
+
+        Raises:
+            SchemaError: for no features, a name given twice, or two names with one spelling.
+        """
+        if not self.features:
+            raise SchemaError("(none)", "the model reads no features", "Log it with its columns.")
+        taken: dict[str, str] = {}
+        for feature in self.features:
+            for spelling in spellings(feature.name):
+                if spelling in taken:
+                    raise SchemaError(
+                        feature.name,
+                        f"it is spelled like {taken[spelling]!r}",
+                        "Rename one of the two columns.",
+                    )
+                taken[spelling] = feature.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in model order."""
+        return tuple(feature.name for feature in self.features)
+
+    def with_bounds(self, overrides: Mapping[str, Mapping[str, Any]]) -> FeatureSchema:
+        """Return this schema with some features' fields replaced (the `[schema]` table).
+
+        Raises:
+            SchemaError: when an override names a feature that the model does not read.
+        """
+        for name in overrides:
+            if name not in self.names:
+                raise SchemaError(
+                    name,
+                    "the model does not read it",
+                    f"[schema] may name: {', '.join(self.names)}.",
+                )
+        return FeatureSchema(
+            tuple(
+                replace(feature, **overrides[feature.name])
+                if feature.name in overrides
+                else feature
+                for feature in self.features
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-safe form; `from_json` reads it back."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "features": [asdict(feature) for feature in self.features],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> FeatureSchema:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SchemaError: for another schema_version.
+        """
+        if value.get("schema_version") != SCHEMA_VERSION:
+            raise SchemaError(
+                "(all)",
+                f"schema_version {value.get('schema_version')!r} is not {SCHEMA_VERSION}",
+                "It was written by another version of monitorkit.",
+            )
+        return cls(tuple(Feature(**feature) for feature in value["features"]))
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The spellings of a column that requests may use: its own, and one with underscores.
+
+    Clients in languages where `-` cannot be in a name send `NumberOfTime30_59...`.
+    """
+    underscored = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    return (name,) if underscored == name else (name, underscored)
+
+
+def infer(columns: Mapping[str, Sequence[float]]) -> FeatureSchema:
+    """Read types and nullability off training data; bounds are for people to state.
+
+    Args:
+        columns: one float array per column, NaN where missing, in model order.
+    """
+    features = []
+    for name, values in columns.items():
+        present = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
+        whole = bool(present) and all(float(value).is_integer() for value in present)
+        features.append(
+            Feature(name, "integer" if whole else "number", nullable=len(present) < len(values))
+        )
+    return FeatureSchema(tuple(features))
+
+
+class Row(BaseModel):
+    """Base of every request model: unknown fields are refused, nothing is coerced from text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> type[Row]:
+    """Make the pydantic model that validates one row.
+
+    Values are floats (the model computes in float64); an integer feature takes `47` and `47.0`,
+    not `47.5`. `tuple(row.__dict__.values())` is in schema order. A nullable feature may be null
+    or left out.
+    """
+    fields: dict[str, Any] = {}
+    for position, feature in enumerate(schema.features):
+        names = spellings(feature.name)
+        constraints: dict[str, Any] = {"ge": feature.minimum, "le": feature.maximum}
+        extra = None
+        if feature.type == "integer":
+            constraints["multiple_of"] = 1
+            extra = _as_integer
+        number = Annotated[float, Field(**{k: v for k, v in constraints.items() if v is not None})]
+        fields[f"f{position}"] = (
+            number | None if feature.nullable else number,
+            Field(
+                default=None if feature.nullable else ...,
+                validation_alias=AliasChoices(*names) if len(names) > 1 else names[0],
+                serialization_alias=feature.name,
+                title=feature.name,
+                json_schema_extra=extra,
+            ),
+        )
+    return create_model(name, __base__=Row, **fields)
+
+
+def values(rows: Iterable[Row]) -> list[list[float | None]]:
+    """The rows' values in schema order, None where missing."""
+    return [list(row.__dict__.values()) for row in rows]
+
+
+def _as_integer(schema: dict[str, Any]) -> None:
+    """OpenAPI says `integer` where pydantic would say `number, multipleOf 1`."""
+    for part in (schema, *schema.get("anyOf", ())):
+        if part.get("type") == "number":
+            part["type"] = "integer"
+            part.pop("multipleOf", None)

@@ -1,0 +1,282 @@
+"""Label-free proxies of a model's behaviour: positive rate, score distribution, missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isqrt, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from monitorkit import Chunk, Finding, Judgement, Monitor, Options, Timeline, hookimpl
+
+# Moments are those of scores rounded to 2**-30: sums of integers are the same in any order.
+_STEPS = 1 << 30
+MOMENT_ERROR = 2.0**-31
+"""Bound on the error of the mean and the standard deviation."""
+
+GRID = 4096
+"""Bins of the quantiles; a quantile is off by less than 1/4096, and says by how much."""
+
+ENTROPY_EDGES = np.linspace(0.0, 1.0, 11)
+QUANTILES = {"probability_q25": 0.25, "probability_median": 0.5, "probability_q75": 0.75}
+CHANGES = ("predictions", "positive_rate", "probability_mean", "probability_entropy")
+
+
+class ProxyOptions(Options):
+    """Options.
+
+    Attributes:
+        threshold: a score from here on is a positive prediction.
+        hours: the shorter windows in which everything is measured again.
+    """
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    hours: tuple[int, ...] = (1, 6, 24)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What is kept of some rows' scores, all of it exact; k grid bins are occupied.
+
+    Attributes:
+        rows: all rows. `positives`: those with a score from the threshold on.
+        missing: (columns + 1,) int64, rows without a value; the score's own last.
+        moments: (3,) int64, sums of the rounded scores and of their squares, the latter in units
+            of 2**30 and what is left.
+        deciles: (10,) int64, rows in ten equal bins of [0, 1], as numpy.histogram counts them.
+        bins: (k,) int64, sorted occupied bins of the grid. `counts`: (k,) int64, their rows.
+        lowest: (k,) smallest score in the bin. `highest`: (k,) largest.
+    """
+
+    rows: int
+    positives: int
+    missing: NDArray[np.int64]
+    moments: NDArray[np.int64]
+    deciles: NDArray[np.int64]
+    bins: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+
+
+class ProxyMetrics(Monitor[ProxyOptions, Scores]):
+    """Measures that need no labels, over the whole window and over its last hours.
+
+    Findings: `predictions`, `positive_rate` (with its 95 % Wilson interval), `probability_mean`,
+    `_std` (population), `_median`, `_q25`, `_q75` (as numpy.quantile, `interval` bounds them) and
+    `_entropy` (bits, over ten equal bins); the same with `_1h`, `_6h`, `_24h`; four of them with
+    `_change_per_hour` since the previous cycle; `missing_share` per feature. None is judged.
+    """
+
+    options_type = ProxyOptions
+
+    def summarise(self, chunk: Chunk) -> Scores:
+        """Sum up in one pass over the sorted scores; a score outside [0, 1] counts as missing."""
+        scores = np.sort(chunk.scores)
+        scores = scores[slice(*np.searchsorted(scores, (0.0, np.nextafter(1.0, 2.0))))]
+        steps = np.rint(scores * _STEPS).astype(np.int64)
+        squares = steps * steps
+        decile = np.clip(np.searchsorted(ENTROPY_EDGES, scores, side="right") - 1, 0, 9)
+        grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
+        starts = np.flatnonzero(np.diff(grid, prepend=-1))
+        counts = np.diff(starts, append=grid.size)
+        missing = np.isnan(chunk.features).sum(axis=0, dtype=np.int64)
+        return Scores(
+            rows=len(chunk),
+            positives=int(np.count_nonzero(scores >= self.options.threshold)),
+            missing=np.append(missing, len(chunk) - scores.size),
+            moments=np.array(
+                [steps.sum(), (squares // _STEPS).sum(), (squares % _STEPS).sum()], np.int64
+            ),
+            deciles=np.bincount(decile, minlength=10).astype(np.int64),
+            bins=grid[starts],
+            counts=counts,
+            lowest=scores[starts],
+            highest=scores[starts + counts - 1],
+        )
+
+    def merge(self, left: Scores, right: Scores) -> Scores:
+        """Add up the counts; minimum and maximum of bins that both occupy."""
+        bins = np.concatenate((left.bins, right.bins))
+        order = np.argsort(bins, kind="stable")
+        bins = bins[order]
+        starts = np.flatnonzero(np.diff(bins, prepend=-1))
+
+        def both(name: str, how: np.ufunc) -> NDArray[Any]:
+            values = np.concatenate((getattr(left, name), getattr(right, name)))[order]
+            return np.asarray(how.reduceat(values, starts)) if starts.size else values
+
+        return Scores(
+            rows=left.rows + right.rows,
+            positives=left.positives + right.positives,
+            missing=left.missing + right.missing,
+            moments=left.moments + right.moments,
+            deciles=left.deciles + right.deciles,
+            bins=bins[starts],
+            counts=both("counts", np.add),
+            lowest=both("lowest", np.minimum),
+            highest=both("highest", np.maximum),
+        )
+
+    def judge(self, timeline: Timeline[Scores], previous: Sequence[Finding]) -> Judgement:
+        """Measure; nothing is judged, so no finding carries a verdict."""
+        scores = timeline.all()
+        if scores is None:
+            return Judgement([])
+        at = {"at": timeline.now.isoformat()}
+        findings = list(measures(scores, "", at))
+        findings += changes(findings, previous, timeline.now)
+        for hours in self.options.hours:
+            part = timeline.last(hours=hours)
+            findings += measures(part, f"_{hours}h", {"hours": hours})
+        for index, name in enumerate(self.reference.columns):
+            findings.append(
+                Finding(
+                    "missing_share",
+                    int(scores.missing[index]) / max(scores.rows, 1),
+                    column=name,
+                    statistic="share of rows without a value",
+                    detail={"rows": scores.rows},
+                )
+            )
+        return Judgement(findings)
+
+
+def measures(scores: Scores | None, suffix: str, detail: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything that is measured of one window's scores.
+
+    Args:
+        scores: None for a window without rows: the values are None, and `detail` says why.
+        suffix: of the measures' names, such as `_6h`.
+        detail: what all the findings carry.
+    """
+    yield Finding(f"predictions{suffix}", float(scores.rows if scores else 0), detail=detail)
+    rows = int(scores.counts.sum()) if scores else 0
+    if scores is None or not rows:
+        names = ("positive_rate", "probability_mean", "probability_std", *QUANTILES)
+        for name in (*names, "probability_entropy"):
+            reason = {**detail, "reason": "no scores in this window"}
+            yield Finding(f"{name}{suffix}", None, detail=reason)
+        return
+    yield Finding(
+        f"positive_rate{suffix}",
+        scores.positives / rows,
+        interval=wilson_interval(scores.positives, rows),
+        detail=detail,
+    )
+    mean, deviation = moments(scores, rows)
+    error = {**detail, "error": MOMENT_ERROR}
+    yield Finding(f"probability_mean{suffix}", mean, detail=error)
+    yield Finding(f"probability_std{suffix}", deviation, detail=error)
+    for name, share in QUANTILES.items():
+        value, lower, upper = quantile(scores, share)
+        yield Finding(f"{name}{suffix}", value, interval=(lower, upper), detail=detail)
+    yield Finding(
+        f"probability_entropy{suffix}",
+        entropy(scores.deciles),
+        statistic="Shannon entropy in bits, ten equal bins",
+        detail=detail,
+    )
+
+
+def changes(
+    findings: Sequence[Finding], previous: Sequence[Finding], now: datetime
+) -> Iterator[Finding]:
+    """Change per hour since the previous cycle, from the time that its findings carry.
+
+    Args:
+        findings: of the whole window.
+        previous: of the previous cycle.
+        now: the end of the window.
+    """
+    current = {finding.measure: finding for finding in findings}
+    before = {finding.measure: finding for finding in previous if finding.column is None}
+    for name in CHANGES:
+        old, new = before.get(name), current[name].value
+        measure = f"{name}_change_per_hour"
+        at = old.detail.get("at") if old else None
+        if old is None or old.value is None or new is None or not isinstance(at, str):
+            yield Finding(measure, None, detail={"reason": "no value to compare with"})
+            continue
+        hours = (now - datetime.fromisoformat(at)).total_seconds() / 3600
+        if hours <= 0:
+            yield Finding(measure, None, detail={"reason": "no time since the previous cycle"})
+            continue
+        passed: dict[str, Any] = {"since": at, "hours": hours, "previous": old.value}
+        yield Finding(measure, (new - old.value) / hours, detail=passed)
+
+
+def moments(scores: Scores, rows: int) -> tuple[float, float]:
+    """Mean and population standard deviation of the scores, each to within 2**-31.
+
+    They are those of the rounded scores, in whole numbers until the last step: no cancellation.
+    """
+    total, high, low = (int(moment) for moment in scores.moments)
+    scatter = rows * (high * _STEPS + low) - total * total
+    # The root of the whole number first: it may be too large for a float's 53 bits to hold.
+    deviation = isqrt(scatter << 64) / (rows * _STEPS << 32)
+    return total / (rows * _STEPS), deviation
+
+
+def quantile(scores: Scores, share: float) -> tuple[float, float, float]:
+    """The quantile that numpy interpolates linearly, with a lower and an upper bound.
+
+    The first and the last score of a bin are known exactly, those between them are spread evenly.
+    """
+    ends = np.cumsum(scores.counts)
+    position = (int(ends[-1]) - 1) * share
+    first = int(position)
+    weight = position - first
+
+    def ranked(rank: int) -> NDArray[np.float64]:
+        index = int(np.searchsorted(ends, rank, side="right"))
+        count = int(scores.counts[index])
+        low, high = float(scores.lowest[index]), float(scores.highest[index])
+        inside = rank - (int(ends[index]) - count)
+        if inside == 0:
+            return np.array([low, low, low])
+        if inside == count - 1:
+            return np.array([high, high, high])
+        return np.array([low + (high - low) * inside / (count - 1), low, high])
+
+    below = ranked(first)
+    if not weight:
+        return float(below[0]), float(below[1]), float(below[2])
+    mixed = below + (ranked(first + 1) - below) * weight
+    return float(mixed[0]), float(mixed[1]), float(mixed[2])
+
+
+def entropy(counts: NDArray[np.int64]) -> float:
+    """Shannon entropy in bits; equals scipy.stats.entropy(counts, base=2).
+
+    References:
+        C. Shannon, "A mathematical theory of communication", Bell System Technical Journal 27
+        (1948), 379-423.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return abs(float(np.sum(shares * np.log2(shares))))
+
+
+def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
+    """95 % confidence interval of a share, within [0, 1] also for small counts.
+
+    References:
+        E. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
+        of the American Statistical Association 22 (1927), 209-212.
+    """
+    z = 1.959963984540054
+    share = hits / rows
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@hookimpl
+def monitorkit_monitors() -> Mapping[str, type[Monitor[Any, Any]]]:
+    """Register the kind `proxy_metrics`."""
+    return {"proxy_metrics": ProxyMetrics}

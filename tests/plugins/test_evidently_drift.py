@@ -1,0 +1,125 @@
+"""Evidently: the sample is the same whatever the split; its verdicts; when the page is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitorkit_plugins.evidently_drift import (
+    REPORT,
+    EvidentlyDrift,
+    EvidentlyOptions,
+    Sample,
+    hash_ids,
+)
+from scipy import stats
+
+from monitorkit import Chunk
+from monitorkit.testing import check_monitor, judge_summaries, make_chunk
+
+REFERENCE = make_chunk(600)
+
+
+def test_hashes_do_not_depend_on_the_width_of_the_array() -> None:
+    narrow = np.array(["a", "ab", "prediction-1", ""])
+    assert np.array_equal(hash_ids(narrow), hash_ids(narrow.astype("U64")))
+    # Worked out with Python's integers: a sample that is drawn anew must be the same for ever.
+    assert hash_ids(narrow)[0] == 13_411_977_440_221_723_357
+
+
+def test_hashes_of_like_ids_are_spread_evenly() -> None:
+    hashes = hash_ids(np.array([f"0190-{number:08x}" for number in range(20_000)]))
+    assert np.unique(hashes).size == hashes.size
+    assert stats.kstest(hashes / 2.0**64, "uniform").pvalue > 0.001
+
+
+@settings(deadline=None, max_examples=30)
+@given(parts=st.integers(1, 6), seed=st.integers(0, 99), bound=st.integers(1, 400))
+def test_any_split_gives_the_same_sample(parts: int, seed: int, bound: int) -> None:
+    monitor = EvidentlyDrift(EvidentlyOptions(sample=bound), REFERENCE)
+    chunk = make_chunk(300, seed=1)
+    # Ids that are given twice must not make the order of the rows matter either.
+    chunk = replace(chunk, ids=np.array([name[:-1] for name in chunk.ids]))
+    random = np.random.default_rng(seed)
+    part_of_row = random.integers(0, parts, len(chunk))
+    summaries = [monitor.summarise(chunk.take(part_of_row == part)) for part in range(parts)]
+    random.shuffle(summaries)
+    whole, merged = monitor.summarise(chunk), reduce(monitor.merge, summaries)
+    assert merged.rows == whole.rows == 300
+    assert len(whole.scores) == min(bound, 300)
+    for name in ("hashes", "features", "scores"):
+        assert np.array_equal(
+            getattr(whole, name), getattr(merged, name), equal_nan=name != "hashes"
+        )
+
+
+def odd_columns(rows: int, seed: int, shift: float = 0.0) -> Chunk:
+    """Columns: usual, constant, all missing, constant in the reference only."""
+    chunk = make_chunk(rows, ("usual", "constant", "missing", "was_constant"), seed=seed)
+    features = chunk.features.copy()
+    features[:, 0] += shift
+    features[:, 1] = 4.0
+    features[:, 2] = np.nan
+    if not seed:
+        features[:, 3] = 1.0
+    # Evenly spread scores: Evidently alarms at 5 % per column, so random ones may drift by chance.
+    return replace(chunk, features=features, scores=np.linspace(0.01, 0.99, rows))
+
+
+@pytest.mark.slow
+def test_evidently_judges_and_the_page_is_made_when_a_verdict_changes() -> None:
+    monitor = EvidentlyDrift(EvidentlyOptions(sample=300), odd_columns(600, 0))
+    usual = monitor.summarise(odd_columns(500, 1))
+    shifted = monitor.summarise(odd_columns(500, 2, shift=2.0))
+
+    first = judge_summaries(monitor, [usual])
+    dataset = first.findings[0]
+    assert dataset.measure == "evidently_dataset_drift"
+    assert dataset.detail["columns"] == 3
+    assert dataset.detail["bound"] == dataset.detail["sample_rows"] == 300
+    assert dataset.detail["window_rows"] == 500
+    assert dataset.detail["reference_rows"] == 600
+    verdicts = {f.column: f.drift for f in first.findings if f.measure == "evidently_drift"}
+    assert verdicts == {"usual": False, "was_constant": True, "probability": False}
+    assert [f.column for f in first.findings if f.measure == "excluded"] == ["constant", "missing"]
+    assert b"<html" in first.attachments[REPORT][:2000]
+
+    again = judge_summaries(monitor, [usual], first.findings)
+    assert not again.attachments
+    moved = judge_summaries(monitor, [shifted], first.findings)
+    assert moved.findings[0].drift
+    assert moved.findings[0].value == pytest.approx(2 / 3)
+    assert moved.attachments
+
+    # Its Kolmogorov-Smirnov p-value is scipy's on the same sample.
+    column = next(f for f in moved.findings if f.column == "usual")
+    expected = stats.ks_2samp(
+        *(part.features[~np.isnan(part.features[:, 0]), 0] for part in (sample(monitor), shifted))
+    )
+    assert column.statistic == "K-S p_value"
+    assert column.p_value == column.value == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def sample(monitor: EvidentlyDrift) -> Sample:
+    return monitor._reference
+
+
+def test_with_nothing_to_compare_evidently_is_not_asked() -> None:
+    chunk = make_chunk(50, ("x",))
+    chunk = replace(chunk, features=np.full((50, 1), np.nan), scores=np.ones(50))
+    monitor = EvidentlyDrift(EvidentlyOptions(), chunk)
+    judgement = judge_summaries(monitor, [monitor.summarise(chunk)])
+    dataset, *others = judgement.findings
+    assert dataset.value is None
+    assert dataset.drift is None
+    assert [finding.measure for finding in others] == ["excluded", "excluded"]
+
+
+@pytest.mark.slow
+def test_it_keeps_the_laws() -> None:
+    monitor = EvidentlyDrift(EvidentlyOptions(sample=200), make_chunk(300, ("a", "b")))
+    check_monitor(monitor, make_chunk(250, ("a", "b"), seed=1), splits=1, tolerance=0)
