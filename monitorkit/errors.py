@@ -16,11 +16,14 @@ MonitorkitError
 │   ├── LogWriteFailed
 │   └── LogLocked            another process writes it
 ├── Overloaded               the prediction queue is full
+├── Stopping                 the service shuts down and takes no more rows
+├── PredictionFailed         the model gave no usable answer for these rows
 ├── PluginError              a plugin that cannot be loaded or configured
 ├── WorkerError              work in another process
 │   ├── WorkerTimeout
 │   └── WorkerDied
 ├── CycleBusy                another monitoring cycle holds the lock
+├── AddressInUse             the host and port of the service
 └── ServiceUnreachable       a running service that a command talks to
 """
 
@@ -233,6 +236,27 @@ class Overloaded(MonitorkitError):
 
 
 @dataclass(eq=False)
+class Stopping(MonitorkitError):
+    """The service shuts down; answers under way finish, new rows are refused."""
+
+    def message(self) -> str:
+        """Say what to do."""
+        return "The service is stopping and takes no more rows. Send them again to the next one."
+
+
+@dataclass(eq=False)
+class PredictionFailed(MonitorkitError):
+    """The model raised, or gave something that is no probability; nothing was logged or answered."""
+
+    model: str
+    reason: str
+
+    def message(self) -> str:
+        """Name the model and what it did."""
+        return f"{self.model} gave no answer for these rows: {self.reason}"
+
+
+@dataclass(eq=False)
 class PluginError(MonitorkitError):
     """A plugin that cannot be loaded or configured."""
 
@@ -284,6 +308,22 @@ class CycleBusy(MonitorkitError):
         return (
             f"another monitoring cycle has been running for the last {self.seconds:g} s. "
             "Try again when it is done."
+        )
+
+
+@dataclass(eq=False)
+class AddressInUse(MonitorkitError):
+    """The service cannot have its host and port."""
+
+    host: str
+    port: int
+    reason: str
+
+    def message(self) -> str:
+        """Name the address, the reason and the remedy."""
+        return (
+            f"{self.host}:{self.port} cannot be used: {self.reason}. Choose another with --port or "
+            "[serving] port (0 picks a free one), or stop what uses it."
         )
 
 

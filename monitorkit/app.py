@@ -1,0 +1,114 @@
+"""The composition root: the only module that builds the service's objects and joins them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import anyio
+from starlette.applications import Starlette
+
+from monitorkit import logs, plugin_manager
+from monitorkit.config import Config
+from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import ProcessEngine
+from monitorkit.monitoring.loop import MonitoringLoop
+from monitorkit.prediction_log import Writer
+from monitorkit.results import Results
+from monitorkit.serving.pipeline import Pipeline
+from monitorkit.serving.reloader import Reloader
+from monitorkit.serving.routes import exception_handlers, routes
+from monitorkit.serving.served import Slot
+from monitorkit.serving.services import Services
+from monitorkit.worker import Worker
+
+log = logs.get(__name__)
+
+
+def create_app(config: Config) -> Starlette:
+    """The service as an ASGI application; everything starts and ends with its lifespan.
+
+    Starting raises MonitorkitError when there is nothing to serve or nowhere to log to.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with running(config) as services:
+            app.router.routes.extend(routes(services))
+            yield
+
+    return Starlette(lifespan=lifespan, exception_handlers=exception_handlers())
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Services]:
+    """Build the objects in the order in which data flows, run them, and end them in reverse.
+
+    Raises:
+        MonitorkitError: there is nothing to serve or nowhere to log to.
+    """
+    kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
+    plugin_manager.check(kinds, config)
+    async with contextlib.AsyncExitStack() as stack:
+        # MLflow, monitors and sinks: three processes, so that none of them can hold up another.
+        registry_worker, monitor_worker, sink_worker = (
+            _worker(stack, config, name) for name in ("registry", "monitors", "sinks")
+        )
+        slot = Slot()
+        reloader = Reloader(config, registry_worker, slot)
+        await reloader.start()
+        served = slot.current
+        assert served is not None  # noqa: S101 - what start() promises
+        writer = await Writer.open(
+            config.storage.predictions,
+            served.schema,
+            durability=config.log.durability,
+            rotate_bytes=int(config.log.rotate),
+        )
+        stack.push_async_callback(writer.close)
+        pipeline = Pipeline(writer, max_waiting_rows=config.serving.max_waiting_rows)
+        results = Results(config.storage.results)
+        monitoring = MonitoringLoop(
+            config,
+            ProcessEngine(config, monitor_worker),
+            results,
+            Delivery(config, sink_worker, results),
+        )
+        await monitoring.check_reference()
+        services = Services(
+            config=config,
+            slot=slot,
+            pipeline=pipeline,
+            writer=writer,
+            results=results,
+            monitoring_status=monitoring.status,
+            force_cycle=monitoring.force,
+            started_at=datetime.now(UTC),
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pipeline.run)
+            tasks.start_soon(reloader.run)
+            tasks.start_soon(monitoring.run)
+            # What start-up made stays until the end: no garbage collection needs to look at it.
+            gc.collect()
+            gc.freeze()
+            yield services
+            await pipeline.close()
+            monitoring.stop()
+            for worker in (registry_worker, monitor_worker, sink_worker):
+                await anyio.to_thread.run_sync(worker.close)
+            tasks.cancel_scope.cancel()
+
+
+def _worker(stack: contextlib.AsyncExitStack, config: Config, name: str) -> Worker:
+    memory = int(config.monitoring.worker_memory) if name == "monitors" else None
+    worker = Worker(
+        name,
+        memory_bytes=memory,
+        log_level=config.logging.level,
+        log_format=config.logging.format,
+    )
+    stack.callback(worker.close)
+    return worker

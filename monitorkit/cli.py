@@ -1,0 +1,168 @@
+"""The command line: each command is one short function that calls one other function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from monitorkit import __version__, config, logs
+from monitorkit.errors import MonitorkitError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"A TOML file; {config.DEFAULT_PATH} when that is there.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Serve a scikit-learn model and watch it."""
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """A command that reads the configuration, sets up the log and reports our errors in one line."""
+
+    @wraps(function)
+    def run(config_path: Path | None, **arguments: Any) -> None:
+        try:
+            settings = config.load(config_path)
+            logs.configure(settings.logging.level, settings.logging.format)
+            function(settings, **arguments)
+        except MonitorkitError as error:
+            _refuse(error)
+
+    named = main.command(name=function.__name__.rstrip("_"))
+    return named(config_option(run))
+
+
+def _refuse(error: MonitorkitError) -> None:
+    """One line for a person on a terminal, one event for a log shipper otherwise; exit code 1."""
+    if sys.stdout.isatty():
+        click.secho(f"Error: {error}", fg="red", err=True)
+    else:
+        logs.configure()
+        logs.get(__name__).error("refused", error=type(error).__name__, reason=str(error))
+    sys.exit(1)
+
+
+@main.command
+@config_option
+@click.option("--host", help="Overrides [serving] host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Overrides [serving] port.")
+def run(config_path: Path | None, host: str | None, port: int | None) -> None:
+    """Serve and monitor; trains a model and freezes a reference first when there is none."""
+    from monitorkit import service  # noqa: PLC0415 - each command imports what it needs
+
+    try:
+        service.run(config_path, host=host, port=port)
+    except MonitorkitError as error:
+        _refuse(error)
+
+
+@command
+def train(settings: config.Config) -> None:
+    """Train a model and register it as the next version."""
+    from monitorkit.training.train import train as train_  # noqa: PLC0415 - as above
+
+    train_(settings)
+
+
+@command
+@click.argument("version")
+def promote(settings: config.Config, version: str) -> None:
+    """Move the served alias to VERSION; a running service follows within seconds."""
+    from monitorkit import registry  # noqa: PLC0415 - as above
+
+    registry.promote(registry.address(settings), version)
+
+
+@command
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A CSV file whose every row becomes the reference, instead of the held-out share.",
+)
+def bootstrap(settings: config.Config, source: Path | None) -> None:
+    """Freeze the reference, once."""
+    from monitorkit import preparation  # noqa: PLC0415 - as above
+
+    preparation.bootstrap(settings, source)
+
+
+@command
+def verify(settings: config.Config) -> None:
+    """Check the reference against its SHA-256."""
+    from monitorkit import reference  # noqa: PLC0415 - as above
+
+    metadata = reference.verify(settings.storage.reference)
+    logs.get(__name__).info(
+        "reference_verified",
+        folder=str(settings.storage.reference),
+        sha256=metadata.reference_hash,
+        rows=metadata.num_samples,
+        created_at=metadata.created_at,
+    )
+
+
+@command
+@click.option("--once", is_flag=True, help="One cycle now, instead of one every interval.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this monitor (repeatable).")
+@click.option("--skip", multiple=True, metavar="NAME", help="Not this monitor (repeatable).")
+@click.option("--reports", is_flag=True, help="Make HTML reports even when no verdict changed.")
+def monitor(
+    settings: config.Config,
+    once: bool,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    reports: bool,
+) -> None:
+    """Judge what is new in the prediction log; also beside a running service."""
+    from monitorkit.monitoring import standalone  # noqa: PLC0415 - as above
+    from monitorkit.monitoring.cycle import Selection  # noqa: PLC0415 - as above
+
+    selection = Selection(only, skip)
+    if once:
+        standalone.run_once(settings, selection, reports=reports)
+    else:
+        standalone.run_forever(settings, selection, reports=reports)
+
+
+@main.command(name="config")
+@config_option
+def config_(config_path: Path | None) -> None:
+    """Print the effective configuration: file and environment taken together."""
+    try:
+        click.echo(config.to_toml(config.load(config_path)), nl=False)
+    except MonitorkitError as error:
+        _refuse(error)
+
+
+@command
+def plugins(settings: config.Config) -> None:
+    """List the monitors and sinks that can be used, and where each comes from."""
+    from monitorkit import plugin_manager  # noqa: PLC0415 - as above
+
+    manager = plugin_manager.build(settings.monitoring.plugin_files)
+    for kind in plugin_manager.kinds(manager):
+        click.echo(f"{kind.type:<8} {kind.kind:<20} {kind.source}")
+
+
+@command
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True)
+def ui(settings: config.Config, port: int) -> None:
+    """Open the MLflow UI on the registry in use."""
+    from monitorkit import service  # noqa: PLC0415 - as above
+
+    service.open_ui(settings, port)

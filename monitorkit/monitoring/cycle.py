@@ -1,0 +1,227 @@
+"""Spine 2, one monitoring cycle: read what is new, gate, judge, commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from filelock import FileLock, Timeout
+
+from monitorkit import logs
+from monitorkit.config import Config, MonitorEntry
+from monitorkit.contracts import (
+    SCORE_COLUMN,
+    DriftSummary,
+    Finding,
+    Outcome,
+    RunResult,
+    Skipped,
+    Status,
+    Trigger,
+)
+from monitorkit.errors import CycleBusy, WorkerTimeout
+from monitorkit.monitoring.engine import Absorbed, Engine
+from monitorkit.monitoring.reports import Reports
+from monitorkit.results import Results, new_run_id
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The monitors that take part: all, `only` some, or all but those to `skip`."""
+
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+
+    def __call__(self, entry: MonitorEntry) -> bool:
+        """Whether a monitor takes part."""
+        return (not self.only or entry.name in self.only) and entry.name not in self.skip
+
+
+def run_cycle(
+    config: Config,
+    engine: Engine,
+    results: Results,
+    *,
+    trigger: Trigger,
+    selection: Selection = Selection(),
+    reports: bool = False,
+    patience: float = 60.0,
+    cancelled: Callable[[], bool] | None = None,
+) -> RunResult | Skipped:
+    """Run one cycle, or wait for the one that runs; blocks its thread.
+
+    Args:
+        config: the whole configuration.
+        engine: where monitors run.
+        results: where the record is kept.
+        trigger: what asked for it.
+        selection: the monitors that take part.
+        reports: make the reports that are not made at every cycle.
+        patience: seconds to wait for a cycle of this or another process.
+        cancelled: asked while waiting; true ends the waiting.
+
+    Raises:
+        CycleBusy: another cycle took longer than that.
+        ReferenceProblem: the reference is missing or is not what was frozen.
+        RegistryError, SchemaError: the model version in the log cannot be judged.
+        WorkerError: reading the log ended the worker, and no monitor is to blame.
+        OSError: the result cannot be written.
+    """
+    config.storage.state.mkdir(parents=True, exist_ok=True)
+    # The operating system frees this lock when a process dies, so a crash cannot leave it stuck.
+    lock = FileLock(config.storage.state / "cycle.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.05, cancel_check=cancelled)
+    except Timeout as error:
+        raise CycleBusy(patience) from error
+    try:
+        return _run(config, engine, results, trigger, selection, reports)
+    finally:
+        lock.release()
+
+
+def _run(
+    config: Config,
+    engine: Engine,
+    results: Results,
+    trigger: Trigger,
+    selection: Selection,
+    reports: bool,
+) -> RunResult | Skipped:
+    started_at = datetime.now(UTC)
+    entries = [entry for entry in config.monitors if selection(entry)]
+    absorbed = engine.absorb([entry.name for entry in entries], started_at)
+    window, gate = absorbed.window, config.monitoring.min_rows
+    if window.rows < gate or window.model_version is None:
+        reason = f"{window.rows} rows in the look-back, {gate} are needed"
+        skipped = Skipped(trigger, started_at, window, gate, reason)
+        log.info("cycle_skipped", trigger=trigger, rows=window.rows, min_rows=gate, reason=reason)
+        return skipped
+    last = results.latest()
+    comparable = last is not None and (last.window.model_version, last.reference_hash) == (
+        window.model_version,
+        absorbed.reference_hash,
+    )
+    run_id = new_run_id(started_at)
+    store = Reports(config.storage.reports)
+    outcomes: list[Outcome] = []
+    for entry in entries:
+        before = last.outcome(entry.name) if comparable and last is not None else None
+        previous = before.findings if before is not None else ()
+        outcome = _judge(
+            engine, store, entry, window.model_version, started_at, previous, reports, absorbed, run_id
+        )
+        if outcome.error is not None:
+            log.error("monitor_failed", monitor=entry.name, status=outcome.status, reason=outcome.error)
+        outcomes.append(outcome)
+    result = RunResult(
+        run_id=run_id,
+        trigger=trigger,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        model_name=config.registry.model_name,
+        window=window,
+        min_rows=gate,
+        reference_hash=absorbed.reference_hash,
+        cursor=absorbed.cursor,
+        drift=summarise_drift(
+            outcomes, config.monitoring.verdict.monitor, config.monitoring.verdict.drift_share
+        ),
+        outcomes=outcomes,
+    )
+    results.commit(result)
+    results.prune(config.monitoring.keep_results)
+    store.prune(config.monitoring.reports.keep, config.monitoring.reports.max_size)
+    _say(result)
+    return result
+
+
+def _judge(
+    engine: Engine,
+    store: Reports,
+    entry: MonitorEntry,
+    version: str,
+    now: datetime,
+    previous: Sequence[Finding],
+    reports: bool,
+    absorbed: Absorbed,
+    run_id: str,
+) -> Outcome:
+    started = time.perf_counter()
+    outcome = Outcome(entry.name, entry.use, "failed", (), 0.0)
+    if entry.name in absorbed.failures:
+        return replace(outcome, error=absorbed.failures[entry.name])
+    try:
+        judgement = engine.judge(entry.name, version, now, previous, reports=reports)
+        paths = [
+            store.write(run_id, entry.name, name, content)
+            for name, content in judgement.attachments.items()
+        ]
+    except Exception as error:  # noqa: BLE001 - one failing monitor harms itself alone
+        status: Status = "timed_out" if isinstance(error, WorkerTimeout) else "failed"
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return replace(
+            outcome, status=status, error=reason, seconds=time.perf_counter() - started
+        )
+    drifted = any(finding.drift for finding in judgement.findings)
+    return replace(
+        outcome,
+        status="drift" if drifted else "ok",
+        findings=tuple(judgement.findings),
+        seconds=time.perf_counter() - started,
+        reports=tuple(paths),
+    )
+
+
+def summarise_drift(
+    outcomes: Sequence[Outcome], monitor: str, share_threshold: float
+) -> DriftSummary | None:
+    """The data set's verdict from one monitor's findings on features; None when it has none.
+
+    Args:
+        outcomes: of the cycle.
+        monitor: the name of the monitor that decides.
+        share_threshold: the share of drifted features from which the data set drifts.
+    """
+    outcome = next((o for o in outcomes if o.name == monitor and o.error is None), None)
+    if outcome is None:
+        return None
+    verdicts: dict[str, bool] = {}
+    left_out: dict[str, str] = {}
+    for finding in outcome.findings:
+        if finding.column is None or finding.column == SCORE_COLUMN:
+            continue
+        if finding.measure == "excluded":
+            left_out[finding.column] = str(finding.detail.get("reason", ""))
+        elif finding.drift is not None:
+            verdicts[finding.column] = verdicts.get(finding.column, False) or finding.drift
+    drifted = [column for column, drift in verdicts.items() if drift]
+    share = len(drifted) / len(verdicts) if verdicts else None
+    return DriftSummary(
+        monitor=monitor,
+        dataset_drift_detected=None if share is None else share >= share_threshold,
+        drift_share=share,
+        share_threshold=share_threshold,
+        drifted_features=tuple(drifted),
+        num_features_evaluated=len(verdicts),
+        excluded_features=left_out,
+    )
+
+
+def _say(result: RunResult) -> None:
+    drift = result.drift
+    log.info(
+        "cycle_completed",
+        run_id=result.run_id,
+        trigger=result.trigger,
+        model_version=result.window.model_version,
+        rows=result.window.rows,
+        seconds=round((result.finished_at - result.started_at).total_seconds(), 3),
+        monitors={outcome.name: outcome.status for outcome in result.outcomes},
+        dataset_drift_detected=drift.dataset_drift_detected if drift else None,
+        drifted_features=list(drift.drifted_features) if drift else None,
+    )

@@ -1,0 +1,136 @@
+"""Hands committed results to the sinks, in order, and remembers how far each one is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from monitorkit import logs, plugin_manager
+from monitorkit.config import Config, SinkEntry
+from monitorkit.contracts import Sink, SinkContext
+from monitorkit.results import Results, decode
+from monitorkit.worker import Worker
+
+SCHEMA_VERSION = 1
+BATCH = 100  # results that one sink takes in one go at most, so that a new sink delays nobody long
+
+log = logs.get(__name__)
+
+
+class Delivery:
+    """Delivers results from a worker process, each within its sink's timeout.
+
+    The position of each sink is a file; without it everything is delivered again, which sinks
+    have to bear.
+
+    Args:
+        config: the whole configuration.
+        worker: the process in which sinks run.
+        results: where the results are.
+    """
+
+    def __init__(self, config: Config, worker: Worker, results: Results) -> None:
+        self._config = config
+        self._worker = worker
+        self._results = results
+        self._path = config.storage.state / "delivery.json"
+
+    def deliver(
+        self, *, patience: float = 0.0, cancelled: Callable[[], bool] | None = None
+    ) -> None:
+        """Deliver what each sink has not taken yet; a failure is an event, and tried again next time.
+
+        Args:
+            patience: seconds to wait for another process that delivers.
+            cancelled: asked between deliveries and while waiting; true ends the call.
+        """
+        if not self._config.sinks or not self._results.run_ids():
+            return
+        self._config.storage.state.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._config.storage.state / "delivery.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=patience, poll_interval=0.05, cancel_check=cancelled)
+        except Timeout:
+            return  # the other process delivers ours too, now or the next time
+        try:
+            for entry in self._config.sinks:
+                for run_id in self._waiting(entry.name)[:BATCH]:
+                    if (cancelled is not None and cancelled()) or not self._one(entry, run_id):
+                        break
+        finally:
+            lock.release()
+
+    def undelivered(self) -> dict[str, int]:
+        """How many results each sink has still to take."""
+        return {entry.name: len(self._waiting(entry.name)) for entry in self._config.sinks}
+
+    def _one(self, entry: SinkEntry, run_id: str) -> bool:
+        timeout = entry.timeout.total_seconds()
+        try:
+            self._worker.call(f"sink {entry.name!r}", timeout, _deliver, self._config, entry, run_id)
+        except Exception as error:  # noqa: BLE001 - one failing sink harms itself alone
+            log.error(  # noqa: TRY400 - a sink's traceback helps nobody at three in the morning
+                "sink_failed",
+                sink=entry.name,
+                run_id=run_id,
+                undelivered=len(self._waiting(entry.name)),
+                reason=f"{type(error).__name__}: {error}",
+            )
+            return False
+        self._remember(entry.name, run_id)
+        log.info("result_delivered", sink=entry.name, run_id=run_id)
+        return True
+
+    def _waiting(self, sink: str) -> list[str]:
+        position = self._positions().get(sink, "")
+        return [run_id for run_id in self._results.run_ids() if run_id > position]
+
+    def _positions(self) -> dict[str, str]:
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.warning("delivery_positions_ignored", file=str(self._path), reason=str(error))
+            return {}
+        positions: dict[str, str] = document.get("sinks", {})
+        return positions if document.get("schema_version") == SCHEMA_VERSION else {}
+
+    def _remember(self, sink: str, run_id: str) -> None:
+        sinks = {**self._positions(), sink: run_id}
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(
+            json.dumps({"schema_version": SCHEMA_VERSION, "sinks": sinks}), encoding="utf-8"
+        )
+        temporary.replace(self._path)
+
+
+def context(config: Config) -> SinkContext:
+    """What sinks are told of their surroundings."""
+    root = config.artifact_root
+    return SinkContext(
+        tracking_uri=config.tracking_uri,
+        artifact_root=str(root) if root is not None else None,
+        model_name=config.registry.model_name,
+        reports=str(config.storage.reports),
+    )
+
+
+# The sinks of a worker process: they live as long as it does.
+_sinks: dict[str, Sink[Any]] = {}
+
+
+def _deliver(config: Config, entry: SinkEntry, run_id: str) -> None:
+    key = f"{config.model_dump_json()}\n{entry.name}"
+    if key not in _sinks:
+        kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
+        _sinks[key] = plugin_manager.make_sink(kinds, entry, context(config))
+    document = Results(Path(config.storage.results)).read(run_id)
+    if document is None:  # pruned since
+        return
+    _sinks[key].deliver(decode(document), document)
+    logs.adopt_library_loggers()

@@ -1,0 +1,203 @@
+"""The periodic task: a cycle every interval, forced ones in between, and what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from monitorkit import logs
+from monitorkit.config import Config
+from monitorkit.contracts import CycleNote, MonitoringStatus, RunResult, Skipped, Trigger
+from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import Engine, ProcessEngine
+from monitorkit.reference import verify
+from monitorkit.results import Results
+
+log = logs.get(__name__)
+
+FORCED_PATIENCE = 30.0
+REFUSED = (CycleBusy, ReferenceProblem)
+
+
+class MonitoringLoop:
+    """Runs cycles beside the service, off its event loop.
+
+    Args:
+        config: the whole configuration.
+        engine: where monitors run.
+        results: where the record is kept.
+        delivery: takes results to the sinks.
+    """
+
+    def __init__(
+        self, config: Config, engine: Engine, results: Results, delivery: Delivery
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._results = results
+        self._delivery = delivery
+        # A cycle, and one that waits for it; never the default limiter, which serving shares.
+        self._threads = CapacityLimiter(2)
+        self._delivering = CapacityLimiter(1)
+        self._deliver = anyio.Event()
+        self._stopping = False
+        self._counts: Counter[str] = Counter(completed=0, skipped=0, failed=0)
+        self._status = MonitoringStatus(
+            enabled=config.monitoring.enabled,
+            reference="unchecked",
+            reference_hash=None,
+            reference_error=None,
+            cycles=dict(self._counts),
+            last_cycle=None,
+            next_cycle_at=None,
+            undelivered={},
+        )
+
+    def status(self) -> MonitoringStatus:
+        """What is known now, without reading anything."""
+        return self._status
+
+    async def check_reference(self) -> None:
+        """Verify the reference and note what was found; a bad one is an ERROR event, no exception."""
+        folder = self._config.storage.reference
+        try:
+            metadata = await to_thread.run_sync(verify, folder, limiter=self._threads)
+        except ReferenceProblem as error:
+            self._note_reference(error)
+            log.error("reference_refused", reason=str(error))  # noqa: TRY400 - says it all
+        else:
+            self._note_reference(None, metadata.reference_hash)
+
+    async def run(self) -> None:
+        """Run cycles until cancelled; the first one an interval from now."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run_deliveries)
+            if isinstance(self._engine, ProcessEngine):
+                tasks.start_soon(self._warm_up, self._engine)
+            if self._config.monitoring.enabled:
+                tasks.start_soon(self._run_cycles)
+
+    def stop(self) -> None:
+        """Let whatever waits in a thread give up; call when `run` is being cancelled."""
+        self._stopping = True
+
+    async def force(self, reports: bool) -> RunResult | Skipped:  # noqa: FBT001 - a route's callable
+        """Run a cycle now.
+
+        Raises:
+            CycleBusy, ReferenceProblem, RegistryError, SchemaError, WorkerError, OSError: as
+                `run_cycle`.
+        """
+        return await self._cycle("forced", reports=reports, patience=FORCED_PATIENCE)
+
+    async def _run_cycles(self) -> None:
+        interval = self._config.monitoring.interval.total_seconds()
+        due = time.monotonic() + interval
+        while True:
+            wait = due - time.monotonic()
+            self._update(next_cycle_at=datetime.now(UTC) + timedelta(seconds=max(wait, 0.0)))
+            await anyio.sleep(wait)
+            try:
+                await self._cycle("periodic", reports=False, patience=interval)
+            except Exception as error:  # noqa: BLE001 - the next cycle may go better; serving goes on
+                log.error(  # noqa: TRY400 - a refusal says it all; anything else brings its traceback
+                    "cycle_failed",
+                    trigger="periodic",
+                    reason=f"{type(error).__name__}: {error}",
+                    exc_info=None if isinstance(error, REFUSED) else error,
+                )
+            # Cycles that were due while one ran are left out, not made up for.
+            due += interval * (1 + max(0.0, time.monotonic() - due) // interval)
+
+    async def _cycle(
+        self, trigger: Trigger, *, reports: bool, patience: float
+    ) -> RunResult | Skipped:
+        call = partial(
+            run_cycle,
+            self._config,
+            self._engine,
+            self._results,
+            trigger=trigger,
+            reports=reports,
+            patience=patience,
+            cancelled=self._is_stopping,
+        )
+        try:
+            result = await to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+        except CycleBusy:
+            raise  # somebody else's cycle runs: nothing failed
+        except Exception as error:
+            if isinstance(error, ReferenceProblem):
+                self._note_reference(error)
+            self._note("failed", trigger, reason=str(error))
+            raise
+        if isinstance(result, Skipped):
+            self._update(reference="ok", reference_error=None)
+            self._note("skipped", trigger, rows=result.window.rows, reason=result.reason)
+        else:
+            self._note_reference(None, result.reference_hash)
+            self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
+        self._deliver.set()
+        return result
+
+    async def _run_deliveries(self) -> None:
+        """Deliver at start what was left over, and then after every cycle."""
+        while True:
+            self._deliver = anyio.Event()
+            call = partial(self._delivery.deliver, cancelled=self._is_stopping)
+            await to_thread.run_sync(call, limiter=self._delivering, abandon_on_cancel=True)
+            undelivered = await to_thread.run_sync(
+                self._delivery.undelivered, limiter=self._delivering
+            )
+            self._update(undelivered=undelivered)
+            await self._deliver.wait()
+
+    async def _warm_up(self, engine: ProcessEngine) -> None:
+        try:
+            await to_thread.run_sync(
+                engine.warm_up, limiter=self._threads, abandon_on_cancel=True
+            )
+        except Exception as error:  # noqa: BLE001 - the cycle tries again and reports it
+            log.warning("monitors_not_warm", reason=f"{type(error).__name__}: {error}")
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
+    def _note_reference(self, error: ReferenceProblem | None, found: str | None = None) -> None:
+        kind: Literal["ok", "missing", "changed"] = "ok"
+        expected = found
+        if isinstance(error, ReferenceMissing):
+            kind = "missing"
+        elif error is not None:
+            kind = "changed"
+            expected = error.expected if isinstance(error, ReferenceChanged) else None
+        self._update(
+            reference=kind,
+            reference_hash=expected,
+            reference_error=str(error) if error is not None else None,
+        )
+
+    def _note(
+        self,
+        outcome: Literal["completed", "skipped", "failed"],
+        trigger: Trigger,
+        *,
+        rows: int | None = None,
+        run_id: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self._counts[outcome] += 1
+        note = CycleNote(outcome, datetime.now(UTC), trigger, rows, run_id, reason)
+        self._update(last_cycle=note, cycles=dict(self._counts))
+
+    def _update(self, **changes: object) -> None:
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type] # names are literal

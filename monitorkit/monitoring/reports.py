@@ -1,0 +1,67 @@
+"""The files that monitors attach to a result, such as HTML reports: written, and pruned."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Reports:
+    """A folder of reports, named `<run_id>-<monitor>-<file>`.
+
+    Args:
+        folder: made when the first report is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, run_id: str, monitor: str, name: str, content: bytes) -> str:
+        """Write one file; a crash leaves all of it or nothing.
+
+        Args:
+            run_id: of the result it belongs to.
+            monitor: whose it is.
+            name: a plain file name.
+            content: the bytes.
+
+        Returns:
+            Its path, relative to the folder.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{run_id}-{monitor}-{name}"
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path.name
+
+    def prune(self, keep: int, max_bytes: int) -> int:
+        """Delete the oldest reports beyond a number or a size; the newest one always stays.
+
+        Args:
+            keep: how many may stay.
+            max_bytes: how large those that stay may be together.
+
+        Returns:
+            How many were deleted.
+        """
+        if not self.folder.is_dir():
+            return 0
+        with os.scandir(self.folder) as entries:
+            found = sorted(
+                ((entry.name, entry.stat().st_size) for entry in entries if entry.is_file()),
+                reverse=True,
+            )
+        deleted = total = 0
+        for position, (name, size) in enumerate(found):
+            total += size
+            if position and (position >= keep or total > max_bytes):
+                (self.folder / name).unlink(missing_ok=True)
+                deleted += 1
+        return deleted

@@ -1,0 +1,93 @@
+"""The reference as one model version sees it: its rows with that version's scores."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit import logs, registry
+from monitorkit.config import Config
+from monitorkit.contracts import Chunk
+from monitorkit.errors import SchemaError
+from monitorkit.monitoring import checkpoint
+from monitorkit.reference import Reference
+
+log = logs.get(__name__)
+
+
+def scored_reference(config: Config, reference: Reference, version: str) -> Chunk:
+    """Score the reference with a model version; scores are kept, for a model takes seconds to load.
+
+    Args:
+        config: says where the local model store is, and the registry that fills it.
+        reference: verified.
+        version: of the model whose predictions are watched.
+
+    Raises:
+        RegistryError: when the version is neither in the local store nor in the registry.
+        SchemaError: when the version reads columns that the reference does not have.
+    """
+    # scikit-learn takes 2 s to import, which a process that finds its scores on disk shall not pay.
+    from monitorkit import model  # noqa: PLC0415 - lazy, see above
+
+    address = registry.address(config)
+    folder = registry.stored(address, config.storage.models, version)
+    if folder is None:
+        trusted = config.registry.skops_trusted_types
+        folder = registry.fetch(address, version, config.storage.models, trusted)
+    card = model.read_card(folder)
+    features = _columns_of(reference, card.schema.names, version)
+    scores = _kept_scores(config.storage.state, reference, card.sha256, len(features))
+    if scores is None:
+        trusted = config.registry.skops_trusted_types
+        scores = model.load(folder, trusted).scores(features)
+        _keep_scores(config.storage.state, reference, card.sha256, scores)
+    return Chunk(
+        ids=np.arange(len(features)).astype(np.str_),
+        times=np.full(len(features), np.datetime64("NaT", "us")),
+        columns=card.schema.names,
+        features=features,
+        scores=scores,
+    )
+
+
+def _columns_of(
+    reference: Reference, names: tuple[str, ...], version: str
+) -> NDArray[np.float64]:
+    known = reference.metadata.features
+    for name in names:
+        if name not in known:
+            raise SchemaError(
+                name,
+                f"model version {version} reads it, but the frozen reference does not have it",
+                "Freeze a reference for this model: move the reference folder away and run "
+                "`python -m monitorkit bootstrap`.",
+            )
+    return reference.features[:, [known.index(name) for name in names]]
+
+
+def _path(state: Path, reference: Reference, model_hash: str) -> Path:
+    key = f"{reference.metadata.reference_hash} {model_hash}".encode()
+    return state / f"reference_scores-{hashlib.sha256(key).hexdigest()[:16]}.ckpt"
+
+
+def _kept_scores(
+    state: Path, reference: Reference, model_hash: str, rows: int
+) -> NDArray[np.float64] | None:
+    document = checkpoint.load(_path(state, reference, model_hash))
+    if document is None or len(document["scores"]) != rows:
+        return None
+    scores: NDArray[np.float64] = document["scores"]
+    return scores
+
+
+def _keep_scores(
+    state: Path, reference: Reference, model_hash: str, scores: NDArray[np.float64]
+) -> None:
+    try:
+        checkpoint.save(_path(state, reference, model_hash), {"scores": scores})
+    except OSError as error:  # a cache: it costs time next time
+        log.warning("reference_scores_not_kept", reason=str(error))

@@ -1,0 +1,99 @@
+"""Cycles without a service: once, or every interval until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from monitorkit import logs, plugin_manager
+from monitorkit.config import Config
+from monitorkit.contracts import RunResult, Skipped
+from monitorkit.errors import ConfigError, MonitorkitError
+from monitorkit.monitoring import summary
+from monitorkit.monitoring.cycle import Selection, run_cycle
+from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import ProcessEngine
+from monitorkit.results import Results
+from monitorkit.worker import Worker
+
+log = logs.get(__name__)
+
+PATIENCE = 600.0  # seconds to wait for a cycle of a running service
+
+
+def run_once(config: Config, selection: Selection, *, reports: bool) -> RunResult | Skipped:
+    """Run one cycle, deliver its result, and show it on a terminal.
+
+    Raises:
+        MonitorkitError: see `run_cycle`.
+    """
+    with _parts(config, selection) as (engine, results, delivery):
+        outcome = run_cycle(
+            config,
+            engine,
+            results,
+            trigger="once",
+            selection=selection,
+            reports=reports,
+            patience=PATIENCE,
+        )
+        delivery.deliver(patience=PATIENCE)
+    if sys.stdout.isatty():
+        summary.show(config, outcome)
+    return outcome
+
+
+def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
+    """Run a cycle every interval until Ctrl-C; a cycle that fails is an event."""
+    interval = config.monitoring.interval.total_seconds()
+    with _parts(config, selection) as (engine, results, delivery), contextlib.suppress(
+        KeyboardInterrupt
+    ):
+        while True:
+            started = time.monotonic()
+            try:
+                run_cycle(
+                    config,
+                    engine,
+                    results,
+                    trigger="periodic",
+                    selection=selection,
+                    reports=reports,
+                    patience=interval,
+                )
+            except (MonitorkitError, OSError) as error:
+                log.error("cycle_failed", trigger="periodic", reason=str(error))  # noqa: TRY400 - says it all
+            delivery.deliver()
+            time.sleep(max(0.0, interval - (time.monotonic() - started)))
+
+
+@contextlib.contextmanager
+def _parts(
+    config: Config, selection: Selection
+) -> Iterator[tuple[ProcessEngine, Results, Delivery]]:
+    kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
+    plugin_manager.check(kinds, config)
+    names = [entry.name for entry in config.monitors]
+    for name in (*selection.only, *selection.skip):
+        if name not in names:
+            problem = f"no monitor is called {name!r}; there are: {', '.join(names)}"
+            raise ConfigError("--only / --skip", (problem,))
+    with contextlib.ExitStack() as stack:
+        monitors, sinks = (_worker(stack, config, name) for name in ("monitors", "sinks"))
+        results = Results(config.storage.results)
+        yield ProcessEngine(config, monitors), results, Delivery(config, sinks, results)
+
+
+def _worker(stack: contextlib.ExitStack, config: Config, name: str) -> Worker:
+    worker = Worker(
+        name,
+        memory_bytes=int(config.monitoring.worker_memory) if name == "monitors" else None,
+        log_level=config.logging.level,
+        log_format=config.logging.format,
+    )
+    stack.callback(worker.close)
+    return worker
+
+

@@ -1,0 +1,65 @@
+"""A cycle's outcome as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from monitorkit.config import Config
+from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
+
+
+def show(config: Config, outcome: RunResult | Skipped, console: Console | None = None) -> None:
+    """Print what a cycle found.
+
+    Args:
+        config: says where files are.
+        outcome: of the cycle.
+        console: where to print; stdout by default.
+    """
+    console = console or Console()
+    if isinstance(outcome, Skipped):
+        console.print(f"Skipped: {outcome.reason}.")
+        return
+    window = outcome.window
+    console.print(
+        f"{window.rows:,} rows of model version {window.model_version}, "
+        f"{window.first:%Y-%m-%d %H:%M:%S} to {window.last:%H:%M:%S} UTC"
+    )
+    console.print(_monitors(outcome))
+    if outcome.drift is not None:
+        console.print(_verdict(outcome))
+    console.print(f"Result: {config.storage.results / (outcome.run_id + '.json')}", soft_wrap=True)
+    for part in outcome.outcomes:
+        for report in part.reports:
+            console.print(f"Report: {config.storage.reports / report}", soft_wrap=True)
+
+
+def _verdict(result: RunResult) -> str:
+    drift = result.drift
+    if drift is None or drift.dataset_drift_detected is None:
+        return "Verdict: no feature could be evaluated."
+    share = f"{len(drift.drifted_features)} of {drift.num_features_evaluated} features drifted"
+    names = f": {', '.join(drift.drifted_features)}" if drift.drifted_features else ""
+    verdict = "drift" if drift.dataset_drift_detected else "no data set drift"
+    limit = f"from {drift.share_threshold:.0%} of the features on, by {drift.monitor!r}"
+    return f"Verdict: {verdict} ({share}{names}; {limit})."
+
+
+def _monitors(result: RunResult) -> Table:
+    table = Table("monitor", "status", "drifted", "seconds", box=None, pad_edge=False)
+    for outcome in result.outcomes:
+        table.add_row(outcome.name, outcome.status, _said(outcome), f"{outcome.seconds:.2f}")
+    return table
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return outcome.error
+    drifted = [_short(finding) for finding in outcome.findings if finding.drift]
+    return ", ".join(drifted) or "-"
+
+
+def _short(finding: Finding) -> str:
+    value = "" if finding.value is None else f" {finding.value:.3g}"
+    return f"{finding.column or finding.measure}{value}"

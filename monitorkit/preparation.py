@@ -1,0 +1,156 @@
+"""What must be there before the service can start: a model in the registry, and a reference.
+
+It runs in a process of its own: MLflow, pandas and a training leave half a gigabyte behind.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from monitorkit import logs, model, progress, reference, registry
+from monitorkit.config import Config
+from monitorkit.errors import DataError, MonitorkitError, WorkerDied
+from monitorkit.schema import FeatureSchema
+
+log = logs.get(__name__)
+
+
+def needed(config: Config) -> bool:
+    """Whether a start has to prepare anything; reads a few small files only."""
+    known = registry.last_good(registry.address(config), config.storage.models)
+    return known is None or not reference.exists(config.storage.reference)
+
+
+def prepare(config: Config) -> None:
+    """Train when the registry has no model, fetch the served version, freeze a reference if none is.
+
+    Raises:
+        MonitorkitError: whatever made a step impossible.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=_child, args=(config, sender), name="monitorkit-preparation")
+    child.start()
+    sender.close()
+    try:
+        error = receiver.recv()
+        child.join()
+    except EOFError as end:
+        child.join()
+        raise WorkerDied("the preparation", f"exit code {child.exitcode}") from end
+    except KeyboardInterrupt:
+        child.terminate()
+        child.join()
+        raise
+    if error is not None:
+        raise error
+
+
+def prepare_here(config: Config) -> None:
+    """`prepare`, in this process."""
+    address = registry.address(config)
+    with progress.step("open_registry", tracking_uri=address.tracking_uri):
+        empty = not registry.versions(address)
+    if empty:
+        from monitorkit.training.train import train  # noqa: PLC0415 - only a first start trains
+
+        train(config)
+    folder = fetch_production(config)
+    if not reference.exists(config.storage.reference):
+        _freeze(config, folder, None)
+
+
+def bootstrap(config: Config, source: Path | None = None) -> None:
+    """Freeze the reference for the model version that is served.
+
+    Args:
+        config: the whole configuration.
+        source: a CSV file of which every row becomes the reference; None: the held-out share of
+            the data set.
+
+    Raises:
+        ReferenceExists: there is one; it never changes.
+        RegistryError: there is no model, whose columns the reference has to have.
+        DataError: the data has no such columns.
+    """
+    reference.refuse_existing(config.storage.reference)
+    _freeze(config, fetch_production(config), source)
+
+
+def fetch_production(config: Config) -> Path:
+    """Bring the served version into the local store; returns its folder.
+
+    Raises:
+        RegistryError: there is none, or it cannot be served.
+    """
+    address = registry.address(config)
+    with progress.step("fetch_model", model=address.model_name, alias=address.alias):
+        version = registry.production_version(address)
+        trusted = config.registry.skops_trusted_types
+        folder = registry.fetch(address, version, config.storage.models, trusted)
+        registry.set_last_good(address, config.storage.models, version)
+    return folder
+
+
+def _freeze(config: Config, folder: Path, source: Path | None) -> None:
+    from monitorkit.training import dataset  # noqa: PLC0415 - pandas, which serving never needs
+
+    card = model.read_card(folder)
+    schema = card.schema.with_bounds(config.bounds())
+    with progress.step("freeze_reference", model_version=card.version):
+        if source is not None:
+            features = dataset.load_features(source, schema)
+            described = str(source)
+        else:
+            data = dataset.load(config.data)
+            _, held_out = dataset.split(
+                data, test_share=config.training.test_share, seed=config.training.seed
+            )
+            features = held_out.features[:, _positions(held_out.columns, schema, data.source)]
+            described = f"held-out {config.training.test_share:.0%} of {data.source}"
+        metadata = reference.freeze(
+            config.storage.reference,
+            features,
+            schema,
+            source=described,
+            model_version=card.version,
+        )
+    log.info(
+        "reference_frozen",
+        rows=metadata.num_samples,
+        sha256=metadata.reference_hash,
+        source=metadata.source,
+    )
+
+
+def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> list[int]:
+    """Where the model's columns stand in the data set."""
+    for name in schema.names:
+        if name not in columns:
+            raise DataError(
+                source,
+                "the model reads this column, and the data set does not have it",
+                "Point [data] path at the data that the model was trained on, or freeze a "
+                "reference from it with `python -m monitorkit bootstrap --from FILE`.",
+                column=name,
+            )
+    return [columns.index(name) for name in schema.names]
+
+
+def _child(config: Config, sender: Connection) -> None:
+    logs.configure(config.logging.level, config.logging.format)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    error: BaseException | None = None
+    try:
+        prepare_here(config)
+    except MonitorkitError as problem:
+        error = problem
+    except Exception as problem:  # noqa: BLE001 - told to the parent, traceback and all
+        log.exception("preparation_failed")
+        error = WorkerDied("the preparation", "".join(traceback.format_exception_only(problem)).strip())
+    sender.send(error)
+    sender.close()

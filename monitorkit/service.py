@@ -1,0 +1,69 @@
+"""What `run` does, in order: configuration, address, preparation, service."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+
+import anyio
+
+from monitorkit import config, logs, preparation
+from monitorkit.config import Config
+from monitorkit.serving import server
+
+log = logs.get(__name__)
+
+
+def run(config_path: Path | None, *, host: str | None = None, port: int | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        config_path: a TOML file; None: the default place, where a commented file is written when
+            there is none.
+        host, port: override those of the file.
+
+    Raises:
+        MonitorkitError: whatever made the start impossible.
+    """
+    overrides = {"host": host, "port": port}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings = config.load(config_path, {"serving": given} if given else None)
+    logs.configure(settings.logging.level, settings.logging.format)
+    if config_path is None and not config.DEFAULT_PATH.exists():
+        config.write_default(config.DEFAULT_PATH)
+        log.info("default_config_written", file=str(config.DEFAULT_PATH))
+    listener = server.bind(settings.serving)
+    with listener:
+        if preparation.needed(settings):
+            preparation.prepare(settings)
+        # Imported late: a first start has the preparation to get through before.
+        from monitorkit.app import create_app  # noqa: PLC0415 - see above
+
+        app = create_app(settings)
+
+        async def run_app() -> None:
+            async with app.router.lifespan_context(app):
+                await server.serve(app, settings.serving, listener)
+
+        anyio.run(run_app, backend_options={"use_uvloop": sys.platform != "win32"})
+    log.info("stopped")
+
+
+def open_ui(settings: Config, port: int) -> None:
+    """Open the MLflow UI: the server's own, or one on the embedded store until Ctrl-C."""
+    uri = settings.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        log.info("mlflow_ui", url=uri)
+        webbrowser.open(uri)
+        return
+    settings.storage.mlflow.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    log.info("mlflow_ui", url=f"http://127.0.0.1:{port}", store=uri)
+    try:
+        subprocess.run(command, check=False, env={**os.environ})  # noqa: S603 - our own arguments
+    except KeyboardInterrupt:
+        log.info("stopped")

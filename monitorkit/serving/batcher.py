@@ -1,0 +1,212 @@
+"""The batcher: callers that wait while a batch runs form the next one; it knows no model, no log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from monitorkit.errors import Overloaded, Stopping
+
+G = TypeVar("G")
+R = TypeVar("R")
+A = TypeVar("A")
+
+
+class _Caller(Generic[G, R, A]):
+    """One submission: its rows, and the future on which it waits."""
+
+    __slots__ = ("answers", "group", "queued", "rows")
+
+    def __init__(
+        self, group: G, rows: Sequence[R], answers: asyncio.Future[Sequence[A]]
+    ) -> None:
+        self.group = group
+        self.rows = rows
+        self.answers = answers
+        self.queued = True
+
+
+class Batcher(Generic[G, R, A]):
+    """Turns concurrent submissions into one flush after the other, in order of arrival.
+
+    When idle a submission is dispatched at once; while a flush runs callers queue, and what has
+    queued by its end is the next batch. There is no timer. A batch never mixes groups. All methods
+    belong to the event loop that `run` runs on.
+
+    Args:
+        flush: answers the rows of one group: as many answers as rows, in their order.
+        max_waiting_rows: rows that may queue beside the batch that runs; beyond it `submit`
+            raises. One submission may be larger than that when nothing else waits.
+        max_flush_rows: rows in one batch; a larger submission is a batch of its own.
+        isolate: errors that are the fault of some rows and left no trace. A batch that fails with
+            one is divided until only the callers with those rows fail.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[G, Sequence[R]], Awaitable[Sequence[A]]],
+        *,
+        max_waiting_rows: int,
+        max_flush_rows: int = 10_000,
+        isolate: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.waiting_rows = 0
+        self.refused_rows = 0
+        """Rows refused because too many waited."""
+        self.dropped_rows = 0
+        """Rows whose caller left before they were dispatched; nothing was done for them."""
+        self.late_rows = 0
+        """Rows whose caller left while they were being answered; they count as answered."""
+        self._flush = flush
+        self._max_waiting_rows = max_waiting_rows
+        self._max_flush_rows = max_flush_rows
+        self._isolate = isolate
+        self._queue: deque[_Caller[G, R, A]] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._running = False
+        self._closing = False
+        self._ended = asyncio.Event()
+
+    async def submit(self, group: G, rows: Sequence[R]) -> Sequence[A]:
+        """Wait for the answers to some rows.
+
+        Args:
+            group: only rows of the same group (by identity) share a batch.
+            rows: at least one; not to be changed any more.
+
+        Raises:
+            Overloaded: too many rows wait already.
+            Stopping: the batcher was closed.
+            Exception: what `flush` raised for these rows.
+        """
+        if self._closing:
+            raise Stopping
+        count = len(rows)
+        if self.waiting_rows and self.waiting_rows + count > self._max_waiting_rows:
+            self.refused_rows += count
+            raise Overloaded(self.waiting_rows, self._max_waiting_rows)
+        answers: asyncio.Future[Sequence[A]] = asyncio.get_running_loop().create_future()
+        caller = _Caller(group, rows, answers)
+        self._queue.append(caller)
+        self.waiting_rows += count
+        self._wake_up()
+        try:
+            return await answers
+        except asyncio.CancelledError:
+            self._leave(caller)
+            raise
+
+    async def run(self) -> None:
+        """Dispatch until closed and drained; cancelled, whoever still waits gets `Stopping`."""
+        self._running = True
+        try:
+            while True:
+                batch = self._take()
+                if batch:
+                    await self._dispatch(batch)
+                elif self._closing:
+                    return
+                else:
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+        finally:
+            self._end()
+
+    async def close(self) -> None:
+        """Refuse new rows, and return when every accepted one is answered."""
+        self._closing = True
+        if self._running:
+            self._wake_up()
+        else:
+            self._end()
+        await self._ended.wait()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _end(self) -> None:
+        self._closing = True
+        self._fail(self._queue, Stopping())
+        self._queue.clear()
+        self.waiting_rows = 0
+        self._ended.set()
+
+    def _take(self) -> list[_Caller[G, R, A]]:
+        """The next batch: from the head of the queue, of one group, without those who left."""
+        batch: list[_Caller[G, R, A]] = []
+        total = 0
+        while self._queue:
+            caller = self._queue[0]
+            if caller.queued:
+                count = len(caller.rows)
+                if batch and (
+                    caller.group is not batch[0].group or total + count > self._max_flush_rows
+                ):
+                    break
+                caller.queued = False
+                batch.append(caller)
+                total += count
+            self._queue.popleft()
+        self.waiting_rows -= total
+        return batch
+
+    async def _dispatch(self, batch: list[_Caller[G, R, A]]) -> None:
+        pending = [batch]
+        try:
+            while pending:
+                callers = pending[-1]
+                error = await self._try(callers)
+                pending.pop()
+                if error is None:
+                    continue
+                if len(callers) > 1 and isinstance(error, self._isolate):
+                    middle = len(callers) // 2
+                    pending += [callers[middle:], callers[:middle]]
+                else:
+                    self._fail(callers, error)
+        except BaseException:
+            for callers in pending:
+                self._fail(callers, Stopping())
+            raise
+
+    async def _try(self, callers: list[_Caller[G, R, A]]) -> Exception | None:
+        """Flush once; the error instead of answers, if any."""
+        alone = len(callers) == 1
+        rows = callers[0].rows if alone else [row for caller in callers for row in caller.rows]
+        try:
+            answers = await self._flush(callers[0].group, rows)
+        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+            return error
+        if len(answers) != len(rows):
+            return RuntimeError(f"{len(answers)} answers to {len(rows)} rows")
+        self._answer(callers, answers)
+        return None
+
+    def _answer(self, batch: list[_Caller[G, R, A]], answers: Sequence[A]) -> None:
+        start = 0
+        for caller in batch:
+            end = start + len(caller.rows)
+            if caller.answers.done():
+                self.late_rows += end - start
+            else:
+                caller.answers.set_result(answers[start:end])
+            start = end
+
+    def _fail(self, callers: Iterable[_Caller[G, R, A]], error: Exception) -> None:
+        for caller in callers:
+            if not caller.answers.done():
+                caller.answers.set_exception(error)
+
+    def _leave(self, caller: _Caller[G, R, A]) -> None:
+        """A caller was cancelled; what waits is dropped, what runs completes."""
+        if caller.queued:
+            caller.queued = False
+            self.waiting_rows -= len(caller.rows)
+            self.dropped_rows += len(caller.rows)
+            caller.rows = ()
+        elif not caller.answers.cancelled() and caller.answers.exception() is None:
+            # Answered and cancelled within one turn of the loop.
+            self.late_rows += len(caller.rows)

@@ -1,0 +1,106 @@
+"""POST /predict and /predict/batch, as bare ASGI: bytes in, rows through the pipeline, bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anyio import CapacityLimiter, to_thread
+from starlette.types import Receive, Scope, Send
+
+from monitorkit.prediction_log import Prediction
+from monitorkit.serving import problems
+from monitorkit.serving.requests import read_json_body, unless_gone
+from monitorkit.serving.served import Served
+from monitorkit.serving.services import Services
+
+WATCH_FROM_ROWS = 64
+"""A lone row that finds a shorter queue is answered in a few milliseconds, before anybody can be
+seen to leave; watching for it would cost more than the answer."""
+
+THREAD_FROM_BYTES = 32 * 1024
+"""About 100 rows: what takes longer to read than 1 ms is read in a thread."""
+
+
+class Predict:
+    """One row: an object in, an object out."""
+
+    def __init__(self, services: Services) -> None:
+        self._slot = services.slot
+        self._pipeline = services.pipeline
+        self._max_body = int(services.config.serving.max_body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Problem, MonitorkitError: for the exception handlers.
+            ClientDisconnect: nobody waits any more.
+        """
+        body = await read_json_body(scope, receive, self._max_body)
+        served = self._slot.current
+        if served is None:
+            raise problems.no_model()
+        answer = self._pipeline.answer(served, [served.read_row(body)])
+        if self._pipeline.batcher.waiting_rows < WATCH_FROM_ROWS:
+            [prediction] = await answer
+        else:
+            [prediction] = await unless_gone(receive, answer)
+        await _send_json(send, served.encode(prediction).encode())
+
+
+class PredictBatch:
+    """An array of rows in, `{"predictions": [...]}` in their order out; all or nothing."""
+
+    def __init__(self, services: Services) -> None:
+        self._slot = services.slot
+        self._pipeline = services.pipeline
+        self._max_body = int(services.config.serving.max_body)
+        self._max_rows = services.config.serving.max_batch_rows
+        self._threads = CapacityLimiter(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Problem, MonitorkitError: for the exception handlers.
+            ClientDisconnect: nobody waits any more.
+        """
+        body = await read_json_body(scope, receive, self._max_body)
+        served = self._slot.current
+        if served is None:
+            raise problems.no_model()
+        predictions: Sequence[Prediction] = ()
+        if len(body) < THREAD_FROM_BYTES:
+            rows = served.read_rows(body, self._max_rows)
+            if rows:
+                predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+            answer = encode_batch(served, predictions)
+        else:
+            rows = await to_thread.run_sync(
+                served.read_rows, body, self._max_rows, limiter=self._threads
+            )
+            if rows:
+                predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+            answer = await to_thread.run_sync(
+                encode_batch, served, predictions, limiter=self._threads
+            )
+        await _send_json(send, answer)
+
+
+def encode_batch(served: Served, predictions: Sequence[Prediction]) -> bytes:
+    """The JSON of a batch's answers."""
+    return f'{{"predictions":[{",".join(map(served.encode, predictions))}]}}'.encode()
+
+
+async def _send_json(send: Send, body: bytes) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

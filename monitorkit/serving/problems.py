@@ -1,0 +1,332 @@
+"""Errors as clients see them: one RFC 9457 shape for all, and what each error becomes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import uuid_utils
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.types import Scope
+
+from monitorkit.contracts import Json
+from monitorkit.errors import (
+    CycleBusy,
+    LogWriteFailed,
+    MonitorkitError,
+    Overloaded,
+    PredictionFailed,
+    ReferenceProblem,
+    Stopping,
+)
+from monitorkit.schema import Feature, FeatureSchema, spellings
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:monitorkit:problem:"
+RETRY_AFTER = {"Retry-After": "1"}
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_SHOWN_INPUT = 100
+
+
+Known = Mapping[str, Feature | None]
+"""The fields that a request may have, by every accepted spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field.
+
+    Attributes:
+        field: as the client spells it; None: the row as a whole, or the body.
+        message: what is wrong with it.
+        input: what was given, when it is short enough to repeat.
+        row: index in a batch.
+    """
+
+    field: str | None
+    message: str
+    input: Json = None
+    row: int | None = None
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """An answer that is an error; raise it anywhere below a route.
+
+    Attributes:
+        name: ends the `type` URN; one name has one title and one meaning.
+        detail: this occurrence: what, where, and the remedy.
+        errors: wrong fields, for 422.
+    """
+
+    status: int
+    name: str
+    title: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.name}: {self.detail}"
+
+
+def response(problem: Problem, scope: Scope) -> Response:
+    """The HTTP response of a problem, with the id of its request."""
+    identity = request_id(scope)
+    document = {
+        "type": TYPE_PREFIX + problem.name,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": identity,
+        "errors": [
+            {key: value for key, value in asdict(error).items() if value is not None}
+            | {"field": error.field}
+            for error in problem.errors
+        ],
+    }
+    return Response(
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode(),
+        problem.status,
+        {**problem.headers, "X-Request-ID": identity},
+        MEDIA_TYPE,
+    )
+
+
+def request_id(scope: Scope) -> str:
+    """The id of a request: the client's X-Request-ID when it is a plain word, else a new one."""
+    known: str | None = scope.get("monitorkit.request_id")
+    if known is None:
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        known = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
+        scope["monitorkit.request_id"] = known
+    return known
+
+
+# -- the problems of requests
+
+
+def invalid(error: ValidationError, known: Known, body: bytes | bytearray) -> Problem:
+    """The problem of an object that pydantic refused: 400 for what is no JSON, else 422."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return not_json(str(first["ctx"]["error"]), body)
+    return invalid_fields(field_errors(error, known), error.error_count())
+
+
+def not_json(reason: str, body: bytes | bytearray) -> Problem:
+    """400: bad JSON, bad UTF-8 or nothing at all."""
+    if not body.strip():
+        reason = "it is empty"
+    elif "unicode" in reason:
+        reason = f"it is not UTF-8 ({reason})"
+    return Problem(400, "invalid-json", "The body is not JSON", f"The body is not JSON: {reason}.")
+
+
+def not_an_array() -> Problem:
+    """422: `/predict/batch` takes an array."""
+    message = "must be an array of objects, one for each row"
+    return invalid_fields([FieldError(None, message)], 1)
+
+
+def invalid_fields(errors: Sequence[FieldError], count: int) -> Problem:
+    """422 with every wrong field; `count` may be more than are shown."""
+    fields = "1 field is" if count == 1 else f"{count} fields are"
+    detail = f"{fields} wrong"
+    if count > len(errors):
+        detail += f"; the first {len(errors)} are shown"
+    return Problem(
+        422, "invalid-fields", "The request has wrong fields", f"{detail}; see errors.", errors
+    )
+
+
+def too_many_rows(rows: int, limit: int) -> Problem:
+    """413 for a batch."""
+    return Problem(
+        413,
+        "too-large",
+        "The request is too large",
+        f"The batch has {rows} rows; at most {limit} are taken ([serving] max_batch_rows). "
+        "Send it in parts.",
+    )
+
+
+def too_large(limit: int) -> Problem:
+    """413 for a body."""
+    return Problem(
+        413,
+        "too-large",
+        "The request is too large",
+        f"The body is larger than {limit} bytes ([serving] max_body). Send it in parts.",
+    )
+
+
+def unsupported_type(found: str) -> Problem:
+    """415."""
+    return Problem(
+        415,
+        "unsupported-media-type",
+        "The media type is not supported",
+        f"Content-Type is {found!r}; send application/json (UTF-8).",
+        headers={"Accept-Post": "application/json"},
+    )
+
+
+def no_model() -> Problem:
+    """503 before a model is loaded."""
+    return Problem(
+        503,
+        "no-model",
+        "No model is loaded",
+        "No model is loaded yet; /health says why. Try again later.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def not_found(detail: str) -> Problem:
+    """404."""
+    return Problem(404, "not-found", "Not found", detail)
+
+
+def of_status(status: int, path: str, headers: Mapping[str, str] | None) -> Problem:
+    """What the router refuses: 404 and 405; anything else by its status alone."""
+    headers = dict(headers or {})
+    if status == HTTPStatus.NOT_FOUND:
+        return not_found(f"There is nothing at {path}. GET / lists what there is.")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        return Problem(
+            405,
+            "method-not-allowed",
+            "The method is not allowed",
+            f"{path} takes {allowed}.",
+            headers={**headers, "Allow": allowed},
+        )
+    phrase = HTTPStatus(status).phrase
+    return Problem(status, phrase.lower().replace(" ", "-"), phrase, phrase, headers=headers)
+
+
+def of_error(error: MonitorkitError) -> Problem | None:
+    """What an error of ours means to a client; None: it is not for clients, answer 500."""
+    match error:
+        case Overloaded():
+            return Problem(
+                503, "overloaded", "Too many rows wait", str(error), headers=RETRY_AFTER
+            )
+        case Stopping():
+            return Problem(
+                503, "stopping", "The service is stopping", str(error), headers=RETRY_AFTER
+            )
+        case LogWriteFailed():
+            return Problem(
+                503,
+                "log-not-writable",
+                "The prediction log cannot be written",
+                f"The prediction log cannot be written ({error.reason}), so nothing was answered "
+                "or kept. Send the request again when /health says that the log works.",
+                headers={"Retry-After": "5"},
+            )
+        case PredictionFailed():
+            return Problem(
+                500,
+                "prediction-failed",
+                "The model gave no answer",
+                f"{error.model} gave no answer for this request; nothing was logged or answered. "
+                "The event with this request_id says why.",
+            )
+        case CycleBusy():
+            return Problem(
+                409, "cycle-busy", "A monitoring cycle runs", str(error), headers=RETRY_AFTER
+            )
+        case ReferenceProblem():
+            return Problem(409, "reference", "The reference cannot be used", str(error))
+    return None
+
+
+def internal() -> Problem:
+    """500 without a word about insides."""
+    return Problem(
+        500,
+        "internal",
+        "Internal error",
+        "The service failed on this request. The event with this request_id says why.",
+    )
+
+
+# -- wrong fields
+
+
+def known_fields(schema: FeatureSchema) -> Known:
+    """The features by each of their spellings."""
+    return {spelling: feature for feature in schema.features for spelling in spellings(feature.name)}
+
+
+def field_errors(
+    error: ValidationError, known: Known, row: int | None = None
+) -> list[FieldError]:
+    """Every wrong field of one object in words, under the name that the client used."""
+    found = []
+    for part in error.errors(include_url=False):
+        name = str(part["loc"][0]) if part["loc"] else None
+        feature = known.get(name) if name is not None else None
+        message = _message(part, name, feature, known)
+        shown = None if part["type"] == "missing" else _shown(part["input"])
+        found.append(FieldError(name, message, shown, row))
+    return found
+
+
+def _message(
+    part: Any, name: str | None, feature: Feature | None, known: Known
+) -> str:
+    context = part.get("ctx", {})
+    match part["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden" if feature is not None:
+            return f"given twice: as {feature.name!r} and as {name!r}; send one of them"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            return f"is unknown{hint}"
+        case "model_type" | "model_attributes_type":
+            return "must be an object"
+        case "bool_type":
+            return "must be true or false"
+        case "float_type" if part["input"] is None:
+            return "must be a number, not null; the model has learned no missing values here"
+        case "float_type" | "float_parsing":
+            nullable = feature is not None and feature.nullable
+            return "must be a number or null" if nullable else "must be a number"
+        case "finite_number":
+            missing = "; null means missing" if feature is not None and feature.nullable else ""
+            return f"must be a finite number (NaN and Infinity are not JSON{missing})"
+        case "multiple_of":
+            return "must be a whole number"
+        case "greater_than_equal":
+            return f"must be at least {_number(context['ge'])}"
+        case "less_than_equal":
+            return f"must be at most {_number(context['le'])}"
+    return str(part["msg"])
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _shown(value: object) -> Json:
+    """The input, when it is a plain value and short."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN_INPUT else value[:_SHOWN_INPUT] + "…"
+    if isinstance(value, int) and value.bit_length() > 1024:  # noqa: PLR2004 - beyond a float
+        return None
+    return value if isinstance(value, int | float) else None

@@ -1,0 +1,157 @@
+"""Keeps the served model up to date: the last good one at once, the alias's version when it moves."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from monitorkit import logs, model, reference, registry
+from monitorkit.config import Config
+from monitorkit.errors import ModelRefused, MonitorkitError, ReferenceProblem, RegistryError
+from monitorkit.serving.served import Served, Slot
+from monitorkit.worker import Worker
+
+log = logs.get(__name__)
+
+GRACE = 1.0  # seconds that a start waits for the registry once the last good model is loaded
+
+
+class Reloader:
+    """Puts models into the slot. MLflow runs in a worker: it never slows or enlarges the service.
+
+    Args:
+        config: the whole configuration.
+        worker: the process in which MLflow runs.
+        slot: where requests find the model.
+    """
+
+    def __init__(self, config: Config, worker: Worker, slot: Slot) -> None:
+        self._config = config
+        self._worker = worker
+        self._slot = slot
+        self._address = registry.address(config)
+        self._store = config.storage.models
+        self._limiter = CapacityLimiter(2)
+        self._trouble: str | None = None
+
+    async def start(self) -> None:
+        """Load the first model.
+
+        Raises:
+            MonitorkitError: there is no last good model, and none can be had from the registry.
+        """
+        looked_up = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def look_up() -> None:
+                await self._look_up_quietly()
+                looked_up.set()
+
+            last = registry.last_good(self._address, self._store)
+            if last is not None:
+                tasks.start_soon(look_up)
+                await self._load_last_good(last)
+                if self._slot.current is not None:
+                    with anyio.move_on_after(GRACE):
+                        await looked_up.wait()
+                tasks.cancel_scope.cancel()
+        if self._slot.current is None:
+            await self._replace(await self._look_up())
+
+    async def run(self) -> None:
+        """Follow the alias until cancelled; whatever goes wrong, the model at hand goes on serving."""
+        while True:
+            await self._look_up_quietly()
+            await anyio.sleep(self._config.registry.poll.total_seconds())
+
+    async def _look_up_quietly(self) -> None:
+        """Look up the alias and follow it; trouble is one event when it begins and one when it ends."""
+        try:
+            version = await self._look_up()
+            current = self._slot.current
+            if current is None or current.model.card.version != version:
+                await self._replace(version)
+        except MonitorkitError as error:
+            if str(error) != self._trouble:
+                event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"
+                log.warning(event, reason=str(error), serving=self._version())
+            self._trouble = str(error)
+        else:
+            if self._trouble is not None:
+                log.info("registry_recovered", serving=self._version())
+            self._trouble = None
+
+    async def _look_up(self) -> str:
+        call = partial(
+            self._worker.call,
+            "looking up the model's alias",
+            self._config.registry.timeout.total_seconds(),
+            registry.production_version,
+            self._address,
+        )
+        return await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+
+    async def _replace(self, version: str) -> None:
+        call = partial(
+            self._worker.call,
+            f"fetching model version {version}",
+            self._config.registry.timeout.total_seconds(),
+            registry.fetch,
+            self._address,
+            version,
+            self._store,
+            self._config.registry.skops_trusted_types,
+        )
+        folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        await self._load(folder)
+        await to_thread.run_sync(registry.set_last_good, self._address, self._store, version)
+
+    async def _load_last_good(self, version: str) -> None:
+        folder = registry.stored(self._address, self._store, version)
+        if folder is None:
+            return
+        try:
+            await self._load(folder)
+        except (RegistryError, ReferenceProblem) as error:
+            log.warning("last_good_model_refused", reason=str(error))
+
+    async def _load(self, folder: Path) -> None:
+        served = await to_thread.run_sync(self._make, folder, limiter=self._limiter)
+        before = self._version()
+        self._slot.current = served
+        # What was loaded stays: a full collection over it would stall the event loop for 65 ms.
+        gc.collect()
+        gc.freeze()
+        log.info(
+            "model_loaded",
+            model=served.model.card.name,
+            version=served.model.card.version,
+            replaces=before,
+            engine=served.model.engine,
+            max_difference=served.model.max_difference,
+        )
+
+    def _make(self, folder: Path) -> Served:
+        trusted = self._config.registry.skops_trusted_types
+        card = model.read_card(folder)
+        loaded = model.load(folder, trusted, self._probe(card.schema.names))
+        return Served.of(loaded, self._config.bounds())
+
+    def _probe(self, names: tuple[str, ...]) -> model.Features | None:
+        """The reference's rows, on which the fast path must equal `predict_proba`."""
+        try:
+            frozen = reference.load(self._config.storage.reference)
+        except ReferenceProblem:
+            return None  # the monitoring says so; the model is checked on random rows instead
+        known = frozen.metadata.features
+        if not set(names) <= set(known):
+            return None
+        return frozen.features[:, [known.index(name) for name in names]]
+
+    def _version(self) -> str | None:
+        current = self._slot.current
+        return current.model.card.version if current is not None else None

@@ -1,0 +1,108 @@
+"""Reading requests: body with its limit, media type, query numbers, and clients that leave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
+
+from monitorkit.serving import problems
+from monitorkit.serving.problems import FieldError
+
+T = TypeVar("T")
+
+_JSON = re.compile(
+    rb"\s*application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?;?\s*", re.IGNORECASE
+)
+
+
+async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray:
+    """The body of a request that must be JSON, stopped as soon as it is too large.
+
+    An absent Content-Type means JSON. A length that is announced is refused before it is sent.
+
+    Raises:
+        Problem: 413 and 415.
+        ClientDisconnect: the client left before the end.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            if value != b"application/json" and not _JSON.fullmatch(value):
+                raise problems.unsupported_type(value.decode("latin-1"))
+        elif name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise problems.too_large(limit)
+    message = await receive()
+    body: bytes | bytearray = message.get("body", b"")
+    if message.get("more_body", False):
+        body = bytearray(body)
+        while message.get("more_body", False) and len(body) <= limit:
+            message = await receive()
+            body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    if len(body) > limit:
+        raise problems.too_large(limit)
+    return body
+
+
+async def unless_gone(receive: Receive, answer: Awaitable[T]) -> T:
+    """Wait for an answer, and give it up when the client leaves.
+
+    Raises:
+        ClientDisconnect: it left.
+    """
+    gone = False
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        scope.cancel()
+
+    result: T
+    error: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch, tasks.cancel_scope)
+        try:
+            result = await answer
+        except Exception as caught:  # noqa: BLE001 - raised below, outside of the exception group
+            error = caught
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    if gone:
+        raise ClientDisconnect
+    return result
+
+
+def whole_numbers(request: Request, **limits: tuple[int, int, int]) -> dict[str, int]:
+    """Query parameters that are whole numbers.
+
+    Args:
+        limits: name to (default, lowest, highest).
+
+    Raises:
+        Problem: 422 for every wrong or unknown one at once.
+    """
+    found = {name: default for name, (default, _, _) in limits.items()}
+    wrong = []
+    for name, text in request.query_params.multi_items():
+        if name not in limits:
+            known = ", ".join(sorted(limits))
+            wrong.append(FieldError(name, f"is not a query parameter; known: {known}", text))
+            continue
+        _, lowest, highest = limits[name]
+        if re.fullmatch(r"[0-9]{1,15}", text) and lowest <= int(text) <= highest:
+            found[name] = int(text)
+        else:
+            wrong.append(
+                FieldError(name, f"must be a whole number from {lowest} to {highest}", text)
+            )
+    if wrong:
+        raise problems.invalid_fields(wrong, len(wrong))
+    return found

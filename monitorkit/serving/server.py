@@ -1,0 +1,87 @@
+"""uvicorn with our signals: SIGTERM and SIGINT end the service in order, with exit code 0."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+from monitorkit import logs
+from monitorkit.config import Serving
+from monitorkit.errors import AddressInUse
+
+log = logs.get(__name__)
+
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """uvicorn's own handlers would raise the signal again at the end, which ends with exit code 143."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+
+def bind(settings: Serving) -> socket.socket:
+    """Take the address, before anything that takes time.
+
+    Raises:
+        AddressInUse: somebody else has it, or it is not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise AddressInUse(settings.host, settings.port, error.strerror or str(error)) from error
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    """Where a bound socket can be reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(app: ASGIApp, settings: Serving, listener: socket.socket) -> None:
+    """Answer requests until SIGTERM or SIGINT; then answer what is under way, and return.
+
+    A second signal ends it at once. The application's lifespan is the caller's business.
+    """
+    server = Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            http="httptools",
+            ws="none",
+            timeout_graceful_shutdown=max(1, round(settings.shutdown_grace.total_seconds())),
+        )
+    )
+    async with anyio.create_task_group() as tasks:
+
+        async def obey() -> None:
+            signals = [signal.SIGINT] if sys.platform == "win32" else [signal.SIGINT, signal.SIGTERM]
+            with anyio.open_signal_receiver(*signals) as received:
+                async for number in received:
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    if server.should_exit:
+                        server.force_exit = True
+                    server.should_exit = True
+
+        tasks.start_soon(obey)
+        log.info("listening", url=url(listener))
+        await server.serve(sockets=[listener])
+        tasks.cancel_scope.cancel()

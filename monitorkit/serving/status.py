@@ -1,0 +1,175 @@
+"""What the service says of itself: health, readiness, the model, the state of monitoring."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import monitorkit
+from monitorkit.contracts import MonitoringStatus, RunResult
+from monitorkit.schema import spellings
+from monitorkit.serving.served import Served
+from monitorkit.serving.services import Services
+
+PROXY_METRICS = "proxy_metrics"
+
+
+def index(services: Services, links: dict[str, str]) -> dict[str, Any]:
+    """GET /: what this is, and where to go on."""
+    served = services.slot.current
+    return {
+        "service": "monitorkit",
+        "version": monitorkit.__version__,
+        "model": None
+        if served is None
+        else {"name": served.model.card.name, "version": served.model.card.version},
+        "links": links,
+    }
+
+
+def health(services: Services) -> dict[str, Any]:
+    """GET /health: everything that may be wrong, from what is known already."""
+    served = services.slot.current
+    status = services.monitoring_status()
+    batcher = services.pipeline.batcher
+    reasons = [
+        reason
+        for wrong, reason in (
+            (served is None, "no model is loaded"),
+            (services.writer.failure is not None, "the prediction log cannot be written"),
+            (
+                status.reference in ("missing", "changed"),
+                f"the reference is {status.reference}: monitoring is off, serving goes on",
+            ),
+        )
+        if wrong
+    ]
+    return {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "model_loaded": served is not None,
+        "model_name": services.config.registry.model_name,
+        "model_version": served.model.card.version if served is not None else None,
+        "model_stage": services.config.registry.alias,
+        "predictions_logged": services.writer.rows,
+        "log": {"failure": services.writer.failure},
+        "reference": reference(status),
+        "last_cycle": asdict(status.last_cycle) if status.last_cycle is not None else None,
+        "queue": {
+            "waiting_rows": batcher.waiting_rows,
+            "refused_rows": batcher.refused_rows,
+            "dropped_rows": batcher.dropped_rows,
+            "late_rows": batcher.late_rows,
+        },
+        "version": monitorkit.__version__,
+        "started_at": services.started_at,
+        "uptime_seconds": round((datetime.now(UTC) - services.started_at).total_seconds(), 3),
+    }
+
+
+def reference(status: MonitoringStatus) -> dict[str, Any]:
+    """The state of the frozen reference."""
+    return {
+        "status": status.reference,
+        "hash": status.reference_hash,
+        "error": status.reference_error,
+    }
+
+
+def not_ready(services: Services) -> str | None:
+    """Why no request should come here; None: it may. Touches the disk only after a failed write.
+
+    A log that failed once is tried with a small file: whoever waits for /ready before sending
+    would otherwise never send the row that shows that it works again.
+    """
+    if services.slot.current is None:
+        return "No model is loaded."
+    failure = services.writer.failure
+    if failure is not None and not can_write(services.config.storage.predictions):
+        return f"The prediction log cannot be written: {failure}."
+    return None
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a file with bytes in it can be made in a folder; nothing stays there."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"\0" * 4096)
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return True
+
+
+def model_info(served: Served, alias: str) -> dict[str, Any]:
+    """GET /model/info: the card, what requests must hold, and how it is computed."""
+    model = served.model
+    card = model.card
+    return {
+        "name": card.name,
+        "version": card.version,
+        "alias": alias,
+        "run_id": card.run_id,
+        "tracking_uri": without_password(card.tracking_uri),
+        "created_at": card.created_at,
+        "sha256": card.sha256,
+        "estimator": card.estimator,
+        "classes": list(card.classes),
+        "positive_class": card.classes[1],
+        "features": [
+            {**asdict(feature), "spellings": list(spellings(feature.name))}
+            for feature in served.schema.features
+        ],
+        "metadata": dict(card.metadata),
+        "engine": model.engine,
+        "engine_reason": model.engine_reason,
+        "max_difference": model.max_difference,
+        "milliseconds": {
+            "first_row": served.milliseconds[0],
+            "each_further_row": served.milliseconds[1],
+        },
+    }
+
+
+def without_password(uri: str) -> str:
+    """An address without the user and password that may stand in it."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def stats(services: Services, latest: RunResult | None) -> dict[str, Any]:
+    """GET /monitoring/stats: how monitoring runs, and what it said last."""
+    return {
+        "predictions_logged": services.writer.rows,
+        "monitoring": asdict(services.monitoring_status()),
+        "latest": None if latest is None else _latest(latest),
+    }
+
+
+def _latest(result: RunResult) -> dict[str, Any]:
+    drift = result.drift
+    return {
+        "run_id": result.run_id,
+        "trigger": result.trigger,
+        "finished_at": result.finished_at,
+        "window": asdict(result.window),
+        "drift": None
+        if drift is None
+        else {**asdict(drift), "num_drifted_features": drift.num_drifted_features},
+        "monitors": {outcome.name: outcome.status for outcome in result.outcomes},
+        "proxy_metrics": [
+            asdict(finding)
+            for outcome in result.outcomes
+            if outcome.kind == PROXY_METRICS
+            for finding in outcome.findings
+        ],
+    }
