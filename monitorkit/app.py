@@ -19,7 +19,7 @@ from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.reloader import Reloader
-from monitorkit.serving.routes import exception_handlers, routes
+from monitorkit.serving.routes import application, routes
 from monitorkit.serving.served import Slot
 from monitorkit.serving.services import Services
 from monitorkit.worker import Worker
@@ -39,7 +39,7 @@ def create_app(config: Config) -> Starlette:
             app.router.routes.extend(routes(services))
             yield
 
-    return Starlette(lifespan=lifespan, exception_handlers=exception_handlers())
+    return application(config.serving, lifespan)
 
 
 @contextlib.asynccontextmanager

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def command(function: Callable[..., None]) -> click.Command:
-    """A command that reads the configuration, sets up the log and reports our errors in one line."""
+    """A command that reads the configuration, sets up the log and reports our errors."""
 
     @wraps(function)
     def run(config_path: Path | None, **arguments: Any) -> None:

@@ -156,7 +156,11 @@ class Registry(Section):
     alias: str = Field(default="production", min_length=1)
     poll: Duration = timedelta(seconds=10)
     timeout: Duration = timedelta(seconds=60)
-    skops_trusted_types: tuple[str, ...] = ("sklearn.tree._tree.Tree", "numpy.dtype")
+    skops_trusted_types: tuple[str, ...] = (
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "numpy.dtype",
+    )
 
 
 class FeatureBounds(Section):

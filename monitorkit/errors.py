@@ -11,10 +11,12 @@ MonitorkitError
 ├── ReferenceProblem         the frozen reference
 │   ├── ReferenceMissing
 │   ├── ReferenceExists
-│   └── ReferenceChanged     expected and found hash differ
+│   ├── ReferenceChanged     expected and found hash differ
+│   └── ReferenceUnreadable  its files are not what bootstrap wrote
 ├── LogError                 the prediction log
 │   ├── LogWriteFailed
 │   └── LogLocked            another process writes it
+├── ResultError              a result file that is not what was written
 ├── Overloaded               the prediction queue is full
 ├── Stopping                 the service shuts down and takes no more rows
 ├── PredictionFailed         the model gave no usable answer for these rows
@@ -189,6 +191,20 @@ class ReferenceChanged(ReferenceProblem):
 
 
 @dataclass(eq=False)
+class ReferenceUnreadable(ReferenceProblem):
+    """Something stands where the reference belongs, and it is not one."""
+
+    problem: str
+
+    def message(self) -> str:
+        """Name the path, the problem and the remedy."""
+        return (
+            f"{self.path}: {self.problem}. Restore the original files, or move the reference "
+            "folder away and run `python -m monitorkit bootstrap` to freeze another one."
+        )
+
+
+@dataclass(eq=False)
 class LogError(MonitorkitError):
     """Something about the prediction log."""
 
@@ -222,6 +238,18 @@ class LogLocked(LogError):
 
 
 @dataclass(eq=False)
+class ResultError(MonitorkitError):
+    """A result file that is damaged, or of another version."""
+
+    path: str
+    problem: str
+
+    def message(self) -> str:
+        """Name the file, the problem and the remedy."""
+        return f"{self.path}: {self.problem}. Move it away; the log can be judged again."
+
+
+@dataclass(eq=False)
 class Overloaded(MonitorkitError):
     """More rows wait than the queue may hold."""
 
@@ -246,7 +274,7 @@ class Stopping(MonitorkitError):
 
 @dataclass(eq=False)
 class PredictionFailed(MonitorkitError):
-    """The model raised, or gave something that is no probability; nothing was logged or answered."""
+    """The model raised, or gave no probabilities; nothing was logged or answered."""
 
     model: str
     reason: str
@@ -336,4 +364,7 @@ class ServiceUnreachable(MonitorkitError):
 
     def message(self) -> str:
         """Name the address and the remedy."""
-        return f"no monitorkit service answers at {self.url} ({self.reason}). Start one with `python -m monitorkit run`."
+        return (
+            f"no monitorkit service answers at {self.url} ({self.reason}). "
+            "Start one with `python -m monitorkit run`."
+        )

@@ -59,12 +59,12 @@ def strip_names(root: object) -> list[tuple[object, str, object]]:
     Without `feature_names_in_` nothing is compared by name, and without `_sklearn_output_config`
     no step hands a DataFrame to the next one.
     """
-    removed = []
-    for item in walk(root):
-        for name in ("feature_names_in_", "_sklearn_output_config"):
-            if name in getattr(item, "__dict__", {}):
-                removed.append((item, name, item.__dict__.pop(name)))
-    return removed
+    return [
+        (item, name, item.__dict__.pop(name))
+        for item in walk(root)
+        for name in ("feature_names_in_", "_sklearn_output_config")
+        if name in getattr(item, "__dict__", {})
+    ]
 
 
 def restore_names(removed: list[tuple[object, str, object]]) -> None:
@@ -132,11 +132,15 @@ def check_trees(root: object) -> None:
                 inner, tree.children_left, tree.children_right, tree.feature, tree.n_features
             )
             _require(sound, item)
-        elif isinstance(item, BaseEnsemble) and not hasattr(item, "estimators_features_"):
+        elif (
+            hasattr(item, "estimators_")
+            and isinstance(item, BaseEnsemble)
+            and not hasattr(item, "estimators_features_")
+        ):
             # The members are not asked again how wide the input is. (Bagging picks columns.)
             widths = {
                 member.n_features_in_
-                for member in np.ravel(np.asarray(getattr(item, "estimators_", []), dtype=object))
+                for member in np.ravel(np.asarray(item.estimators_, dtype=object))
                 if hasattr(member, "tree_")
             }
             _require(widths <= {item.n_features_in_}, item)

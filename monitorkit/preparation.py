@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def needed(config: Config) -> bool:
 
 
 def prepare(config: Config) -> None:
-    """Train when the registry has no model, fetch the served version, freeze a reference if none is.
+    """Train when there is no model, fetch the served version, freeze a reference if none is.
 
     Raises:
         MonitorkitError: whatever made a step impossible.
@@ -149,8 +148,8 @@ def _child(config: Config, sender: Connection) -> None:
         prepare_here(config)
     except MonitorkitError as problem:
         error = problem
-    except Exception as problem:  # noqa: BLE001 - told to the parent, traceback and all
+    except Exception as problem:  # told to the parent; the traceback is logged here
         log.exception("preparation_failed")
-        error = WorkerDied("the preparation", "".join(traceback.format_exception_only(problem)).strip())
+        error = WorkerDied("the preparation", repr(problem))
     sender.send(error)
     sender.close()

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
 
 from monitorkit.errors import SchemaError
@@ -135,7 +137,7 @@ def spellings(name: str) -> tuple[str, ...]:
     return (name,) if underscored == name else (name, underscored)
 
 
-def infer(columns: Mapping[str, Sequence[float]]) -> FeatureSchema:
+def infer(columns: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> FeatureSchema:
     """Read types and nullability off training data; bounds are for people to state.
 
     Args:
@@ -143,10 +145,11 @@ def infer(columns: Mapping[str, Sequence[float]]) -> FeatureSchema:
     """
     features = []
     for name, values in columns.items():
-        present = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
-        whole = bool(present) and all(float(value).is_integer() for value in present)
+        numbers = np.asarray(values, dtype=np.float64)
+        present = numbers[~np.isnan(numbers)]
+        whole = len(present) > 0 and bool(np.all(np.mod(present, 1) == 0))  # of infinity it is NaN
         features.append(
-            Feature(name, "integer" if whole else "number", nullable=len(present) < len(values))
+            Feature(name, "integer" if whole else "number", nullable=len(present) < len(numbers))
         )
     return FeatureSchema(tuple(features))
 

@@ -23,7 +23,8 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     Args:
         config_path: a TOML file; None: the default place, where a commented file is written when
             there is none.
-        host, port: override those of the file.
+        host: overrides the file's.
+        port: the same.
 
     Raises:
         MonitorkitError: whatever made the start impossible.

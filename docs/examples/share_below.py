@@ -30,8 +30,9 @@ class ShareBelow(Monitor[ShareBelowOptions, Below]):
     def judge(self, timeline, previous):
         window = timeline.all()
         share, limit = window.below / window.rows, self.options.at_most
-        column = self.options.column
-        return Judgement([Finding("share_below", share, column, threshold=limit, drift=share > limit)])
+        drift = share > limit
+        finding = Finding("share_below", share, self.options.column, threshold=limit, drift=drift)
+        return Judgement([finding])
 
 
 @hookimpl

@@ -14,7 +14,6 @@ from monitorkit.config import Config, MonitorEntry
 from monitorkit.contracts import (
     SCORE_COLUMN,
     DriftSummary,
-    Finding,
     Outcome,
     RunResult,
     Skipped,
@@ -79,58 +78,96 @@ def run_cycle(
     except Timeout as error:
         raise CycleBusy(patience) from error
     try:
-        return _run(config, engine, results, trigger, selection, reports)
+        return _run(config, engine, results, trigger=trigger, selection=selection, reports=reports)
     finally:
         lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cycle:
+    """What every monitor of one cycle is judged with."""
+
+    engine: Engine
+    store: Reports
+    run_id: str
+    now: datetime
+    version: str
+    absorbed: Absorbed
+    last: RunResult | None
+    reports: bool
+
+    def judge(self, entry: MonitorEntry) -> Outcome:
+        """One monitor's outcome, whatever it does."""
+        started = time.perf_counter()
+        outcome = Outcome(entry.name, entry.use, "failed", (), 0.0)
+        if entry.name in self.absorbed.failures:
+            return replace(outcome, error=self.absorbed.failures[entry.name])
+        before = self.last.outcome(entry.name) if self.last is not None else None
+        previous = before.findings if before is not None else ()
+        try:
+            judgement = self.engine.judge(
+                entry.name, self.version, self.now, previous, reports=self.reports
+            )
+            paths = [
+                self.store.write(self.run_id, entry.name, name, content)
+                for name, content in judgement.attachments.items()
+            ]
+        except Exception as error:  # noqa: BLE001 - one failing monitor harms itself alone
+            status: Status = "timed_out" if isinstance(error, WorkerTimeout) else "failed"
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            seconds = time.perf_counter() - started
+            return replace(outcome, status=status, error=reason, seconds=seconds)
+        return Outcome(
+            name=entry.name,
+            kind=entry.use,
+            status="drift" if any(finding.drift for finding in judgement.findings) else "ok",
+            findings=tuple(judgement.findings),
+            seconds=time.perf_counter() - started,
+            reports=tuple(paths),
+        )
 
 
 def _run(
     config: Config,
     engine: Engine,
     results: Results,
+    *,
     trigger: Trigger,
     selection: Selection,
     reports: bool,
 ) -> RunResult | Skipped:
-    started_at = datetime.now(UTC)
+    now = datetime.now(UTC)
     entries = [entry for entry in config.monitors if selection(entry)]
-    absorbed = engine.absorb([entry.name for entry in entries], started_at)
+    absorbed = engine.absorb([entry.name for entry in entries], now)
     window, gate = absorbed.window, config.monitoring.min_rows
     if window.rows < gate or window.model_version is None:
         reason = f"{window.rows} rows in the look-back, {gate} are needed"
-        skipped = Skipped(trigger, started_at, window, gate, reason)
         log.info("cycle_skipped", trigger=trigger, rows=window.rows, min_rows=gate, reason=reason)
-        return skipped
-    last = results.latest()
-    comparable = last is not None and (last.window.model_version, last.reference_hash) == (
-        window.model_version,
-        absorbed.reference_hash,
-    )
-    run_id = new_run_id(started_at)
+        return Skipped(trigger, now, window, gate, reason)
     store = Reports(config.storage.reports)
-    outcomes: list[Outcome] = []
-    for entry in entries:
-        before = last.outcome(entry.name) if comparable and last is not None else None
-        previous = before.findings if before is not None else ()
-        outcome = _judge(
-            engine, store, entry, window.model_version, started_at, previous, reports, absorbed, run_id
-        )
-        if outcome.error is not None:
-            log.error("monitor_failed", monitor=entry.name, status=outcome.status, reason=outcome.error)
-        outcomes.append(outcome)
+    cycle = _Cycle(
+        engine=engine,
+        store=store,
+        run_id=new_run_id(now),
+        now=now,
+        version=window.model_version,
+        absorbed=absorbed,
+        last=_comparable(results.latest(), absorbed),
+        reports=reports,
+    )
+    outcomes = [cycle.judge(entry) for entry in entries]
+    verdict = config.monitoring.verdict
     result = RunResult(
-        run_id=run_id,
+        run_id=cycle.run_id,
         trigger=trigger,
-        started_at=started_at,
+        started_at=now,
         finished_at=datetime.now(UTC),
         model_name=config.registry.model_name,
         window=window,
         min_rows=gate,
         reference_hash=absorbed.reference_hash,
         cursor=absorbed.cursor,
-        drift=summarise_drift(
-            outcomes, config.monitoring.verdict.monitor, config.monitoring.verdict.drift_share
-        ),
+        drift=summarise_drift(outcomes, verdict.monitor, verdict.drift_share),
         outcomes=outcomes,
     )
     results.commit(result)
@@ -140,41 +177,11 @@ def _run(
     return result
 
 
-def _judge(
-    engine: Engine,
-    store: Reports,
-    entry: MonitorEntry,
-    version: str,
-    now: datetime,
-    previous: Sequence[Finding],
-    reports: bool,
-    absorbed: Absorbed,
-    run_id: str,
-) -> Outcome:
-    started = time.perf_counter()
-    outcome = Outcome(entry.name, entry.use, "failed", (), 0.0)
-    if entry.name in absorbed.failures:
-        return replace(outcome, error=absorbed.failures[entry.name])
-    try:
-        judgement = engine.judge(entry.name, version, now, previous, reports=reports)
-        paths = [
-            store.write(run_id, entry.name, name, content)
-            for name, content in judgement.attachments.items()
-        ]
-    except Exception as error:  # noqa: BLE001 - one failing monitor harms itself alone
-        status: Status = "timed_out" if isinstance(error, WorkerTimeout) else "failed"
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return replace(
-            outcome, status=status, error=reason, seconds=time.perf_counter() - started
-        )
-    drifted = any(finding.drift for finding in judgement.findings)
-    return replace(
-        outcome,
-        status="drift" if drifted else "ok",
-        findings=tuple(judgement.findings),
-        seconds=time.perf_counter() - started,
-        reports=tuple(paths),
-    )
+def _comparable(last: RunResult | None, absorbed: Absorbed) -> RunResult | None:
+    """The last result, when it is of the same model version and reference."""
+    if last is None or last.reference_hash != absorbed.reference_hash:
+        return None
+    return last if last.window.model_version == absorbed.window.model_version else None
 
 
 def summarise_drift(
@@ -213,6 +220,15 @@ def summarise_drift(
 
 
 def _say(result: RunResult) -> None:
+    for outcome in result.outcomes:
+        if outcome.error is not None:
+            log.error(
+                "monitor_failed",
+                monitor=outcome.name,
+                status=outcome.status,
+                reason=outcome.error,
+                run_id=result.run_id,
+            )
     drift = result.drift
     log.info(
         "cycle_completed",

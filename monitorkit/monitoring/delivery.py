@@ -42,7 +42,7 @@ class Delivery:
     def deliver(
         self, *, patience: float = 0.0, cancelled: Callable[[], bool] | None = None
     ) -> None:
-        """Deliver what each sink has not taken yet; a failure is an event, and tried again next time.
+        """Deliver what each sink has not taken yet; what fails is an event, and tried again.
 
         Args:
             patience: seconds to wait for another process that delivers.
@@ -71,7 +71,8 @@ class Delivery:
     def _one(self, entry: SinkEntry, run_id: str) -> bool:
         timeout = entry.timeout.total_seconds()
         try:
-            self._worker.call(f"sink {entry.name!r}", timeout, _deliver, self._config, entry, run_id)
+            task = f"sink {entry.name!r}"
+            self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
         except Exception as error:  # noqa: BLE001 - one failing sink harms itself alone
             log.error(  # noqa: TRY400 - a sink's traceback helps nobody at three in the morning
                 "sink_failed",

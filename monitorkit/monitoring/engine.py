@@ -1,4 +1,4 @@
-"""Where monitors run: `LocalEngine` in this process, `ProcessEngine` in a worker that may be killed."""
+"""Where monitors run: `LocalEngine` here, `ProcessEngine` in a worker that may be killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monitorkit.errors import ModelNotFound, ModelRefused, PluginError, SchemaEr
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.timeline import Span, Track, bucket_number, from_microseconds
-from monitorkit.prediction_log import Reader
+from monitorkit.prediction_log import Block, Reader
 from monitorkit.worker import Worker
 
 log = logs.get(__name__)
@@ -74,6 +74,9 @@ class _Step:
     """One reading of the log from one cursor."""
 
     cursor: Mapping[str, int]
+    since: datetime | None = None
+    deadline: float | None = None
+    rows: Track | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
 
 
@@ -118,29 +121,19 @@ class LocalEngine:
             RegistryError, SchemaError: the newest model version cannot be judged.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        horizon = now - self._horizon
         self._verify_reference()
         self._refresh()
         rows = self._tracks.setdefault(self._rows_id, Track())
         failures: dict[str, str] = {}
-        read, more = self._read(_Step(rows.cursor), names, now, failures, deadline)
-        total = read
-        if not more and rows.newest is not None:
-            # Monitors that are new, or failed before, read what the others know already.
-            behind: dict[str, _Step] = {}
-            for name in names:
-                if name in failures:
-                    continue
-                identity = self._track_of(rows.newest, name, failures)
-                track = self._tracks.get(identity) if identity else None
-                if identity and track is not None and track.cursor != rows.cursor:
-                    key = json.dumps(dict(track.cursor), sort_keys=True)
-                    behind.setdefault(key, _Step(track.cursor)).tracks[identity] = track
-            for step in behind.values():
-                read, more = self._read(step, names, now, failures, deadline, resolve=False)
+        total, more = self._read(_Step(rows.cursor, horizon, deadline, rows), names, failures)
+        if not more:
+            for step in self._behind(rows, names, failures):
+                step.since, step.deadline = horizon, deadline
+                read, more = self._read(step, names, failures)
                 total += read
                 if more:
                     break
-        horizon = now - self._horizon
         dropped = [track.forget(horizon, self._bucket) for track in self._tracks.values()]
         if total or any(dropped) or self._stamp is None:
             self._save(horizon)
@@ -152,6 +145,23 @@ class LocalEngine:
             rows_read=total,
             more=more,
         )
+
+    def _behind(
+        self, rows: Track, names: Sequence[str], failures: dict[str, str]
+    ) -> Iterable[_Step]:
+        """Monitors that are new, or failed before, read what the others know; grouped by cursor."""
+        steps: dict[str, _Step] = {}
+        for name in names:
+            if name in failures or rows.newest is None:
+                continue
+            identity = self._track_of(rows.newest, name, failures)
+            if identity is None:
+                continue
+            track = self._tracks[identity]
+            if dict(track.cursor) != dict(rows.cursor):
+                key = json.dumps(dict(track.cursor), sort_keys=True)
+                steps.setdefault(key, _Step(track.cursor)).tracks[identity] = track
+        return steps.values()
 
     def ready(self, version: str, name: str) -> None:
         """Make everything that judging needs, so that only judging is timed."""
@@ -196,57 +206,67 @@ class LocalEngine:
         return _checked(name, judgement)
 
     def _read(
-        self,
-        step: _Step,
-        names: Sequence[str],
-        now: datetime,
-        failures: dict[str, str],
-        deadline: float | None,
-        *,
-        resolve: bool = True,
+        self, step: _Step, names: Sequence[str], failures: dict[str, str]
     ) -> tuple[int, bool]:
         """Read on from a cursor; returns rows read and whether there is more."""
-        rows_track = self._tracks[self._rows_id]
         monitors: dict[str, dict[str, Monitor[Any, Any]]] = {}
-        started = dict(step.cursor)
         total = 0
         reader = Reader(self._config.storage.predictions)
-        for block in reader.read(step.cursor, since=now - self._horizon):
+        for block in reader.read(step.cursor, since=step.since):
             version = block.model_version
             if version not in monitors:
                 monitors[version] = self._monitors_by_track(version, names, failures)
-                if resolve:
-                    for identity in monitors[version]:
-                        track = self._tracks[identity]
-                        if dict(track.cursor) == started:
-                            step.tracks[identity] = track
-            for identity, track in list(step.tracks.items()):
+                if step.rows is not None:
+                    self._join(step, monitors[version])
+            for identity in list(step.tracks):
                 monitor = monitors[version].get(identity)
-                if monitor is None:  # a version that cannot be judged, so far
-                    track.missing.add(version)
-                    track.cursor = block.cursor
-                    continue
-                self._say_active(self._names_of(version, identity, names))
-                try:
-                    track.add(
-                        version, block.chunk, self._bucket, monitor.summarise, monitor.merge
-                    )
-                except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                    for name in self._names_of(version, identity, names):
-                        failures[name] = _reason(error)
-                    del step.tracks[identity]
-                    continue
-                finally:
-                    self._say_active(())
-                track.cursor = block.cursor
-            if resolve:
-                rows_track.add(version, block.chunk, self._bucket, Span.of, Span.merge)
-                rows_track.cursor = block.cursor
-            started = dict(block.cursor)
+                sharing = self._names_of(version, identity, names)
+                reason = self._add(step.tracks[identity], block, monitor, sharing)
+                if reason is not None:
+                    del step.tracks[identity]  # it stays where it is, and reads again next time
+                    failures.update(dict.fromkeys(sharing, reason))
+            if step.rows is not None:
+                step.rows.add(version, block.chunk, self._bucket, Span.of, Span.merge)
+                step.rows.cursor = block.cursor
+            step.cursor = block.cursor
             total += len(block.chunk)
-            if deadline is not None and time.monotonic() > deadline:
+            if step.deadline is not None and time.monotonic() > step.deadline:
                 return total, True
         return total, False
+
+    def _join(self, step: _Step, monitors: Iterable[str]) -> None:
+        """The tracks that stand where the reading stands take part in it."""
+        for identity in monitors:
+            track = self._tracks[identity]
+            if dict(track.cursor) == dict(step.cursor):
+                step.tracks[identity] = track
+
+    def _add(
+        self,
+        track: Track,
+        block: Block,
+        monitor: Monitor[Any, Any] | None,
+        names: tuple[str, ...],
+    ) -> str | None:
+        """Sum up one block; returns the reason when that failed."""
+        if monitor is None:  # a version that cannot be judged, so far
+            track.missing.add(block.model_version)
+        else:
+            self._say_active(names)
+            try:
+                track.add(
+                    block.model_version,
+                    block.chunk,
+                    self._bucket,
+                    monitor.summarise,
+                    monitor.merge,
+                )
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                return _reason(error)
+            finally:
+                self._say_active(())
+        track.cursor = block.cursor
+        return None
 
     def _monitors_by_track(
         self, version: str, names: Iterable[str], failures: dict[str, str]
@@ -461,7 +481,7 @@ class ProcessEngine:
         self._worker.call(task, READY_SECONDS, _ready, self._config, version, name)
         limit = self._entries[name].timeout.total_seconds()
         return self._worker.call(
-            task, limit, _judge, self._config, name, version, now, previous, reports
+            task, limit, _judge, self._config, name, version, now, previous, reports=reports
         )
 
 
@@ -496,6 +516,7 @@ def _judge(
     version: str,
     now: datetime,
     previous: Sequence[Finding],
+    *,
     reports: bool,
 ) -> Judgement:
     return _local(config).judge(name, version, now, previous, reports=reports)

@@ -67,7 +67,7 @@ class MonitoringLoop:
         return self._status
 
     async def check_reference(self) -> None:
-        """Verify the reference and note what was found; a bad one is an ERROR event, no exception."""
+        """Verify the reference and note what was found; a bad one is an event, no exception."""
         folder = self._config.storage.reference
         try:
             metadata = await to_thread.run_sync(verify, folder, limiter=self._threads)
@@ -90,7 +90,7 @@ class MonitoringLoop:
         """Let whatever waits in a thread give up; call when `run` is being cancelled."""
         self._stopping = True
 
-    async def force(self, reports: bool) -> RunResult | Skipped:  # noqa: FBT001 - a route's callable
+    async def force(self, reports: bool) -> RunResult | Skipped:
         """Run a cycle now.
 
         Raises:
@@ -108,7 +108,7 @@ class MonitoringLoop:
             await anyio.sleep(wait)
             try:
                 await self._cycle("periodic", reports=False, patience=interval)
-            except Exception as error:  # noqa: BLE001 - the next cycle may go better; serving goes on
+            except Exception as error:  # the next cycle may go better; serving goes on
                 log.error(  # noqa: TRY400 - a refusal says it all; anything else brings its traceback
                     "cycle_failed",
                     trigger="periodic",
@@ -163,9 +163,7 @@ class MonitoringLoop:
 
     async def _warm_up(self, engine: ProcessEngine) -> None:
         try:
-            await to_thread.run_sync(
-                engine.warm_up, limiter=self._threads, abandon_on_cancel=True
-            )
+            await to_thread.run_sync(engine.warm_up, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001 - the cycle tries again and reports it
             log.warning("monitors_not_warm", reason=f"{type(error).__name__}: {error}")
 
@@ -173,13 +171,14 @@ class MonitoringLoop:
         return self._stopping
 
     def _note_reference(self, error: ReferenceProblem | None, found: str | None = None) -> None:
-        kind: Literal["ok", "missing", "changed"] = "ok"
+        kind: Literal["ok", "missing", "changed", "unreadable"] = "ok"
         expected = found
-        if isinstance(error, ReferenceMissing):
+        if isinstance(error, ReferenceChanged):
+            kind, expected = "changed", error.expected
+        elif isinstance(error, ReferenceMissing):
             kind = "missing"
         elif error is not None:
-            kind = "changed"
-            expected = error.expected if isinstance(error, ReferenceChanged) else None
+            kind = "unreadable"
         self._update(
             reference=kind,
             reference_hash=expected,

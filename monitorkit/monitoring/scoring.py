@@ -54,9 +54,7 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
     )
 
 
-def _columns_of(
-    reference: Reference, names: tuple[str, ...], version: str
-) -> NDArray[np.float64]:
+def _columns_of(reference: Reference, names: tuple[str, ...], version: str) -> NDArray[np.float64]:
     known = reference.metadata.features
     for name in names:
         if name not in known:

@@ -48,8 +48,9 @@ def run_once(config: Config, selection: Selection, *, reports: bool) -> RunResul
 def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
     """Run a cycle every interval until Ctrl-C; a cycle that fails is an event."""
     interval = config.monitoring.interval.total_seconds()
-    with _parts(config, selection) as (engine, results, delivery), contextlib.suppress(
-        KeyboardInterrupt
+    with (
+        _parts(config, selection) as (engine, results, delivery),
+        contextlib.suppress(KeyboardInterrupt),
     ):
         while True:
             started = time.monotonic()
@@ -95,5 +96,3 @@ def _worker(stack: contextlib.ExitStack, config: Config, name: str) -> Worker:
     )
     stack.callback(worker.close)
     return worker
-
-

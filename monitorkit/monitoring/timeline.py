@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Track:
         self.newest = version
 
     def forget(self, before: datetime, bucket: timedelta) -> bool:
-        """Drop the buckets that begin before a time, and versions without any; say if there were."""
+        """Drop buckets that begin before a time, and versions without any; say if there were."""
         first = bucket_number(before, bucket)
         dropped = False
         for version in list(self.versions):
@@ -113,9 +114,7 @@ class Track:
             missing=set(document["missing"]),
             versions={
                 version: {
-                    int(number): Kept(
-                        kept["rows"], checkpoint.load_summary(kind, kept["summary"])
-                    )
+                    int(number): Kept(kept["rows"], checkpoint.load_summary(kind, kept["summary"]))
                     for number, kept in buckets.items()
                 }
                 for version, buckets in document["versions"].items()
@@ -152,7 +151,7 @@ def split(chunk: Chunk, bucket: timedelta) -> Iterator[tuple[int, Chunk]]:
         order = np.argsort(numbers, kind="stable")
         chunk, numbers = chunk.take(order), numbers[order]
     starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         yield int(numbers[start]), chunk.take(slice(start, end))
 
 

@@ -1,4 +1,4 @@
-"""The batcher: callers that wait while a batch runs form the next one; it knows no model, no log."""
+"""Callers that wait while a batch runs form the next one. It knows no model, no log."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ class _Caller(Generic[G, R, A]):
 
     __slots__ = ("answers", "group", "queued", "rows")
 
-    def __init__(
-        self, group: G, rows: Sequence[R], answers: asyncio.Future[Sequence[A]]
-    ) -> None:
+    def __init__(self, group: G, rows: Sequence[R], answers: asyncio.Future[Sequence[A]]) -> None:
         self.group = group
         self.rows = rows
         self.answers = answers

@@ -44,13 +44,12 @@ class Edge:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:
-            log.error(
+        except Exception:
+            log.exception(
                 "request_failed",
                 request_id=problems.request_id(scope),
                 method=scope["method"],
                 path=scope["path"],
-                exc_info=error,
             )
             if status:  # half an answer is out: only closing the connection tells the client
                 raise

@@ -36,7 +36,9 @@ class Pipeline:
         max_flush_rows: rows predicted and appended at once.
     """
 
-    def __init__(self, writer: Writer, *, max_waiting_rows: int, max_flush_rows: int = 10_000) -> None:
+    def __init__(
+        self, writer: Writer, *, max_waiting_rows: int, max_flush_rows: int = 10_000
+    ) -> None:
         self.batcher = Batcher(
             self._flush,
             max_waiting_rows=max_waiting_rows,
@@ -93,15 +95,14 @@ def predict(served: Served, rows: Sequence[Values]) -> list[Prediction]:
         PredictionFailed: the model raised, or a score is not a probability.
     """
     card = served.model.card
-    name = f"model {card.name} version {card.version}"
     try:
         scores = served.model.scores(matrix(rows))
         labels = served.model.labels(scores)
     except Exception as error:
-        raise PredictionFailed(name, f"{type(error).__name__}: {error}") from error
+        raise PredictionFailed(card.title(), f"{type(error).__name__}: {error}") from error
     if not np.all((scores >= 0.0) & (scores <= 1.0)):  # NaN fails both
         wrong = scores[~((scores >= 0.0) & (scores <= 1.0))][0]
-        raise PredictionFailed(name, f"its score is {wrong}, which is no probability")
+        raise PredictionFailed(card.title(), f"its score is {wrong}, which is no probability")
     # RFC 9562 allows any order within a millisecond; uuid_utils counts up, so ids sort as rows do.
     timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     new_id = uuid_utils.uuid7

@@ -1,4 +1,4 @@
-"""POST /predict and /predict/batch, as bare ASGI: bytes in, rows through the pipeline, bytes out."""
+"""POST /predict and /predict/batch as bare ASGI: bytes in, rows through the pipeline, bytes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the served model up to date: the last good one at once, the alias's version when it moves."""
+"""Keeps the served model up to date: the last good one first, then wherever the alias points."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class Reloader:
             await self._replace(await self._look_up())
 
     async def run(self) -> None:
-        """Follow the alias until cancelled; whatever goes wrong, the model at hand goes on serving."""
+        """Follow the alias until cancelled; in any trouble the model at hand goes on serving."""
         while True:
             await self._look_up_quietly()
             await anyio.sleep(self._config.registry.poll.total_seconds())
 
     async def _look_up_quietly(self) -> None:
-        """Look up the alias and follow it; trouble is one event when it begins and one when it ends."""
+        """Look up the alias and follow it; trouble is one event as it begins, one as it ends."""
         try:
             version = await self._look_up()
             current = self._slot.current

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
 from monitorkit.serving import problems
-from monitorkit.serving.problems import FieldError
+from monitorkit.serving.fields import FieldError
 
 T = TypeVar("T")
 
@@ -80,10 +80,11 @@ async def unless_gone(receive: Receive, answer: Awaitable[T]) -> T:
     return result
 
 
-def whole_numbers(request: Request, **limits: tuple[int, int, int]) -> dict[str, int]:
+def whole_numbers(request: Request, /, **limits: tuple[int, int, int]) -> dict[str, int]:
     """Query parameters that are whole numbers.
 
     Args:
+        request: with a query string.
         limits: name to (default, lowest, highest).
 
     Raises:

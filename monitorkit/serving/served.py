@@ -13,10 +13,11 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from monitorkit.errors import SchemaError
 from monitorkit.model import Model
 from monitorkit.prediction_log import Prediction
 from monitorkit.schema import FeatureSchema, Row, request_model
-from monitorkit.serving import problems
+from monitorkit.serving import fields, problems
 
 Values = list[float | None]
 """One row in schema order, None where missing."""
@@ -53,9 +54,17 @@ class Served:
             bounds: `config.bounds()`.
 
         Raises:
-            SchemaError: the bounds name a feature that the model does not read.
+            SchemaError: the bounds name a feature that the model does not read, or make one
+                nullable in which it cannot take a missing value.
         """
         schema = model.card.schema.with_bounds(bounds)
+        for feature in schema.features:
+            if feature.nullable and feature.name not in model.accepts_missing:
+                raise SchemaError(
+                    feature.name,
+                    f"[schema] makes it nullable, and {model.card.title()} takes no missing value",
+                    "Remove `nullable` there, or train with an imputer.",
+                )
         request = request_model(schema)
         return cls(
             model,
@@ -81,7 +90,7 @@ class Served:
         try:
             return list(self._row.validator.validate_json(body).__dict__.values())
         except ValidationError as error:
-            raise problems.invalid(error, problems.known_fields(self.schema), body) from None
+            raise problems.invalid(error, fields.known_fields(self.schema), body) from None
 
     def read_rows(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """Read and validate a JSON array of rows.
@@ -101,10 +110,10 @@ class Served:
             raise problems.not_an_array()
         if len(rows) > limit:
             raise problems.too_many_rows(len(rows), limit)
-        known = problems.known_fields(self.schema)
+        known = fields.known_fields(self.schema)
         validate = self._row.validator.validate_python
         accepted = []
-        wrong: list[problems.FieldError] = []
+        wrong: list[fields.FieldError] = []
         count = 0
         for index, row in enumerate(rows):
             try:
@@ -112,7 +121,7 @@ class Served:
             except ValidationError as error:
                 count += error.error_count()
                 if len(wrong) < SHOWN_ERRORS:
-                    wrong += problems.field_errors(error, known, row=index)
+                    wrong += fields.field_errors(error, known, row=index)
         if count:
             raise problems.invalid_fields(wrong[:SHOWN_ERRORS], count)
         return accepted

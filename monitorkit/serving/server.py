@@ -22,7 +22,7 @@ BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """uvicorn's own handlers would raise the signal again at the end, which ends with exit code 143."""
+    """uvicorn's own handlers raise the signal again at the end, which makes the exit code 143."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,7 +73,8 @@ async def serve(app: ASGIApp, settings: Serving, listener: socket.socket) -> Non
     async with anyio.create_task_group() as tasks:
 
         async def obey() -> None:
-            signals = [signal.SIGINT] if sys.platform == "win32" else [signal.SIGINT, signal.SIGTERM]
+            windows = sys.platform == "win32"
+            signals = [signal.SIGINT] if windows else [signal.SIGINT, signal.SIGTERM]
             with anyio.open_signal_receiver(*signals) as received:
                 async for number in received:
                     log.info("stopping", signal=signal.Signals(number).name)

@@ -43,7 +43,7 @@ def health(services: Services) -> dict[str, Any]:
             (served is None, "no model is loaded"),
             (services.writer.failure is not None, "the prediction log cannot be written"),
             (
-                status.reference in ("missing", "changed"),
+                status.reference in ("missing", "changed", "unreadable"),
                 f"the reference is {status.reference}: monitoring is off, serving goes on",
             ),
         )

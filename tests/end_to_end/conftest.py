@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -106,10 +107,8 @@ class Service:
 
     def kill(self) -> None:
         """Whatever is left of it."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(timeout=10)
 
 
@@ -154,3 +153,20 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared folder."""
     shutil.copytree(prepared, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture
+def applicant() -> dict[str, Any]:
+    """A request that is answered."""
+    return {
+        "RevolvingUtilizationOfUnsecuredLines": 0.35,
+        "age": 47,
+        "NumberOfTime30-59DaysPastDueNotWorse": 0,
+        "DebtRatio": 0.4,
+        "MonthlyIncome": 5400,
+        "NumberOfOpenCreditLinesAndLoans": 8,
+        "NumberOfTimes90DaysLate": 0,
+        "NumberRealEstateLoansOrLines": 1,
+        "NumberOfTime60-89DaysPastDueNotWorse": 0,
+        "NumberOfDependents": None,
+    }

@@ -14,6 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from monitorkit.monitoring import checkpoint
 
+SHARED_FOLDER = [HealthCheck.function_scoped_fixture]  # each example overwrites its file
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 arrays = hnp.arrays(
     dtype=st.sampled_from([np.int64, np.uint64, np.float64, np.bool_, np.int8]),
@@ -38,7 +40,7 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=SHARED_FOLDER)
 @given(document=st.dictionaries(st.text(), trees, max_size=4))
 def test_loads_what_was_saved_to_the_last_bit(tmp_path: Path, document: dict[str, Any]) -> None:
     path = tmp_path / "a.ckpt"
@@ -52,7 +54,7 @@ def test_there_is_none_at_first(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "a.ckpt") is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=SHARED_FOLDER)
 @given(place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
 def test_a_changed_bit_is_never_believed(tmp_path: Path, place: int, bit: int) -> None:
     path = tmp_path / "a.ckpt"

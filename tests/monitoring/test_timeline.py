@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_any_split_into_chunks_gives_the_same_buckets(seconds: list[int], cuts: 
     chunk = rows(*seconds)
     whole.add("1", chunk, MINUTE, summarise, merge)
     edges = sorted({0, len(seconds), *(min(cut, len(seconds)) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         parts.add("1", chunk.take(slice(start, end)), MINUTE, summarise, merge)
     assert parts.versions == whole.versions
 

@@ -1,0 +1,84 @@
+"""Writing so that a killed process or a power failure leaves the whole of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+LEFTOVER = ".tmp"
+"""Ends the name of what is being written; it begins with a dot, and readers pass over it."""
+
+STALE_SECONDS = 3600.0
+"""No write takes an hour: what is older was left by a process that was killed."""
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file and sync it; its name is not synced, see `sync_folder`.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under another name, sync it, give it its name and sync that.
+
+    Raises:
+        OSError: when it cannot be written; what was there before is still there.
+    """
+    temporary = beside(path)
+    try:
+        write_file(temporary, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """A name in the same folder for what shall become `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{LEFTOVER}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power failure.
+
+    Raises:
+        OSError: when the disk says that it cannot.
+    """
+    if os.name == "nt":  # Windows has no such call, and syncs names with the file
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clear_leftovers(folder: Path, name: str = "") -> int:
+    """Delete what killed processes left unfinished in a folder; returns how many there were.
+
+    Args:
+        folder: where to look.
+        name: only what was to become this file or folder.
+    """
+    oldest = time.time() - STALE_SECONDS
+    cleared = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not (entry.name.startswith(f".{name}") and entry.name.endswith(LEFTOVER)):
+                continue
+            if entry.stat(follow_symlinks=False).st_mtime > oldest:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+            cleared += 1
+    return cleared

@@ -1,0 +1,355 @@
+"""A stored model version: its card, its checks, and the engine that scores rows with it.
+
+Imports scikit-learn (which imports pandas) when a model is loaded, MLflow never.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit import engines, estimators, logs
+from monitorkit.engines import Features, Scores
+from monitorkit.errors import ModelRefused, SchemaError
+from monitorkit.estimators import Class, Unfit
+from monitorkit.schema import FeatureSchema
+
+__all__ = [
+    "Features",
+    "Model",
+    "ModelCard",
+    "Scores",
+    "admit",
+    "load",
+    "read_bytes",
+    "read_card",
+]
+
+log = logs.get(__name__)
+
+SCHEMA_VERSION = 1
+CARD_FILE = "model.json"
+MODEL_FILE = "model.skops"
+LABELS_DIFFER = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of a stored model version.
+
+    Attributes:
+        name: the registered model. `version` is its version in the registry.
+        run_id: of the training; None when the registry names none.
+        tracking_uri: where it came from.
+        created_at: ISO 8601, UTC: when the version was registered.
+        sha256: of the model file.
+        schema: the model's columns, in order.
+        classes: the negative and the positive class.
+        estimator: class name of the final estimator.
+        metadata: what the model was logged with: fingerprint, metrics, libraries.
+        source: what the registry says it was made from; tells versions of one number apart.
+        engine: `numpy`, or `pandas` for a model that reads columns by name.
+        engine_reason: why it is not numpy.
+        max_difference: between numpy input and a DataFrame, on random rows.
+    """
+
+    name: str
+    version: str
+    run_id: str | None
+    tracking_uri: str
+    created_at: str
+    sha256: str
+    schema: FeatureSchema
+    classes: tuple[Class, Class]
+    estimator: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    engine: str = "numpy"
+    engine_reason: str | None = None
+    max_difference: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-safe form; `from_json` reads it back."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **values,
+            "schema": self.schema.to_json(),
+            "classes": list(self.classes),
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelCard:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: for another schema_version, or when something is missing.
+        """
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {version!r}")
+        values = {key: item for key, item in value.items() if key != "schema_version"}
+        try:
+            negative, positive = values["classes"]
+            values["classes"] = (negative, positive)
+            values["schema"] = FeatureSchema.from_json(values["schema"])
+            return cls(**values)
+        except (KeyError, TypeError, SchemaError) as error:
+            raise ValueError(f"incomplete or inconsistent: {error}") from error
+
+    def title(self) -> str:
+        """The model and its version, for errors."""
+        return f"model {self.name!r} version {self.version}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A loaded model version; safe to use from several threads.
+
+    Attributes:
+        card: what is known of it.
+        engine: which engine scores, `numpy` or `pandas`.
+        engine_reason: why not the fastest one.
+        max_difference: between the engine's scores and `predict_proba`, on the probe.
+        milliseconds_per_row: single-row latency, measured when it was loaded.
+        accepts_missing: columns in which the model itself can take NaN.
+    """
+
+    card: ModelCard
+    engine: str
+    engine_reason: str | None
+    max_difference: float
+    milliseconds_per_row: float
+    accepts_missing: frozenset[str]
+    _scores: Callable[[Features], Scores] = field(repr=False)
+    _refused: NDArray[np.intp] = field(repr=False)
+
+    def scores(self, features: Features) -> Scores:
+        """Score rows.
+
+        Args:
+            features: (rows, columns) in schema order, NaN where missing.
+
+        Returns:
+            (rows,) probability of the positive class.
+
+        Raises:
+            SchemaError: a value is missing in a column in which the model cannot take that.
+        """
+        if not len(features):
+            return np.empty(0)
+        if len(self._refused):
+            # scikit-learn's own look at every value is switched off for speed.
+            missing = np.isnan(features[:, self._refused])
+            if missing.any():
+                column = self.card.schema.names[self._refused[missing.any(axis=0).argmax()]]
+                raise SchemaError(
+                    column,
+                    f"a value is missing, and {self.card.title()} cannot take that",
+                    "Leave `nullable` false in [schema], or train with an imputer.",
+                )
+        return self._scores(features)
+
+    def labels(self, scores: Scores) -> list[Class]:
+        """The class of each score, as `predict` says: the positive one above 0.5."""
+        negative, positive = self.card.classes
+        return [positive if score > 0.5 else negative for score in scores.tolist()]  # noqa: PLR2004
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card of a stored version; imports no machine learning.
+
+    Raises:
+        ModelRefused: it is missing or damaged.
+    """
+    try:
+        document = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        return ModelCard.from_json(document)
+    except (OSError, ValueError) as error:
+        raise ModelRefused(
+            f"the model in {folder}",
+            f"{CARD_FILE} cannot be read: {error}",
+            "Delete this folder; it is downloaded from the registry again.",
+        ) from error
+
+
+def read_bytes(folder: Path, card: ModelCard) -> bytes:
+    """The model file, byte for byte what was stored.
+
+    Raises:
+        ModelRefused: with the expected and the found hash.
+    """
+    path = folder / MODEL_FILE
+    remedy = "Delete this folder; it is downloaded from the registry again."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelRefused(card.title(), f"{path} cannot be read: {error}", remedy) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.sha256:
+        reason = f"{path}: expected SHA-256 {card.sha256}, found {found}"
+        raise ModelRefused(card.title(), reason, remedy)
+    return data
+
+
+def load(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Model:
+    """Load a stored version, and choose and check its engine.
+
+    Args:
+        folder: as `registry.fetch` made it.
+        trusted_types: types that the file may hold beyond skops' own list.
+        probe: (rows, columns) on which the engine must equal `predict_proba`, such as the
+            reference; None: random rows within the schema's bounds.
+
+    Raises:
+        ModelRefused: damaged, of untrusted types, or not a binary classifier.
+    """
+    card = read_card(folder)
+    return _load(card, read_bytes(folder, card), trusted_types, probe)
+
+
+def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelCard:
+    """Check a model file that has just come from the registry, and write its card beside it.
+
+    A column is nullable when the schema says so and the model can take NaN there.
+
+    Args:
+        folder: holds the model file.
+        card: without hash, classes, estimator and engine, which are found out here.
+        trusted_types: as for `load`.
+
+    Raises:
+        ModelRefused: it is not a binary classifier that can be served.
+    """
+    data = (folder / MODEL_FILE).read_bytes()
+    estimator = _deserialise(card, data, trusted_types)
+    with _refusing(card):
+        classes = estimators.classes_of(estimator)
+        choice = engines.compare_with_frame(estimator, card.schema)
+    card = replace(
+        card,
+        sha256=hashlib.sha256(data).hexdigest(),
+        classes=classes,
+        estimator=_final_name(estimator),
+        engine=choice.name,
+        engine_reason=choice.reason,
+        max_difference=choice.max_difference,
+    )
+    accepts = _load(card, data, trusted_types, None).accepts_missing
+    features = []
+    for feature in card.schema.features:
+        if feature.nullable and feature.name not in accepts:
+            log.info("feature_must_be_given", feature=feature.name, model=card.title())
+        features.append(replace(feature, nullable=feature.nullable and feature.name in accepts))
+    card = replace(card, schema=FeatureSchema(tuple(features)))
+    text = json.dumps(card.to_json(), allow_nan=False, indent=1)
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    return card
+
+
+def _load(
+    card: ModelCard, data: bytes, trusted_types: Sequence[str], probe: Features | None
+) -> Model:
+    estimator = _deserialise(card, data, trusted_types)
+    names = card.schema.names
+    with _refusing(card):
+        if estimators.classes_of(estimator) != card.classes:
+            raise Unfit(f"its classes are not {card.classes}", "Delete the stored folder.")
+        fitted = engines.as_fitted(estimator, names)
+        accepts = engines.accepts_missing(fitted, len(names))
+        refused = np.flatnonzero(~accepts)
+        rows = probe if probe is not None else engines.random_rows(card.schema, accepts)
+        rows = np.ascontiguousarray(rows[~np.isnan(rows[:, refused]).any(axis=1)])
+        expected = fitted.scores(rows) if len(rows) else np.empty(0)
+        differ = engines.labels_differ(estimator, names, rows, expected)
+        engine, choice = engines.choose(
+            estimator, fitted, expected, rows, arrays=card.engine == "numpy"
+        )
+        if differ > LABELS_DIFFER and probe is not None:
+            raise Unfit(
+                f"predict and a probability above 0.5 disagree on {differ:.1%} of the reference",
+                "Register the classifier without a threshold of its own, and apply that to the "
+                "`probability` in the answers.",
+            )
+        row = engines.random_rows(card.schema, accepts)[:1]
+        milliseconds = engines.milliseconds(engine, row)
+    if differ:
+        log.warning("labels_differ_from_predict", model=card.title(), share=differ)
+    return Model(
+        card=card,
+        engine=engine.name,
+        engine_reason=choice.reason or card.engine_reason,
+        max_difference=max(choice.max_difference, card.max_difference),
+        milliseconds_per_row=milliseconds,
+        accepts_missing=frozenset(
+            name for name, accepted in zip(names, accepts, strict=True) if accepted
+        ),
+        _scores=engine.scores,
+        _refused=refused,
+    )
+
+
+@contextmanager
+def _refusing(card: ModelCard) -> Iterator[None]:
+    """Whatever a model does when it is tried out becomes one error for people."""
+    try:
+        # Random rows may overflow where real ones do not: no news for anybody's log.
+        with np.errstate(all="ignore"):
+            yield
+    except Unfit as unfit:
+        raise ModelRefused(card.title(), unfit.reason, unfit.remedy) from unfit
+    except Exception as error:
+        raise ModelRefused(
+            card.title(),
+            f"it cannot score rows of its signature: {type(error).__name__}: {error}",
+            "Log it with the signature of the data that it was fitted on, with the versions of "
+            "scikit-learn and numpy that are installed here.",
+        ) from error
+
+
+def _deserialise(card: ModelCard, data: bytes, trusted_types: Sequence[str]) -> Any:
+    import sklearn  # noqa: PLC0415 - 1 s, when a model loads
+    import skops.io  # noqa: PLC0415
+
+    logged_with = str(card.metadata.get("sklearn_version", sklearn.__version__))
+    if logged_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        log.warning(
+            "model_from_another_scikit_learn",
+            model=card.title(),
+            logged_with=logged_with,
+            installed=sklearn.__version__,
+        )
+    try:
+        untrusted = sorted(set(skops.io.get_untrusted_types(data=data)) - set(trusted_types))
+        estimator = None if untrusted else skops.io.loads(data, trusted=list(trusted_types))
+        estimators.check_trees(estimator)
+    except Unfit as unfit:
+        raise ModelRefused(card.title(), unfit.reason, unfit.remedy) from unfit
+    except Exception as error:  # skops lets through whatever its readers raise
+        raise ModelRefused(
+            card.title(),
+            f"its file cannot be loaded: {type(error).__name__}: {error}",
+            "Install the libraries that it was logged with, or log it again.",
+        ) from error
+    if untrusted:
+        raise ModelRefused(
+            card.title(),
+            f"its file holds types that are not trusted: {', '.join(untrusted)}",
+            "If you trust who made it, add them to [registry] skops_trusted_types.",
+        )
+    estimators.use_one_thread(estimator)
+    return estimator
+
+
+def _final_name(estimator: Any) -> str:
+    steps = getattr(estimator, "steps", None)
+    return type(steps[-1][1] if steps else estimator).__name__

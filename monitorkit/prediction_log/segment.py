@@ -1,0 +1,249 @@
+"""What a segment is on disk: its names, its head, its identity, its size and its sidecar."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from monitorkit.prediction_log.rows import features_in
+
+if sys.platform != "win32":
+    import fcntl
+
+SCHEMA_VERSION = 1
+CURRENT = "predictions.csv"
+LOCK = "predictions.lock"
+HEAD_BYTES = 64 * 1024
+LINE_LIMIT = 1024 * 1024
+"""A longer line is no row."""
+
+_CLOSED = re.compile(r"predictions-(\d{8}T\d{6}\.\d{6}Z)(?:-(\d+))?\.csv")
+_ID = re.compile(rb"([!-+\--~]{1,128}),")  # printable, no comma
+_TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+_ROW = re.compile(rb"^[^,\n]*,(" + _TIMESTAMP + rb"),", re.MULTILINE)
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The beginning of a segment.
+
+    Attributes:
+        columns: its features.
+        data_start: the offset of the first row.
+        identity: stays the same when the file is renamed; None while it holds no row.
+        first_timestamp: of the first row that has one.
+    """
+
+    columns: tuple[str, ...]
+    data_start: int
+    identity: str | None
+    first_timestamp: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What was counted of a segment up to a size, so that nobody counts it again.
+
+    Attributes:
+        identity: of the segment.
+        rows: lines after the header.
+        bytes: the segment's size when it was counted.
+        first_timestamp: of its first row.
+        last_timestamp: the latest of its rows.
+        cut: somebody shortened the segment, so it was closed: what follows a cursor is gone.
+    """
+
+    identity: str | None
+    rows: int
+    bytes: int
+    first_timestamp: str | None
+    last_timestamp: str | None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What `count` found in a stretch of a segment."""
+
+    rows: int
+    end: int
+    last_timestamp: str | None
+
+
+def closed_name(timestamp: str | None, folder: Path) -> str:
+    """A free name for a segment that is being closed; names sort as segments were closed.
+
+    Args:
+        timestamp: of its first row; None: now.
+        folder: where the other segments are.
+    """
+    if timestamp is None:
+        timestamp = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    key = (timestamp.replace("-", "").replace(":", ""), 0)
+    closed = closed_segments(folder)
+    if closed and (newest := _order(closed[-1])) >= key:  # the clock went back, or stood still
+        key = (newest[0], newest[1] + 1)
+    return f"predictions-{key[0]}{f'-{key[1]}' if key[1] else ''}.csv"
+
+
+def closed_segments(folder: Path) -> list[str]:
+    """The names of the closed segments, oldest first; none when there is no folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted((name for name in names if _CLOSED.fullmatch(name)), key=_order)
+
+
+def _order(name: str) -> tuple[str, int]:
+    match = _CLOSED.fullmatch(name)
+    assert match is not None  # noqa: S101 - only closed segments' names come here
+    return match[1], int(match[2] or 0)
+
+
+def first_line(fd: int) -> bytes | None:
+    """A file's first line with its newline; None when there is none (yet)."""
+    size = HEAD_BYTES
+    while True:
+        head = os.pread(fd, size, 0)
+        end = head.find(b"\n") + 1
+        if end:
+            return head[:end]
+        if len(head) < size or size >= LINE_LIMIT:
+            return None
+        size *= 4
+
+
+def read_head(fd: int) -> Head | None:
+    """The head of a segment; None when it does not begin with a header of ours.
+
+    The identity is the first id in the first rows: they never change once they are there.
+    """
+    line = first_line(fd)
+    columns = features_in(line) if line is not None else None
+    if line is None or columns is None:
+        return None
+    start = len(line)
+    head = os.pread(fd, HEAD_BYTES, start)
+    identity = None
+    position = 0
+    while identity is None and (end := head.find(b"\n", position)) >= 0:
+        match = _ID.match(head, position, end)
+        identity = match[1].decode("ascii") if match else None
+        position = end + 1
+    if identity is None and len(head) == HEAD_BYTES:
+        identity = "sha256:" + hashlib.sha256(head).hexdigest()
+    stamp = _ROW.search(head[:position] if identity else b"")
+    return Head(columns, start, identity, stamp[1].decode("ascii") if stamp else None)
+
+
+def count(fd: int, start: int) -> Count:
+    """Count the whole lines from an offset (a line's start) to the end of the file."""
+    rows, end, last = 0, start, b""
+    carry = b""
+    position = start
+    while block := os.pread(fd, _BLOCK, position):
+        position += len(block)
+        cut = block.rfind(b"\n") + 1
+        if not cut:  # a line longer than a block: only its end matters
+            carry = (carry + block)[:HEAD_BYTES]
+            continue
+        lines = carry + block[:cut]
+        rows += lines.count(b"\n")
+        last = max(last, latest(lines))
+        end = position - len(block) + cut
+        carry = block[cut:]
+    return Count(rows, end, last.decode("ascii") or None)
+
+
+def latest(lines: bytes) -> bytes:
+    """The latest timestamp in some lines, empty when there is none."""
+    return max(_ROW.findall(lines), default=b"")
+
+
+def sidecar_path(segment: Path) -> Path:
+    """Where a segment's sidecar is."""
+    return segment.with_suffix(".json")
+
+
+def read_sidecar(segment: Path) -> Sidecar | None:
+    """A segment's sidecar; None when there is none that can be used: the segment is counted."""
+    try:
+        document = json.loads(sidecar_path(segment).read_bytes())
+        if document.pop("schema_version") == SCHEMA_VERSION:
+            return Sidecar(**document)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # it is a cache; whatever is wrong with it, the segment knows better
+    return None
+
+
+def write_sidecar(segment: Path, sidecar: Sidecar) -> None:
+    """Write a segment's sidecar, atomically.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    path = sidecar_path(segment)
+    temporary = path.with_suffix(".json.tmp")
+    document = {"schema_version": SCHEMA_VERSION, **asdict(sidecar)}
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def settled(fd: int, *, seconds: float) -> Iterator[bool]:
+    """Hold a segment still for a moment, as one who reads its size; says whether that worked.
+
+    The writer holds the lock while it writes, and takes back what it could not write whole: a size
+    seen under the lock never shrinks again.
+    """
+    with _locked(fd, shared=True, seconds=seconds) as done:
+        yield done
+
+
+def hold(fd: int, *, seconds: float) -> bool:
+    """Keep readers from seeing a segment's size until `release`; False when one is in the way."""
+    return _lock(fd, shared=False, seconds=seconds)
+
+
+def release(fd: int) -> None:
+    """Let readers see the segment's size again."""
+    if sys.platform != "win32":
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _locked(fd: int, *, shared: bool, seconds: float) -> Iterator[bool]:
+    done = _lock(fd, shared=shared, seconds=seconds)
+    try:
+        yield done
+    finally:
+        if done:
+            release(fd)
+
+
+def _lock(fd: int, *, shared: bool, seconds: float) -> bool:
+    if sys.platform == "win32":
+        return True
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    deadline = 0.0
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now > deadline:
+                return False
+            time.sleep(0.0005)
+        else:
+            return True

@@ -1,0 +1,369 @@
+"""JSON results, the record of every cycle: committed atomically, listed, read and pruned."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Never
+
+import numpy as np
+
+from monitorkit import durable, logs
+from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Window
+from monitorkit.errors import ResultError
+
+SCHEMA_VERSION = 1
+
+log = logs.get(__name__)
+
+_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+
+
+def new_run_id(now: datetime, after: str | None = None) -> str:
+    """An id that sorts by time and is unique: `20260102T030405678901Z-1a2b3c4d`.
+
+    Args:
+        now: when the cycle began.
+        after: the newest id there is. The new one sorts behind it even when the clock was set
+            back, for sinks and readers go by the order of ids.
+    """
+    time = now.astimezone(UTC)
+    if after is not None:
+        last = datetime.strptime(after.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+        time = max(time, last + timedelta(microseconds=1))
+    return f"{time:{_STAMP}}-{secrets.token_hex(4)}"
+
+
+def encode(result: RunResult) -> bytes:
+    """A result as strict JSON, a finding a line; NaN and infinities are null, times end in Z.
+
+    Raises:
+        TypeError: for a value that JSON does not have, or a time without a zone.
+    """
+    drift = result.drift
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": result.run_id,
+        "trigger": result.trigger,
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "model_name": result.model_name,
+        "model_version": result.window.model_version,
+        "dataset_drift_detected": drift.dataset_drift_detected if drift else None,
+        "drift_share": drift.drift_share if drift else None,
+        "drift_share_threshold": drift.share_threshold if drift else None,
+        "num_drifted_features": drift.num_drifted_features if drift else None,
+        "num_features_evaluated": drift.num_features_evaluated if drift else None,
+        "drifted_features": drift.drifted_features if drift else None,
+        "excluded_features": drift.excluded_features if drift else None,
+        "verdict_monitor": drift.monitor if drift else None,
+        "window": result.window,
+        "gate": {"min_rows": result.min_rows, "passed": result.window.rows >= result.min_rows},
+        "reference_hash": result.reference_hash,
+        "cursor": result.cursor,
+        "monitors": result.outcomes,
+    }
+    return ("".join(_laid_out(_plain(document))) + "\n").encode()
+
+
+def decode(document: bytes, source: str = "a result") -> RunResult:
+    """Read what `encode` wrote.
+
+    Args:
+        document: the JSON.
+        source: its name, for the error.
+
+    Raises:
+        ResultError: it is not a result, or one of another schema_version.
+    """
+    try:
+        fields_ = json.loads(document, parse_constant=_not_json)
+        version = fields_["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ResultError(source, f"schema_version {version!r} is not {SCHEMA_VERSION}")
+        return _result(fields_)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultError(source, f"it is not a whole result: {error!r}") from error
+
+
+class Results:
+    """A folder of results, one file each.
+
+    Args:
+        folder: made when the first result is committed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._damaged: dict[str, tuple[int, int] | None] = {}
+
+    def commit(self, result: RunResult) -> bytes:
+        """Write a result so that it is there whole, or not at all, whatever happens.
+
+        Returns:
+            The document, byte for byte as on disk.
+
+        Raises:
+            ResultError: when its run_id could not be read back.
+            OSError: when it cannot be written.
+        """
+        if not _RUN_ID.fullmatch(result.run_id):
+            raise ResultError(result.run_id, "it is not a run_id; new_run_id makes them")
+        document = encode(result)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.clear_leftovers(self.folder)
+        durable.replace_file(self._path(result.run_id), document)
+        return document
+
+    def run_ids(self) -> Sequence[str]:
+        """Every result's id, oldest first; opens no file."""
+        try:
+            with os.scandir(self.folder) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            return []
+        run_ids = (name.removesuffix(".json") for name in names)
+        return sorted(i for i in run_ids if _RUN_ID.fullmatch(i) and not self._known_damaged(i))
+
+    def read(self, run_id: str) -> bytes | None:
+        """One result's document; None when there is none of that id, or only a damaged one."""
+        found = self._read(run_id)
+        return None if found is None else found[0]
+
+    def latest(self) -> RunResult | None:
+        """The newest result that can be read."""
+        found = (self._read(run_id) for run_id in reversed(self.run_ids()))
+        return next((result[1] for result in found if result is not None), None)
+
+    def list(self, limit: int, offset: int = 0) -> Sequence[Mapping[str, Any]]:
+        """What some results come to, newest first; opens only their files.
+
+        Args:
+            limit: how many at most.
+            offset: how many newer ones are passed over.
+
+        Returns:
+            JSON-safe summaries; a damaged file is left out, with an event.
+        """
+        page: list[Mapping[str, Any]] = []
+        for run_id in self.run_ids()[::-1][offset:]:
+            if len(page) >= limit:
+                break
+            found = self._read(run_id)
+            if found is not None:
+                page.append(_summary(found[1]))
+        return page
+
+    def count(self) -> int:
+        """How many results there are."""
+        return len(self.run_ids())
+
+    def prune(self, keep: int) -> int:
+        """Delete the oldest beyond a number; the newest one always stays.
+
+        Returns:
+            How many were deleted.
+        """
+        surplus = self.run_ids()[: -max(keep, 1)]
+        for run_id in surplus:
+            self._path(run_id).unlink(missing_ok=True)
+        return len(surplus)
+
+    def _read(self, run_id: str) -> tuple[bytes, RunResult] | None:
+        if not _RUN_ID.fullmatch(run_id):
+            return None
+        path = self._path(run_id)
+        try:
+            document = path.read_bytes()
+        except FileNotFoundError:  # never there, or pruned in this moment
+            return None
+        try:
+            result = decode(document, str(path))
+        except ResultError as error:
+            self._leave_out(run_id, error)
+            return None
+        if result.run_id != run_id:
+            problem = f"it holds the result {result.run_id!r}"
+            self._leave_out(run_id, ResultError(str(path), problem))
+            return None
+        return document, result
+
+    def _leave_out(self, run_id: str, error: ResultError) -> None:
+        """From now on, and say so once."""
+        if not self._known_damaged(run_id):
+            log.warning("result_ignored", file=error.path, reason=str(error))
+        self._damaged[run_id] = self._stamp(run_id)
+
+    def _known_damaged(self, run_id: str) -> bool:
+        """Whether it was damaged when it was read, and has not been restored since."""
+        return run_id in self._damaged and self._damaged[run_id] == self._stamp(run_id)
+
+    def _stamp(self, run_id: str) -> tuple[int, int] | None:
+        try:
+            status = self._path(run_id).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def _path(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.json"
+
+
+def _summary(result: RunResult) -> dict[str, Any]:
+    drift = result.drift
+    summary: dict[str, Any] = _plain(
+        {
+            "run_id": result.run_id,
+            "trigger": result.trigger,
+            "started_at": result.started_at,
+            "finished_at": result.finished_at,
+            "model_version": result.window.model_version,
+            "rows": result.window.rows,
+            "dataset_drift_detected": drift.dataset_drift_detected if drift else None,
+            "drift_share": drift.drift_share if drift else None,
+            "num_drifted_features": drift.num_drifted_features if drift else None,
+            "num_features_evaluated": drift.num_features_evaluated if drift else None,
+            "drifted_features": drift.drifted_features if drift else None,
+            "monitors": {outcome.name: outcome.status for outcome in result.outcomes},
+        }
+    )
+    return summary
+
+
+def _laid_out(document: Mapping[str, Any]) -> Iterator[str]:
+    """For people and `diff`: a key a line, and in the monitors a finding a line."""
+    *head, (last, monitors) = document.items()
+    yield "{\n"
+    for key, value in head:
+        yield f"  {_json(key)}: {_json(value)},\n"
+    yield f"  {_json(last)}: ["
+    for number, monitor in enumerate(monitors):
+        *rest, (findings, lines) = [
+            *((key, value) for key, value in monitor.items() if key != "findings"),
+            ("findings", [_json(finding) for finding in monitor["findings"]]),
+        ]
+        yield ("," if number else "") + "\n    {\n"
+        for key, value in rest:
+            yield f"      {_json(key)}: {_json(value)},\n"
+        yield f"      {_json(findings)}: ["
+        yield ",".join(f"\n        {line}" for line in lines)
+        yield ("\n      ]" if lines else "]") + "\n    }"
+    yield ("\n  ]" if monitors else "]") + "\n}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _not_json(constant: str) -> Never:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | datetime):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_plain(item) for item in value]
+    if isinstance(value, Finding) and not all(map(math.isfinite, value.interval or ())):
+        value = replace(value, interval=None)
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"a {type(value).__name__} cannot stand in a result")
+
+
+def _text(value: str | datetime) -> str:
+    if isinstance(value, str):
+        # What is no text in UTF-8, such as a broken file name in an error, stays legible.
+        return value.encode("utf-8", "backslashreplace").decode()
+    if value.tzinfo is None:
+        raise TypeError(f"{value!r} has no time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _result(document: Mapping[str, Any]) -> RunResult:
+    window = document["window"]
+    return RunResult(
+        run_id=document["run_id"],
+        trigger=document["trigger"],
+        started_at=_required(document["started_at"]),
+        finished_at=_required(document["finished_at"]),
+        model_name=document["model_name"],
+        window=Window(
+            rows=window["rows"],
+            first=_time(window["first"]),
+            last=_time(window["last"]),
+            model_version=window["model_version"],
+            lookback_seconds=window["lookback_seconds"],
+        ),
+        min_rows=document["gate"]["min_rows"],
+        reference_hash=document["reference_hash"],
+        cursor=document["cursor"],
+        drift=_drift(document),
+        outcomes=tuple(_outcome(entry) for entry in document["monitors"]),
+    )
+
+
+def _drift(document: Mapping[str, Any]) -> DriftSummary | None:
+    if document["verdict_monitor"] is None:
+        return None
+    return DriftSummary(
+        monitor=document["verdict_monitor"],
+        dataset_drift_detected=document["dataset_drift_detected"],
+        drift_share=document["drift_share"],
+        share_threshold=document["drift_share_threshold"],
+        drifted_features=tuple(document["drifted_features"]),
+        num_features_evaluated=document["num_features_evaluated"],
+        excluded_features=document["excluded_features"],
+    )
+
+
+def _outcome(entry: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        name=entry["name"],
+        kind=entry["kind"],
+        status=entry["status"],
+        findings=tuple(_finding(finding) for finding in entry["findings"]),
+        seconds=entry["seconds"],
+        error=entry["error"],
+        reports=tuple(entry["reports"]),
+    )
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    interval = entry["interval"]
+    return Finding(
+        measure=entry["measure"],
+        value=entry["value"],
+        column=entry["column"],
+        statistic=entry["statistic"],
+        p_value=entry["p_value"],
+        threshold=entry["threshold"],
+        drift=entry["drift"],
+        interval=None if interval is None else (interval[0], interval[1]),
+        since=_time(entry["since"]),
+        detail=entry["detail"],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _required(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,249 @@
+"""The components of the OpenAPI document: the shapes of requests, answers and problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitorkit.schema import spellings
+from monitorkit.serving.problems import MEDIA_TYPE, TYPE_PREFIX
+from monitorkit.serving.served import Served, example
+
+Schema = dict[str, Any]
+
+REQUEST_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a90"
+PREDICTION_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a91"
+
+PROBLEMS: dict[str, tuple[int, str, str]] = {
+    "invalid-json": (400, "The body is not JSON", "The body is not JSON: it is empty."),
+    "not-found": (404, "Not found", "There is nothing at /nowhere. GET / lists what there is."),
+    "method-not-allowed": (405, "The method is not allowed", "/predict takes POST."),
+    "cycle-busy": (
+        409,
+        "A monitoring cycle runs",
+        "Another cycle runs. Try again when it is done.",
+    ),
+    "reference": (409, "The reference cannot be used", "Expected SHA-256 1c7d…, found 9a0e…."),
+    "too-large": (413, "The request is too large", "The body is larger than 4194304 bytes."),
+    "unsupported-media-type": (
+        415,
+        "The media type is not supported",
+        "Content-Type is 'text/csv'; send application/json (UTF-8).",
+    ),
+    "invalid-fields": (422, "The request has wrong fields", "1 field is wrong; see errors."),
+    "internal": (500, "Internal error", "The event with this request_id says why."),
+    "prediction-failed": (500, "The model gave no answer", "Nothing was logged or answered."),
+    "cycle-failed": (500, "The cycle failed", "The reason, in words."),
+    "no-model": (503, "No model is loaded", "No model is loaded yet. Try again later."),
+    "not-ready": (503, "The service is not ready", "No model is loaded."),
+    "overloaded": (503, "Too many rows wait", "20000 rows wait already, the limit is 20000."),
+    "stopping": (503, "The service is stopping", "Send them again to the next one."),
+    "log-not-writable": (
+        503,
+        "The prediction log cannot be written",
+        "The prediction log cannot be written (No space left on device), so nothing was answered.",
+    ),
+}
+"""Every problem that an endpoint may answer with: status, title and an example of its detail."""
+
+
+def schemas(served: Served | None) -> Schema:
+    """`components.schemas`, for one served model."""
+    text, number = {"type": "string"}, {"type": "number"}
+    label: Schema = {"description": "The predicted class."}
+    if served is not None:
+        label["enum"] = list(served.model.card.classes)
+    return {
+        "PredictionRequest": _request(served),
+        "Prediction": _object(
+            {
+                "prediction_id": {**text, "description": "Unique, and sorts by time (UUIDv7)."},
+                "timestamp": {**text, "format": "date-time", "description": "UTC."},
+                "model_version": text,
+                "prediction": label,
+                "probability": {
+                    **number,
+                    "minimum": 0,
+                    "maximum": 1,
+                    "description": "Of the positive class.",
+                },
+            },
+            examples=[_prediction(served)],
+        ),
+        "Predictions": _object({"predictions": _list(ref("Prediction"))}),
+        "Problem": _object(
+            {
+                "type": {
+                    **text,
+                    "format": "uri",
+                    "description": "What kind of problem: "
+                    + ", ".join(f"`{TYPE_PREFIX}{name}`" for name in PROBLEMS),
+                },
+                "title": text,
+                "status": {"type": "integer"},
+                "detail": text,
+                "request_id": {**text, "description": "Also in X-Request-ID and in the events."},
+                "errors": _list(ref("FieldError")),
+            }
+        ),
+        "FieldError": _object(
+            {
+                "field": {"type": ["string", "null"], "description": "null: the body or row."},
+                "message": text,
+                "input": {"description": "What was given, when it is short."},
+                "row": {"type": "integer", "description": "Index in a batch."},
+            },
+            optional=("input", "row"),
+        ),
+        "RunRequest": _object(
+            {
+                "reports": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Also make the HTML reports.",
+                }
+            },
+            optional=("reports",),
+            additionalProperties=False,
+        ),
+        "Run": {
+            "oneOf": [
+                _object(
+                    {
+                        "status": {"const": "completed"},
+                        "run_id": text,
+                        "result": {"type": "object", "description": "The result file."},
+                    }
+                ),
+                _object(
+                    {
+                        "status": {"const": "skipped"},
+                        "rows": {"type": "integer"},
+                        "min_rows": {"type": "integer"},
+                        "reason": text,
+                    }
+                ),
+            ]
+        },
+        "Results": _object(
+            {
+                "results": _list({"type": "object"}),
+                "total": {"type": "integer"},
+                "limit": {"type": "integer"},
+                "offset": {"type": "integer"},
+                "next": {"type": ["string", "null"], "description": "The next page."},
+            }
+        ),
+        "Health": _object(
+            {
+                "status": {"enum": ["ok", "degraded"]},
+                "reasons": _list(text),
+                "model_loaded": {"type": "boolean"},
+                "model_name": text,
+                "model_version": {"type": ["string", "null"]},
+                "model_stage": {**text, "description": "The alias that is followed."},
+                "predictions_logged": {"type": "integer"},
+                "log": _object({"failure": {"type": ["string", "null"]}}),
+                "reference": _object(
+                    {
+                        "status": {"enum": ["ok", "missing", "changed", "unchecked"]},
+                        "hash": {"type": ["string", "null"]},
+                        "error": {"type": ["string", "null"]},
+                    }
+                ),
+                "last_cycle": {"type": ["object", "null"]},
+                "queue": _object(
+                    {
+                        name: {"type": "integer"}
+                        for name in ("waiting_rows", "refused_rows", "dropped_rows", "late_rows")
+                    }
+                ),
+                "version": text,
+                "started_at": {**text, "format": "date-time"},
+                "uptime_seconds": number,
+            }
+        ),
+        "Ready": _object({"ready": {"const": True}}),
+        "Object": {"type": "object"},
+    }
+
+
+def _request(served: Served | None) -> Schema:
+    """The schema that pydantic validates by, with the second spellings in words."""
+    if served is None:
+        return {"type": "object", "description": "No model is loaded."}
+    schema = served.request.model_json_schema(by_alias=True, mode="validation")
+    for feature in served.schema.features:
+        others = spellings(feature.name)[1:]
+        words = [f"Also taken as `{other}`." for other in others]
+        if feature.nullable:
+            words.append("Null or left out: missing.")
+        if words:
+            schema["properties"][feature.name]["description"] = " ".join(words)
+    card = served.model.card
+    schema["description"] = f"One row for {card.name} version {card.version}."
+    schema["examples"] = [example(served.schema)]
+    return schema
+
+
+def _prediction(served: Served | None) -> Schema:
+    return {
+        "prediction_id": PREDICTION_ID,
+        "timestamp": "2025-01-01T12:00:00.000000Z",
+        "model_version": served.model.card.version if served is not None else "1",
+        "prediction": served.model.card.classes[0] if served is not None else 0,
+        "probability": 0.0625,
+    }
+
+
+def responses() -> Schema:
+    """`components.responses`: one for each status, with an example of each of its problems."""
+    found: Schema = {}
+    for name, (status, title, detail) in PROBLEMS.items():
+        response = found.setdefault(
+            f"Problem{status}",
+            {
+                "description": title,
+                "headers": {
+                    "X-Request-ID": {
+                        "description": "The id of the request.",
+                        "schema": {"type": "string"},
+                    }
+                },
+                "content": {MEDIA_TYPE: {"schema": ref("Problem"), "examples": {}}},
+            },
+        )
+        if status in (409, 503):
+            response["headers"]["Retry-After"] = {
+                "description": "Seconds to wait, where waiting helps.",
+                "schema": {"type": "integer"},
+            }
+        if title not in response["description"]:
+            response["description"] += f", or: {title[0].lower()}{title[1:]}"
+        errors: list[Schema] = []
+        if name == "invalid-fields":
+            errors = [{"field": "age", "message": "must be at least 18", "input": 3}]
+        response["content"][MEDIA_TYPE]["examples"][name] = {
+            "value": {
+                "type": TYPE_PREFIX + name,
+                "title": title,
+                "status": status,
+                "detail": detail,
+                "request_id": REQUEST_ID,
+                "errors": errors,
+            }
+        }
+    return found
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, **more}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of `schemas`."""
+    return {"$ref": f"#/components/schemas/{name}"}

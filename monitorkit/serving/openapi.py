@@ -1,0 +1,225 @@
+"""The OpenAPI 3.1 document: every endpoint and error, with the request model of what is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import monitorkit
+from monitorkit.config import Config
+from monitorkit.serving.components import PROBLEMS, Schema, ref, responses, schemas
+from monitorkit.serving.problems import MEDIA_TYPE
+from monitorkit.serving.served import Served, example
+
+_ANY = ("internal",)
+_BODY = ("invalid-json", "too-large", "unsupported-media-type", "invalid-fields", *_ANY)
+_PREDICT = (*_BODY, "prediction-failed", "no-model", "overloaded", "stopping", "log-not-writable")
+
+
+def document(served: Served | None, config: Config) -> Schema:
+    """The OpenAPI document.
+
+    Args:
+        served: what is served; None: requests are described as any object.
+        config: for the limits that it states.
+    """
+    limit = config.serving.max_batch_rows
+    many = {"type": "array", "maxItems": limit, "items": ref("PredictionRequest")}
+    sample = example(served.schema) if served is not None else {}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "monitorkit",
+            "version": monitorkit.__version__,
+            "description": "Answers predictions, keeps every one of them, and judges them against "
+            "a frozen reference. Every error has the media type "
+            f"`{MEDIA_TYPE}` and the shape of `Problem`; 404 and 405 too. When a field name is "
+            "repeated in one JSON object, the last one counts, as in most JSON readers; two "
+            "spellings of one feature in a row are an error.",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": "predictions"},
+            {"name": "monitoring"},
+            {"name": "service"},
+        ],
+        "paths": {
+            "/predict": {
+                "post": _operation(
+                    "predict",
+                    "predictions",
+                    "Predict one row",
+                    "The answer is sent once the row is in the prediction log.",
+                    _answer("Prediction"),
+                    _PREDICT,
+                    body=(ref("PredictionRequest"), sample),
+                )
+            },
+            "/predict/batch": {
+                "post": _operation(
+                    "predictBatch",
+                    "predictions",
+                    "Predict many rows",
+                    f"At most {limit} rows, all or nothing: one wrong row, and none is predicted "
+                    f"or logged. Answers come in the order of the rows.",
+                    _answer("Predictions"),
+                    _PREDICT,
+                    body=(many, [sample, sample]),
+                )
+            },
+            "/monitoring/stats": {
+                "get": _operation(
+                    "monitoringStats",
+                    "monitoring",
+                    "How monitoring runs, and what it said last",
+                    "",
+                    _answer("Object"),
+                    _ANY,
+                )
+            },
+            "/monitoring/results": {
+                "get": _operation(
+                    "monitoringResults",
+                    "monitoring",
+                    "Committed results, newest first",
+                    "",
+                    _answer("Results"),
+                    ("invalid-fields", *_ANY),
+                    parameters=[
+                        _query("limit", "Results on this page.", 20, 1, 1000),
+                        _query("offset", "Newer results to leave out.", 0, 0, 999_999_999_999),
+                    ],
+                )
+            },
+            "/monitoring/results/{run_id}": {
+                "get": _operation(
+                    "monitoringResult",
+                    "monitoring",
+                    "One result, as it is on disk",
+                    "",
+                    _answer("Object"),
+                    ("not-found", *_ANY),
+                    parameters=[
+                        {
+                            "name": "run_id",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string"},
+                        }
+                    ],
+                )
+            },
+            "/monitoring/run": {
+                "post": _operation(
+                    "monitoringRun",
+                    "monitoring",
+                    "Run a cycle now",
+                    "Answers when the cycle is done. Too few rows in the look-back: `skipped`.",
+                    _answer("Run"),
+                    (*_BODY, "cycle-busy", "reference", "cycle-failed"),
+                    body=(ref("RunRequest"), {"reports": True}),
+                    body_required=False,
+                )
+            },
+            **{
+                path: {"get": _operation(name, "service", summary, "", _answer(answer), errors)}
+                for path, name, summary, answer, errors in (
+                    ("/", "index", "What this is, and where to go on", "Object", _ANY),
+                    ("/health", "health", "What is well and what is not", "Health", _ANY),
+                    (
+                        "/ready",
+                        "ready",
+                        "Whether predictions are answered",
+                        "Ready",
+                        ("not-ready", *_ANY),
+                    ),
+                    (
+                        "/model/info",
+                        "modelInfo",
+                        "The model that is served",
+                        "Object",
+                        ("no-model", *_ANY),
+                    ),
+                    ("/openapi.json", "openapi", "This document", "Object", _ANY),
+                )
+            },
+            "/docs": {
+                "get": _operation(
+                    "docs",
+                    "service",
+                    "This document, to read and try",
+                    "",
+                    {"description": "A page", "content": {"text/html": {}}},
+                    _ANY,
+                )
+            },
+            "/docs/{file}": {
+                "get": _operation(
+                    "docsFile",
+                    "service",
+                    "What the page is made of",
+                    "",
+                    {"description": "A file", "content": {"*/*": {}}},
+                    ("not-found", *_ANY),
+                    parameters=[
+                        {
+                            "name": "file",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string"},
+                        }
+                    ],
+                )
+            },
+        },
+        "components": {"schemas": schemas(served), "responses": responses()},
+    }
+
+
+def _operation(  # noqa: D417, PLR0917 - in the order in which OpenAPI names them
+    name: str,
+    tag: str,
+    summary: str,
+    description: str,
+    answer: Schema,
+    errors: tuple[str, ...],
+    *,
+    body: tuple[Schema, Any] | None = None,
+    body_required: bool = True,
+    parameters: list[Schema] | None = None,
+) -> Schema:
+    """One operation.
+
+    Args:
+        errors: keys of `PROBLEMS`.
+        body: schema and example.
+    """
+    statuses = sorted({PROBLEMS[error][0] for error in errors})
+    operation: Schema = {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "responses": {
+            "200": answer,
+            **{str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in statuses},
+        },
+    }
+    if description:
+        operation["description"] = description
+    if parameters:
+        operation["parameters"] = parameters
+    if body is not None:
+        schema, sample = body
+        operation["requestBody"] = {
+            "required": body_required,
+            "content": {"application/json": {"schema": schema, "example": sample}},
+        }
+    return operation
+
+
+def _answer(name: str) -> Schema:
+    return {"description": "OK", "content": {"application/json": {"schema": ref(name)}}}
+
+
+def _query(name: str, description: str, default: int, lowest: int, highest: int) -> Schema:
+    schema = {"type": "integer", "default": default, "minimum": lowest, "maximum": highest}
+    return {"name": name, "in": "query", "description": description, "schema": schema}

@@ -1,0 +1,270 @@
+"""The HTTP edge: the route table, and what errors become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from monitorkit import config, logs
+from monitorkit.contracts import Skipped
+from monitorkit.errors import MonitorkitError, PredictionFailed
+from monitorkit.results import encode
+from monitorkit.serving import docs, openapi, problems, status
+from monitorkit.serving.edge import Edge
+from monitorkit.serving.predict import Predict, PredictBatch
+from monitorkit.serving.problems import Problem
+from monitorkit.serving.requests import read_json_body, whole_numbers
+from monitorkit.serving.served import Served
+from monitorkit.serving.services import Services
+
+log = logs.get(__name__)
+
+LINKS = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "health": "/health",
+    "ready": "/ready",
+    "model": "/model/info",
+    "predict": "/predict",
+    "predict_batch": "/predict/batch",
+    "monitoring_stats": "/monitoring/stats",
+    "monitoring_results": "/monitoring/results",
+    "monitoring_run": "/monitoring/run",
+}
+PAGE = 20
+LARGEST_PAGE = 1000
+
+
+class RunRequest(BaseModel):
+    """The body of POST /monitoring/run."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reports: bool = False
+
+
+def application(
+    serving: config.Serving, lifespan: Lifespan[Starlette] | None = None, *routes: Route
+) -> Starlette:
+    """A Starlette application in which every error has the one shape.
+
+    Args:
+        serving: `[serving]` of the configuration.
+        lifespan: may add `routes(services)` to `app.router.routes` once there are services.
+        routes: those that are known already.
+    """
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Edge, access_log=serving.access_log)],
+        exception_handlers=exception_handlers(),
+        lifespan=lifespan,
+    )
+    # A redirect makes a client send its rows twice, or drop them.
+    app.router.redirect_slashes = False
+    return app
+
+
+def routes(services: Services) -> list[Route]:
+    """Every endpoint, bound to its services."""
+    endpoints = Endpoints(services)
+    return [
+        # First, because routes are tried in order.
+        Route("/predict", Predict(services), methods=["POST"]),
+        Route("/predict/batch", PredictBatch(services), methods=["POST"]),
+        Route("/", endpoints.index),
+        Route("/health", endpoints.health),
+        Route("/ready", endpoints.ready),
+        Route("/model/info", endpoints.model_info),
+        Route("/monitoring/stats", endpoints.stats),
+        Route("/monitoring/results", endpoints.results),
+        Route("/monitoring/results/{run_id}", endpoints.result),
+        Route("/monitoring/run", endpoints.run, methods=["POST"]),
+        Route("/openapi.json", endpoints.openapi),
+        Route("/docs", docs.page),
+        Route("/docs/{file}", docs.asset),
+    ]
+
+
+class Endpoints:
+    """Every endpoint that is not a prediction."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        # Reading results must wait for nobody else's threads, and nobody for it.
+        self._threads = CapacityLimiter(2)
+        self._openapi: tuple[Served | None, bytes] | None = None
+
+    async def index(self, _: Request) -> Response:
+        """GET /."""
+        return _json(status.index(self._services, LINKS))
+
+    async def health(self, _: Request) -> Response:
+        """GET /health: 200 as long as the process answers; `status` says how it is."""
+        return _json(status.health(self._services))
+
+    async def ready(self, _: Request) -> Response:
+        """GET /ready.
+
+        Raises:
+            Problem: 503.
+        """
+        reason = await to_thread.run_sync(status.not_ready, self._services, limiter=self._threads)
+        if reason is not None:
+            raise Problem(503, "not-ready", "The service is not ready", reason)
+        return _json({"ready": True})
+
+    async def model_info(self, _: Request) -> Response:
+        """GET /model/info.
+
+        Raises:
+            Problem: 503 without a model.
+        """
+        served = self._services.slot.current
+        if served is None:
+            raise problems.no_model()
+        return _json(status.model_info(served, self._services.config.registry.alias))
+
+    async def stats(self, _: Request) -> Response:
+        """GET /monitoring/stats."""
+        latest = await to_thread.run_sync(self._services.results.latest, limiter=self._threads)
+        return _json(status.stats(self._services, latest))
+
+    async def results(self, request: Request) -> Response:
+        """GET /monitoring/results, newest first.
+
+        Raises:
+            Problem: 422 for wrong query parameters.
+        """
+        query = whole_numbers(
+            request, limit=(PAGE, 1, LARGEST_PAGE), offset=(0, 0, 999_999_999_999)
+        )
+        limit, offset = query["limit"], query["offset"]
+
+        def read() -> tuple[list[Any], int]:
+            return list(self._services.results.list(limit, offset)), self._services.results.count()
+
+        page, total = await to_thread.run_sync(read, limiter=self._threads)
+        # By place, not by what could be read: a damaged file is left out of its page.
+        after = offset + limit
+        return _json(
+            {
+                "results": page,
+                "total": total,
+                "limit": limit,
+                "offset": offset,
+                "next": f"/monitoring/results?limit={limit}&offset={after}"
+                if after < total
+                else None,
+            }
+        )
+
+    async def result(self, request: Request) -> Response:
+        """GET /monitoring/results/{run_id}: the file, byte for byte.
+
+        Raises:
+            Problem: 404.
+        """
+        run_id = request.path_params["run_id"]
+        document = await to_thread.run_sync(
+            self._services.results.read, run_id, limiter=self._threads
+        )
+        if document is None:
+            raise problems.not_found(
+                f"There is no result {run_id!r}; /monitoring/results lists all."
+            )
+        return Response(document, media_type="application/json")
+
+    async def run(self, request: Request) -> Response:
+        """POST /monitoring/run: a cycle now.
+
+        Raises:
+            Problem: 400, 413, 415, 422 for the body; 500 when the cycle failed.
+            CycleBusy, ReferenceProblem: 409.
+        """
+        body = await read_json_body(
+            request.scope, request.receive, int(self._services.config.serving.max_body)
+        )
+        try:
+            wish = RunRequest.model_validate_json(body) if body else RunRequest()
+        except ValidationError as error:
+            raise problems.invalid(error, {"reports": None}, body) from None
+        try:
+            result = await self._services.force_cycle(wish.reports)
+        except MonitorkitError as error:
+            if problems.of_error(error) is not None:
+                raise
+            log.error("forced_cycle_failed", reason=str(error))  # noqa: TRY400 - says it all
+            raise Problem(500, "cycle-failed", "The cycle failed", str(error)) from error
+        if isinstance(result, Skipped):
+            return _json(
+                {
+                    "status": "skipped",
+                    "rows": result.window.rows,
+                    "min_rows": result.min_rows,
+                    "reason": result.reason,
+                }
+            )
+        return Response(
+            b'{"status":"completed","run_id":%b,"result":%b}'
+            % (to_json(result.run_id), encode(result).strip()),
+            media_type="application/json",
+        )
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /openapi.json, made anew when another model is served."""
+        served = self._services.slot.current
+        if self._openapi is None or self._openapi[0] is not served:
+            document = openapi.document(served, self._services.config)
+            self._openapi = (served, to_json(document))
+        return Response(self._openapi[1], media_type="application/json")
+
+
+def exception_handlers() -> dict[Any, Any]:
+    """For Starlette: problems, the router's refusals, and our errors. The rest is for `Edge`."""
+    return {
+        Problem: _problem,
+        HTTPException: _http_exception,
+        MonitorkitError: _monitorkit_error,
+        ClientDisconnect: _nobody_there,
+    }
+
+
+async def _problem(request: Request, problem: Problem) -> Response:
+    return problems.response(problem, request.scope)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    problem = problems.of_status(error.status_code, request.url.path, error.headers)
+    return problems.response(problem, request.scope)
+
+
+async def _monitorkit_error(request: Request, error: MonitorkitError) -> Response:
+    problem = problems.of_error(error)
+    if problem is None:
+        raise error
+    if isinstance(error, PredictionFailed):
+        log.error(
+            "prediction_failed",
+            request_id=problems.request_id(request.scope),
+            reason=str(error),
+            exc_info=error.__cause__,
+        )
+    return problems.response(problem, request.scope)
+
+
+async def _nobody_there(_: Request, __: ClientDisconnect) -> None:
+    return None
+
+
+def _json(value: Any) -> Response:
+    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")

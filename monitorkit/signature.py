@@ -1,0 +1,104 @@
+"""What an MLmodel file says of a model: its file, and the feature schema in its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from monitorkit.errors import ModelRefused, SchemaError
+from monitorkit.schema import Feature, FeatureSchema, FeatureType
+
+SCHEMA_KEY = "monitorkit_schema"
+"""Metadata of a model that `monitorkit train` made: the schema with its types and nullability."""
+
+_TYPES: Mapping[str, FeatureType] = {
+    "boolean": "integer",
+    "integer": "integer",
+    "long": "integer",
+    "float": "number",
+    "double": "number",
+}
+_SIGN = "Log it with signature=infer_signature(DataFrame of the features, predictions)."
+
+
+def model_file(title: str, flavor: Mapping[str, Any] | None) -> str:
+    """The model's file, relative to MLmodel.
+
+    Args:
+        title: the model, for errors.
+        flavor: the `sklearn` flavor; None when there is none.
+
+    Raises:
+        ModelRefused: not scikit-learn, not skops, or a path that leads elsewhere.
+    """
+    if flavor is None:
+        raise ModelRefused(
+            title, "it has no sklearn flavor", "Log it with mlflow.sklearn.log_model."
+        )
+    form = flavor.get("serialization_format")
+    if form != "skops":
+        raise ModelRefused(
+            title,
+            f"it is saved with {form}, which runs code when it is loaded",
+            'Log it with mlflow.sklearn.log_model(..., serialization_format="skops").',
+        )
+    path = PurePosixPath(str(flavor.get("pickled_model", "")))
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ModelRefused(title, f"its file is at {str(path)!r}", "Log the model again.")
+    return str(path)
+
+
+def feature_schema(title: str, signature: Any, metadata: Mapping[str, Any]) -> FeatureSchema:
+    """The schema: the model's columns in order, with types and nullability.
+
+    A column is nullable when the signature says `required: false`, which is what MLflow infers for
+    a column with missing values in the data that it was shown. A float column without any is not,
+    though NaN is a float: what training never saw missing has to be given. `[schema]` overrides.
+
+    Args:
+        title: the model, for errors.
+        signature: mlflow.models.ModelSignature, or None.
+        metadata: of the model; `monitorkit_schema` in it wins over the signature.
+
+    Raises:
+        ModelRefused: no signature, or one that names no numeric columns.
+    """
+    if signature is None or signature.inputs is None:
+        raise ModelRefused(title, "it has no signature", _SIGN)
+    inputs = signature.inputs
+    if inputs.is_tensor_spec():
+        raise ModelRefused(title, "its signature is a tensor, without column names", _SIGN)
+    if signature.params:
+        raise ModelRefused(
+            title, "its signature has inference parameters", "Log it without `params`."
+        )
+    columns = list(inputs.inputs)
+    if not columns or any(column.name is None for column in columns):
+        raise ModelRefused(title, "its signature does not name its columns", _SIGN)
+    try:
+        schema = FeatureSchema(tuple(_feature(title, column) for column in columns))
+        if SCHEMA_KEY in metadata:
+            ours = FeatureSchema.from_json(metadata[SCHEMA_KEY])
+            if ours.names != schema.names:
+                raise ModelRefused(
+                    title,
+                    f"its signature and its metadata {SCHEMA_KEY} name different columns",
+                    "Log the model again.",
+                )
+            return ours
+    except (SchemaError, TypeError, KeyError, AttributeError) as error:
+        raise ModelRefused(title, f"its schema cannot be served: {error}", _SIGN) from error
+    return schema
+
+
+def _feature(title: str, column: Any) -> Feature:
+    # A DataType is an enum; arrays, objects and maps are classes of their own.
+    kind = str(getattr(column.type, "name", column.type))
+    if kind not in _TYPES:
+        raise ModelRefused(
+            title,
+            f"column {column.name!r} of its signature is {kind}, not a number",
+            "Encode it as a number before the model: requests and monitors are numeric.",
+        )
+    return Feature(str(column.name), _TYPES[kind], nullable=not column.required)

@@ -1,0 +1,111 @@
+"""The pipeline: preprocessing that is learnt once, with the estimator, and never again."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit import logs
+from monitorkit.config import Training
+from monitorkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+log = logs.get(__name__)
+
+
+def build(training: Training) -> Pipeline:
+    """An unfitted pipeline: medians for missing values, a scaler where one matters, the estimator.
+
+    No step reads columns by name, so the fitted pipeline takes DataFrames and arrays alike.
+
+    Raises:
+        ConfigError: naming arguments that the estimator does not take.
+    """
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415 - 1 s, for training only
+    from sklearn.pipeline import Pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import QuantileTransformer  # noqa: PLC0415
+
+    # A column without any value is kept, so that the schema and the model agree on its width.
+    steps: list[tuple[str, Any]] = [
+        ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
+    ]
+    if training.estimator == "logistic_regression":  # trees do not see a scale
+        # Ranks: codes such as 98 and a debt of 300,000 leave a linear scale nothing to tell apart.
+        steps.append(("scale", QuantileTransformer(random_state=training.seed)))
+    steps.append(("classify", _estimator(training)))
+    return Pipeline(steps)
+
+
+def fit(pipeline: Pipeline, features: pd.DataFrame, labels: NDArray[Any], table: str) -> None:
+    """Fit in place; the same rows give the same model on any number of cores.
+
+    Args:
+        pipeline: from `build`.
+        features: (rows, columns) NaN where missing.
+        labels: (rows,) two classes.
+        table: the configuration's name of the arguments, for errors.
+
+    Raises:
+        ConfigError: for an argument's value that the estimator does not take.
+    """
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
+
+    estimator = pipeline.named_steps["classify"]
+    forest = {"n_jobs", "n_estimators"} <= set(estimator.get_params())
+    if forest:  # each tree has a seed of its own
+        estimator.set_params(n_jobs=-1)
+    try:
+        # Sums over several threads would depend on how many there are.
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            pipeline.fit(features, labels)
+    except (ValueError, TypeError) as error:  # the rows are sound, so it is about the arguments
+        raise ConfigError(table, (" ".join(str(error).split()),)) from error
+    finally:
+        if forest:  # a parallel forest adds up its trees in a random order
+            estimator.set_params(n_jobs=1)
+    for message in sorted({" ".join(str(warning.message).split()) for warning in caught}):
+        log.warning("estimator_warning", estimator=type(estimator).__name__, message=message)
+
+
+def scores(pipeline: Pipeline, features: pd.DataFrame) -> NDArray[np.float64]:
+    """(rows,) probability of the positive class, the second one in sorted order."""
+    return np.asarray(pipeline.predict_proba(features)[:, 1], dtype=np.float64)
+
+
+def _estimator(training: Training) -> Any:
+    from sklearn.ensemble import (  # noqa: PLC0415 - 1 s, for training only
+        HistGradientBoostingClassifier,
+        RandomForestClassifier,
+    )
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    kinds: dict[str, Callable[..., Any]] = {
+        "random_forest": RandomForestClassifier,
+        "hist_gradient_boosting": HistGradientBoostingClassifier,
+        "logistic_regression": LogisticRegression,
+    }
+    kind = kinds[training.estimator]
+    arguments: dict[str, Any] = getattr(training, training.estimator)
+    known = sorted(kind().get_params())
+    problems = tuple(
+        f"unknown argument `{name}` of {kind.__name__}{_suggestion(name, known)}"
+        for name in arguments
+        if name not in known
+    )
+    if problems:
+        raise ConfigError(f"[training.{training.estimator}]", problems)
+    return kind(**{"random_state": training.seed, **arguments})
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"

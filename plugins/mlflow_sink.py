@@ -1,0 +1,156 @@
+"""Delivers results to MLflow: one run for each model version and day, one step for each cycle."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from monitorkit import Finding, Options, RunResult, Sink, hookimpl
+from monitorkit.registry import Address, connect, experiment_id, reported
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = "results"
+METRICS_PER_CALL = 1000
+LONGEST_KEY = 250
+
+
+class MlflowOptions(Options):
+    """Options.
+
+    Attributes:
+        experiment_suffix: added to the model's name for the name of the experiment.
+    """
+
+    experiment_suffix: str = "-monitoring"
+
+
+class MlflowSink(Sink[MlflowOptions]):
+    """Findings as metrics, stepped by the millisecond of the day; the JSON document as artifact.
+
+    Metrics are named `MONITOR/MEASURE` and `MONITOR/MEASURE.COLUMN`, so that MLflow's pages show
+    one section for each monitor; p-values end in `.p_value`. The artifact is written last: where it
+    stands, the result was delivered. A delivery that was cut short writes the same metrics again,
+    which MLflow stores once.
+    """
+
+    options_type = MlflowOptions
+
+    def deliver(self, result: RunResult, document: bytes) -> None:
+        """Log one result, unless it was."""
+        address = Address(
+            tracking_uri=self.context.tracking_uri,
+            artifact_root=self.context.artifact_root,
+            model_name=self.context.model_name,
+            alias="",
+        )
+        client = connect(address)
+        experiment = experiment_id(address, self.options.experiment_suffix)
+        with reported(address):
+            run = _run_of(client, experiment, result)
+            if _was_delivered(client, run, result):
+                return
+            _log_metrics(client, run, result)
+            with TemporaryDirectory() as temporary:
+                path = Path(temporary) / f"{result.run_id}.json"
+                path.write_bytes(document)
+                client.log_artifact(run, str(path), FOLDER)
+
+
+def _run_of(client: MlflowClient, experiment: str, result: RunResult) -> str:
+    """The run of the result's model version and day, created when it is the first one."""
+    version = result.window.model_version or "unknown"
+    day = result.finished_at.astimezone(UTC).date().isoformat()
+    identity = {
+        "monitorkit.kind": "monitoring",
+        "monitorkit.model_version": version,
+        "monitorkit.day": day,
+    }
+    quoted = (f"tags.`{key}` = '{value}'" for key, value in identity.items())
+    found = client.search_runs(
+        [experiment], " and ".join(quoted), max_results=1, order_by=["attributes.start_time"]
+    )
+    if found:
+        return str(found[0].info.run_id)
+    tags = {
+        **identity,
+        "monitorkit.model_name": result.model_name,
+        "monitorkit.reference_hash": result.reference_hash,
+    }
+    name = f"monitoring v{version} {day}"
+    run = client.create_run(
+        experiment, start_time=_milliseconds(result.started_at), tags=tags, run_name=name
+    )
+    return str(run.info.run_id)
+
+
+def _was_delivered(client: MlflowClient, run: str, result: RunResult) -> bool:
+    path = f"{FOLDER}/{result.run_id}.json"
+    return any(file.path == path for file in client.list_artifacts(run, FOLDER))
+
+
+def _log_metrics(client: MlflowClient, run: str, result: RunResult) -> None:
+    from mlflow.entities import Metric  # noqa: PLC0415 - 1.5 s, in the process that delivers
+
+    at = result.finished_at.astimezone(UTC)
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    step = _milliseconds(at) - _milliseconds(midnight)
+    values = {metric_key(name): value for name, value in measured(result)}
+    metrics = [Metric(key, value, _milliseconds(at), step) for key, value in values.items()]
+    for start in range(0, len(metrics), METRICS_PER_CALL):
+        client.log_batch(run, metrics=metrics[start : start + METRICS_PER_CALL])
+    # The run goes on until the day ends; each cycle leaves it as finished as it can be.
+    client.set_terminated(run, end_time=_milliseconds(at))
+
+
+def measured(result: RunResult) -> Iterator[tuple[str, float]]:
+    """Every finite number in a result, under its name."""
+    yield "window/rows", float(result.window.rows)
+    yield "cycle/seconds", (result.finished_at - result.started_at).total_seconds()
+    if result.drift is not None:
+        yield "drift/num_drifted_features", float(result.drift.num_drifted_features)
+        yield "drift/num_features_evaluated", float(result.drift.num_features_evaluated)
+        if result.drift.drift_share is not None:
+            yield "drift/drift_share", result.drift.drift_share
+        if result.drift.dataset_drift_detected is not None:
+            yield "drift/dataset_drift_detected", float(result.drift.dataset_drift_detected)
+    for outcome in result.outcomes:
+        yield f"{outcome.name}/seconds", outcome.seconds
+        for finding in outcome.findings:
+            for name, value in _numbers(finding):
+                if value is not None and math.isfinite(value):
+                    yield f"{outcome.name}/{name}", float(value)
+
+
+def _numbers(finding: Finding) -> Iterator[tuple[str, float | None]]:
+    name = finding.measure if finding.column is None else f"{finding.measure}.{finding.column}"
+    yield name, finding.value
+    yield f"{name}.p_value", finding.p_value
+
+
+def metric_key(name: str) -> str:
+    """The name with what MLflow takes; one that had to change ends in a hash, to stay apart."""
+    key = re.sub(r"[^0-9A-Za-z_./ -]", "_", name)
+    # MLflow reads a key as a path, which must be its own shortest form.
+    key = "/".join(part.strip() for part in key.split("/") if part.strip(" .")) or "_"
+    if key == name and len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{key[: LONGEST_KEY - len(digest) - 1]}-{digest}"
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+@hookimpl
+def monitorkit_sinks() -> Mapping[str, type[Sink[Any]]]:
+    """Register the kind `mlflow`."""
+    return {"mlflow": MlflowSink}

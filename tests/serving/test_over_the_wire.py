@@ -1,0 +1,206 @@
+"""A real uvicorn on a real socket: keep-alive, streamed bodies, clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+
+from monitorkit.serving.predict import WATCH_FROM_ROWS
+from monitorkit.serving.routes import application, routes
+from monitorkit.serving.served import Served
+from monitorkit.serving.services import Services
+
+Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
+Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def listening(services: Services) -> AsyncIterator[int]:
+    """Serve on a free port; yields the port."""
+    app = application(services.config.serving, None, *routes(services))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools")
+    )
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server._serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.001)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Held:
+    """The same model, which waits in its thread until it is let go."""
+
+    def __init__(self, served: Served) -> None:
+        self.gate = threading.Event()
+        self.reached = threading.Event()
+        model = replace(served.model, _scores=self._scores)
+        self.served = replace(served, model=model, milliseconds=(1000.0, 1.0))
+
+    def _scores(self, rows: Any) -> Any:
+        self.reached.set()
+        assert self.gate.wait(10)
+        return np.full(len(rows), 0.25)
+
+
+def request(row: Row, path: str = "/predict") -> bytes:
+    body = json.dumps(row).encode()
+    return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
+        path.encode(),
+        len(body),
+        body,
+    )
+
+
+async def test_a_connection_is_kept_through_answers_and_errors(serve: Serve, row: Row) -> None:
+    async with (
+        serve({"max_body": 1000}) as (services, _),
+        listening(services) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        statuses = []
+        for body in (json.dumps(row), "{", json.dumps(row), " " * 100_000, json.dumps(row)):
+            response = await client.post("/predict", content=body)
+            statuses.append(response.status_code)
+            assert "content-length" in response.headers
+        assert statuses == [200, 400, 200, 413, 200]
+        assert (await client.head("/health")).content == b""
+
+
+async def test_a_streamed_body_beyond_the_limit_is_a_413_before_its_end(serve: Serve) -> None:
+    async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(11):
+            writer.write(b"64\r\n" + b" " * 100 + b"\r\n")
+        await writer.drain()
+        status = await asyncio.wait_for(reader.readline(), 10)
+        assert status.startswith(b"HTTP/1.1 413 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(
+    serve: Serve,
+) -> None:
+    async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        status = await asyncio.wait_for(reader.readline(), 10)
+        assert status.startswith(b"HTTP/1.1 413 "), "and no 100 Continue"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_clients_that_leave_a_long_queue_are_dropped_before_dispatch(
+    serve: Serve, served: Served, row: Row
+) -> None:
+    async with serve() as (services, _), listening(services) as port:
+        held = Held(served)
+        services.slot.current = held.served
+        batcher = services.pipeline.batcher
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(max_connections=None)
+        ) as client:
+            running = asyncio.create_task(client.post("/predict", json=row))
+            await until(held.reached.is_set)
+            stayers = [
+                asyncio.create_task(client.post("/predict", json=row))
+                for _ in range(WATCH_FROM_ROWS)
+            ]
+            await until(lambda: batcher.waiting_rows == WATCH_FROM_ROWS)
+            leavers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            for _, writer in leavers:
+                writer.write(request(row))
+            await until(lambda: batcher.waiting_rows == WATCH_FROM_ROWS + 3)
+            for _, writer in leavers:
+                writer.close()
+            await until(lambda: batcher.dropped_rows == 3)
+            assert batcher.waiting_rows == WATCH_FROM_ROWS
+            held.gate.set()
+            answers = await asyncio.gather(running, *stayers)
+        assert {answer.status_code for answer in answers} == {200}
+        assert services.writer.rows == WATCH_FROM_ROWS + 1
+        assert batcher.late_rows == 0
+
+
+async def test_a_batch_whose_client_leaves_while_it_runs_completes_and_counts_as_late(
+    serve: Serve, served: Served, row: Row
+) -> None:
+    async with serve() as (services, _), listening(services) as port:
+        held = Held(served)
+        services.slot.current = held.served
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps([row] * 5).encode()
+        writer.write(
+            b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        await until(held.reached.is_set)
+        writer.close()
+        await asyncio.sleep(0.1)
+        held.gate.set()
+        await until(lambda: services.pipeline.batcher.late_rows == 5)
+        assert services.writer.rows == 5
+
+
+async def test_a_client_that_leaves_within_its_body_harms_nothing(serve: Serve, row: Row) -> None:
+    async with serve() as (services, _), listening(services) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.post("/predict", json=row)).status_code == 200
+        assert services.writer.rows == 1
+
+
+@pytest.mark.parametrize("count", [200])
+async def test_many_connections_at_once_lose_nothing(
+    serve: Serve, served: Served, row: Row, count: int
+) -> None:
+    async with serve() as (services, _), listening(services) as port:
+        answers: list[tuple[float, dict[str, Any]]] = []
+
+        async def client(number: int) -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for turn in range(5):
+                ratio = number + turn / 10
+                writer.write(request(row | {"DebtRatio": ratio}))
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                answers.append((ratio, json.loads(await reader.readexactly(length))))
+            writer.close()
+            await writer.wait_closed()
+
+        await asyncio.gather(*(client(n) for n in range(count)))
+    assert len({answer["prediction_id"] for _, answer in answers}) == services.writer.rows == 1000
+    ratios = np.array([[45, 2, ratio, 5400.5] for ratio, _ in answers], dtype=np.float64)
+    expected = served.model.scores(ratios)
+    found = np.array([answer["probability"] for _, answer in answers])
+    assert np.abs(found - expected).max() < 1e-12

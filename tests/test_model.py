@@ -1,0 +1,425 @@
+"""A stored model answers exactly as scikit-learn does, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import structlog
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from monitorkit import engines, estimators, model
+from monitorkit.config import Config
+from monitorkit.errors import ModelRefused, SchemaError
+from monitorkit.schema import Feature, FeatureSchema
+
+TRUSTED = Config().registry.skops_trusted_types
+NAMES = ("mean radius", "mean texture", "mean-perimeter", "area")
+
+Floats = NDArray[np.float64]
+
+
+def breast_cancer(*, missing: float = 0.0) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    values, target = load_breast_cancer(return_X_y=True)
+    frame = pd.DataFrame(values[:, : len(NAMES)], columns=list(NAMES))
+    random = np.random.default_rng(0)
+    return frame.mask(random.random(frame.shape) < missing), target
+
+
+def store(
+    folder: Path, estimator: Any, *, names: Sequence[str] = NAMES, nullable: bool = False
+) -> Path:
+    """What `registry.fetch` leaves behind, without a registry."""
+    folder.mkdir(exist_ok=True)
+    skops.io.dump(estimator, folder / model.MODEL_FILE)
+    features = tuple(Feature(name, nullable=nullable) for name in names)
+    draft = model.ModelCard(
+        name="m",
+        version="3",
+        run_id="r",
+        tracking_uri="sqlite:///x",
+        created_at="2026-01-02T03:04:05+00:00",
+        sha256="",
+        schema=FeatureSchema(features),
+        classes=(0, 1),
+        estimator="",
+        metadata={"fingerprint": {"rows": 569}},
+    )
+    model.admit(folder, draft, TRUSTED)
+    return folder
+
+
+def refusal(folder: Path, estimator: Any, **options: Any) -> str:
+    with pytest.raises(ModelRefused) as refused:
+        store(folder, estimator, **options)
+    assert not (folder / model.CARD_FILE).exists()
+    return str(refused.value)
+
+
+def forest(**options: Any) -> RandomForestClassifier:
+    return RandomForestClassifier(n_estimators=20, random_state=0, **options)
+
+
+IMPUTING = [
+    pytest.param(make_pipeline(SimpleImputer(), forest(n_jobs=2)), id="random forest"),
+    pytest.param(
+        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), id="logistic"
+    ),
+    pytest.param(HistGradientBoostingClassifier(max_iter=20), id="hist gradient boosting"),
+    pytest.param(
+        make_pipeline(SimpleImputer(), GradientBoostingClassifier(n_estimators=20)), id="boosting"
+    ),
+    pytest.param(
+        make_pipeline(
+            SimpleImputer().set_output(transform="pandas"), StandardScaler(), LogisticRegression()
+        ),
+        id="DataFrames between the steps",
+    ),
+]
+
+
+@pytest.mark.parametrize("estimator", IMPUTING)
+def test_the_numpy_engine_scores_exactly_as_predict_proba_on_a_dataframe(
+    tmp_path: Path, estimator: Any
+) -> None:
+    frame, target = breast_cancer(missing=0.1)
+    estimator.fit(frame, target)
+    expected = estimator.predict_proba(frame)[:, 1]
+    said = estimator.predict(frame).tolist()
+
+    rows = frame.to_numpy(dtype=np.float64)
+    loaded = model.load(store(tmp_path / "m", estimator, nullable=True), TRUSTED, rows)
+
+    assert loaded.engine == "numpy", loaded.engine_reason
+    scores = loaded.scores(rows)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=engines.TOLERANCE)
+    single = np.concatenate([loaded.scores(rows[i : i + 1]) for i in range(20)])
+    np.testing.assert_allclose(single, expected[:20], rtol=0, atol=engines.TOLERANCE)
+    assert loaded.labels(scores) == said
+    assert loaded.max_difference <= engines.TOLERANCE
+    assert loaded.accepts_missing == set(NAMES)
+    assert all(feature.nullable for feature in loaded.card.schema.features)
+    assert loaded.milliseconds_per_row > 0
+
+
+def test_tree_scores_are_the_same_bits(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    for number, estimator in enumerate((forest(), HistGradientBoostingClassifier(max_iter=20))):
+        estimator.fit(frame, target)
+        loaded = model.load(store(tmp_path / str(number), estimator), TRUSTED)
+        expected = estimator.predict_proba(frame)[:, 1]
+        np.testing.assert_array_equal(loaded.scores(frame.to_numpy()), expected)
+
+
+def test_a_model_that_reads_columns_by_name_gets_dataframes(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    by_name = ColumnTransformer(
+        [("scaled", StandardScaler(), ["area", "mean radius"])], remainder="passthrough"
+    )
+    estimator = make_pipeline(by_name, LogisticRegression(max_iter=5000)).fit(frame, target)
+    loaded = model.load(store(tmp_path / "m", estimator), TRUSTED, frame.to_numpy())
+
+    assert loaded.engine == "pandas"
+    assert loaded.engine_reason is not None
+    assert "array input" in loaded.engine_reason
+    expected = estimator.predict_proba(frame)[:, 1]
+    np.testing.assert_array_equal(loaded.scores(frame.to_numpy()), expected)
+
+
+def test_a_model_fitted_on_an_array_needs_no_names(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = forest().fit(frame.to_numpy(), target)
+    loaded = model.load(store(tmp_path / "m", estimator), TRUSTED)
+    expected = estimator.predict_proba(frame.to_numpy())[:, 1]
+    np.testing.assert_array_equal(loaded.scores(frame.to_numpy()), expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["benign", "malignant"], ("benign", "malignant")),
+        ([False, True], (False, True)),
+        ([0.0, 1.0], (0, 1)),
+        ([-1, 7], (-1, 7)),
+    ],
+)
+def test_labels_are_the_classes_that_the_model_was_fitted_with(
+    tmp_path: Path, names: list[Any], classes: tuple[Any, Any]
+) -> None:
+    frame, target = breast_cancer()
+    estimator = forest(max_depth=3).fit(frame, np.array(names)[target])
+    loaded = model.load(store(tmp_path / "m", estimator), TRUSTED)
+    labels = loaded.labels(loaded.scores(frame.to_numpy()))
+    assert labels == estimator.predict(frame).tolist()
+    assert set(labels) == set(names)
+    assert loaded.card.classes == classes
+    assert [type(name) for name in loaded.card.classes] == [type(name) for name in classes]
+
+
+def test_a_score_of_one_half_is_the_negative_class(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    loaded = model.load(store(tmp_path / "m", forest().fit(frame, target)), TRUSTED)
+    assert loaded.labels(np.array([0.5, np.nextafter(0.5, 1)])) == [0, 1]
+
+
+def test_every_nested_estimator_runs_on_one_thread(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = make_pipeline(SimpleImputer(), forest(n_jobs=2)).fit(frame, target)
+    folder = store(tmp_path / "m", estimator)
+    card = model.read_card(folder)
+    loaded = model._deserialise(card, model.read_bytes(folder, card), TRUSTED)
+    assert loaded[-1].n_jobs == 1
+
+
+def test_no_rows_have_no_scores(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    loaded = model.load(store(tmp_path / "m", forest().fit(frame, target)), TRUSTED)
+    assert loaded.scores(np.empty((0, len(NAMES)))).shape == (0,)
+
+
+def test_threads_score_at_the_same_time(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    loaded = model.load(store(tmp_path / "m", forest().fit(frame, target)), TRUSTED)
+    rows = frame.to_numpy()
+    expected = loaded.scores(rows)
+    different: list[int] = []
+
+    def score(offset: int) -> None:
+        part = slice(offset, None, 4)
+        different.extend(
+            offset
+            for _ in range(10)
+            if not np.array_equal(loaded.scores(rows[part]), expected[part])
+        )
+
+    threads = [threading.Thread(target=score, args=(offset,)) for offset in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not different
+
+
+def test_a_model_without_an_imputer_wants_every_value(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, target)
+    loaded = model.load(store(tmp_path / "m", estimator, nullable=True), TRUSTED)
+    assert not any(feature.nullable for feature in loaded.card.schema.features)
+    assert loaded.accepts_missing == set()
+    rows = frame.to_numpy()[:2].copy()
+    rows[1, 2] = np.nan
+    with pytest.raises(SchemaError, match=r"'mean-perimeter': a value is missing"):
+        loaded.scores(rows)
+
+
+def test_missing_values_are_taken_column_by_column(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    first = ColumnTransformer([("imputed", SimpleImputer(), [0])], remainder="passthrough")
+    estimator = make_pipeline(first, LogisticRegression(max_iter=5000))
+    estimator.fit(frame.to_numpy(), target)
+    loaded = model.load(store(tmp_path / "m", estimator, nullable=True), TRUSTED)
+    nullable = {f.name for f in loaded.card.schema.features if f.nullable}
+    assert nullable == loaded.accepts_missing == {"mean radius"}
+    rows = frame.to_numpy()[:1].copy()
+    rows[0, 0] = np.nan
+    assert 0 <= loaded.scores(rows)[0] <= 1
+
+
+def test_the_card_survives_its_file(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    folder = store(tmp_path / "m", make_pipeline(SimpleImputer(), forest()).fit(frame, target))
+    card = model.read_card(folder)
+    assert card.estimator == "RandomForestClassifier"
+    assert card.metadata["fingerprint"] == {"rows": 569}
+    assert model.ModelCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+    with pytest.raises(ValueError, match="schema_version is 2"):
+        model.ModelCard.from_json({**card.to_json(), "schema_version": 2})
+
+
+def test_a_changed_byte_is_named_with_both_hashes(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    folder = store(tmp_path / "m", forest().fit(frame, target))
+    path = folder / model.MODEL_FILE
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    expected = model.read_card(folder).sha256
+    with pytest.raises(ModelRefused, match=rf"expected SHA-256 {expected}, found [0-9a-f]{{64}}"):
+        model.load(folder, TRUSTED)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"schema_version": 1}'])
+def test_a_damaged_card_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / model.CARD_FILE).write_text(text)
+    with pytest.raises(ModelRefused, match=rf"{tmp_path}.*model.json cannot be read"):
+        model.load(tmp_path, TRUSTED)
+
+
+def test_types_that_are_not_trusted_are_named_with_the_key_that_trusts_them(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    folder = store(tmp_path / "m", forest().fit(frame, target))
+    with pytest.raises(ModelRefused) as refused:
+        model.load(folder, ())
+    assert "sklearn.tree._tree.Tree" in str(refused.value)
+    assert "[registry] skops_trusted_types" in str(refused.value)
+
+
+def multiclass() -> Any:
+    frame, target = breast_cancer()
+    return forest().fit(frame, target * (1 + (frame["area"] > frame["area"].median())))
+
+
+def multioutput() -> Any:
+    frame, target = breast_cancer()
+    return forest().fit(frame, np.column_stack([target, target]))
+
+
+def on_data(estimator: Any) -> Any:
+    return estimator.fit(*breast_cancer())
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (multiclass, "it knows 3 classes"),
+        (multioutput, "it predicts 2 targets"),
+        (lambda: on_data(RandomForestRegressor(n_estimators=2)), "is a regressor"),
+        (lambda: on_data(KMeans(n_clusters=2, n_init=1)), "is not a classifier"),
+        (lambda: on_data(LinearSVC()), "has no predict_proba"),
+        (forest, "is not fitted"),
+    ],
+)
+def test_what_is_not_a_binary_classifier_is_refused(tmp_path: Path, make: Any, reason: str) -> None:
+    message = refusal(tmp_path, make())
+    assert reason in message
+    assert message.startswith("model 'm' version 3 is refused")
+
+
+def test_other_columns_than_it_was_fitted_on_are_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, on_data(forest()), names=("area", "b"))
+    assert "cannot score rows of its signature" in message
+
+
+def test_a_threshold_inside_the_classifier_is_refused_on_real_rows(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = FixedThresholdClassifier(LogisticRegression(), threshold=0.9).fit(
+        frame.to_numpy(), target
+    )
+    folder = store(tmp_path / "m", estimator)
+    with pytest.raises(ModelRefused, match=r"disagree on \d+\.\d% of the reference"):
+        model.load(folder, TRUSTED, frame.to_numpy())
+
+
+def test_what_is_no_skops_file_is_refused(tmp_path: Path) -> None:
+    folder = store(tmp_path / "m", on_data(forest()))
+    card = model.read_card(folder)
+    with pytest.raises(ModelRefused, match="its file cannot be loaded"):
+        model._load(card, b"no zip archive", TRUSTED, None)
+
+
+class _Crafted:
+    """Changes one number in a tree's nodes, as a crafted file would."""
+
+    def __init__(self, field: str, value: int) -> None:
+        self.field, self.value = field, value
+
+    def forest(self) -> Any:
+        estimator = on_data(forest(max_depth=3))
+        tree = estimator.estimators_[0].tree_
+        state = tree.__getstate__()
+        nodes = state["nodes"].copy()
+        nodes[self.field][0] = self.value
+        crafted = type(tree)(tree.n_features, tree.n_classes, tree.n_outputs)
+        crafted.__setstate__({**state, "nodes": nodes})
+        estimator.estimators_[0].tree_ = crafted
+        return estimator
+
+    def boosting(self) -> Any:
+        estimator = on_data(HistGradientBoostingClassifier(max_iter=2))
+        field = {"left_child": "left", "right_child": "right", "feature": "feature_idx"}[self.field]
+        estimator._predictors[0][0].nodes[field][0] = self.value
+        return estimator
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosting"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("left_child", 10**6), ("right_child", 10**6), ("left_child", 0), ("feature", 10**4)],
+    ids=["beyond the nodes", "beyond the nodes, right", "a loop", "beyond the columns"],
+)
+def test_trees_that_would_crash_the_process_are_refused(
+    tmp_path: Path, kind: str, field: str, value: int
+) -> None:
+    estimator = getattr(_Crafted(field, value), kind)()
+    assert "are damaged" in refusal(tmp_path, estimator)
+
+
+def test_a_tree_wider_than_its_forest_is_refused(tmp_path: Path) -> None:
+    estimator = on_data(forest(max_depth=3))
+    estimator.n_features_in_ = 2
+    assert "are damaged" in refusal(tmp_path, estimator)
+
+
+def test_trees_of_every_shape_pass_the_check() -> None:
+    shapes: list[BaseEstimator] = [
+        forest(max_leaf_nodes=7),
+        forest(max_depth=1),
+        GradientBoostingClassifier(n_estimators=3, max_leaf_nodes=5),
+        HistGradientBoostingClassifier(max_iter=3, categorical_features=[3]),
+    ]
+    frame, target = breast_cancer(missing=0.05)
+    frame["area"] = (frame["area"] % 7).round()
+    filled = frame.fillna(1)
+    for estimator in shapes:
+        estimators.check_trees(estimator.fit(filled, target))
+
+
+def test_loading_warns_of_nothing_and_needs_no_mlflow(tmp_path: Path) -> None:
+    folder = store(tmp_path / "m", on_data(make_pipeline(SimpleImputer(), forest())))
+    code = (
+        "import sys, numpy, pathlib\n"
+        "from monitorkit import model\n"
+        "assert 'sklearn' not in sys.modules\n"
+        f"loaded = model.load(pathlib.Path({str(folder)!r}), {TRUSTED!r})\n"
+        f"loaded.scores(numpy.ones((1, {len(NAMES)})))\n"
+        "print([name for name in ('mlflow', 'evidently') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "[]")
+
+
+def test_another_scikit_learn_is_an_event(tmp_path: Path) -> None:
+    folder = store(tmp_path / "m", on_data(forest()))
+    document = json.loads((folder / model.CARD_FILE).read_text())
+    document["metadata"]["sklearn_version"] = "0.1.2"
+    (folder / model.CARD_FILE).write_text(json.dumps(document))
+    with structlog.testing.capture_logs() as events:
+        model.load(folder, TRUSTED)
+    assert [event["event"] for event in events] == ["model_from_another_scikit_learn"]
