@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import skops.io
 import structlog
+import threadpoolctl
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
@@ -194,6 +195,24 @@ def test_every_nested_estimator_runs_on_one_thread(tmp_path: Path) -> None:
     card = model.read_card(folder)
     loaded = model._deserialise(card, model.read_bytes(folder, card), TRUSTED)
     assert loaded[-1].n_jobs == 1
+
+
+def test_scoring_uses_one_openmp_thread_in_whichever_thread_it_runs(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = HistGradientBoostingClassifier(max_iter=5).fit(frame, target)
+    loaded = model.load(store(tmp_path / "m", estimator), TRUSTED)
+    seen: list[int] = []
+
+    def score() -> None:
+        loaded.scores(frame.to_numpy())
+        pools = threadpoolctl.threadpool_info()
+        seen.extend(pool["num_threads"] for pool in pools if pool["user_api"] == "openmp")
+
+    thread = threading.Thread(target=score)
+    thread.start()
+    thread.join()
+    assert seen
+    assert set(seen) == {1}
 
 
 def test_no_rows_have_no_scores(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 import warnings
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from monitorkit import logs, progress, registry, signature
 from monitorkit.config import Config
+from monitorkit.errors import ModelNotFound
 from monitorkit.registry import Address
 from monitorkit.training import dataset, preprocessing
 from monitorkit.training.dataset import Dataset
@@ -76,6 +78,8 @@ def train(config: Config) -> Trained:
         ConfigError: an argument of the estimator cannot be used.
         RegistryUnavailable: MLflow does not answer.
     """
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
+
     address = registry.address(config)
     with progress.step("open_experiment", tracking_uri=address.tracking_uri):
         experiment = registry.experiment_id(address)
@@ -84,8 +88,6 @@ def train(config: Config) -> Trained:
         parts = dataset.split(
             data, test_share=config.training.test_share, seed=config.training.seed
         )
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
-
     # Threads of OpenMP that wait for each other on a busy machine took ten times as long as one.
     with (
         progress.step("train_model", estimator=config.training.estimator) as advance,
@@ -211,9 +213,8 @@ def _register(config: Config, address: Address, experiment: str, made: _Made) ->
                 "libraries": libraries,
             },
         )
-        known = registry.versions(address)
         number = _create_version(client, address.model_name, run_id, logged.model_id)
-    return Trained(number, run_id, _alias(client, address, known, number), made.metrics)
+    return Trained(number, run_id, _alias(client, address, number), made.metrics)
 
 
 def _parameters(config: Config, made: _Made) -> dict[str, str]:
@@ -255,18 +256,27 @@ def _create_version(client: MlflowClient, name: str, run_id: str, model_id: str)
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"models:/{model_id}"
-    return str(client.create_model_version(name, source, run_id, model_id=model_id).version)
+    number = str(client.create_model_version(name, source, run_id, model_id=model_id).version)
+    # The MLflow UI reads this beside the run.
+    tag = json.dumps([{"name": name, "version": number}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": tag})
+    return number
 
 
-def _alias(client: MlflowClient, address: Address, known: list[str], number: str) -> bool:
-    """Serve the first version at once; any other waits until somebody promotes it."""
-    if not known:
+def _alias(client: MlflowClient, address: Address, number: str) -> bool:
+    """Serve the first version at once; any other one waits until somebody promotes it."""
+    if registry.versions(address)[0] == number:
         client.set_registered_model_alias(address.model_name, address.alias, number)
         return True
+    try:
+        served = registry.production_version(address)
+    except ModelNotFound:
+        served = None
     log.info(
         "version_waits",
         version=number,
-        reason=f"the model has versions already, so alias {address.alias!r} stays as it is",
+        alias=address.alias,
+        served=served,
         promote=f"python -m monitorkit promote {number}",
     )
     return False

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 pytestmark = pytest.mark.slow
 
@@ -144,8 +145,6 @@ def register(mlflow_server: str, tmp_path: Path) -> Callable[..., None]:
 @pytest.fixture
 def tumours(tmp_path: Path) -> Path:
     """A folder with scikit-learn's breast cancer data and a configuration for it."""
-    from sklearn.datasets import load_breast_cancer
-
     frame = load_breast_cancer(as_frame=True).frame.rename(columns={"target": "malignant"})
     folder = tmp_path / "tumours"
     folder.mkdir()
@@ -204,7 +203,10 @@ def test_a_users_model_goes_through_the_whole_job(
     assert any("ks" in metric["key"] for metric in runs[0]["data"]["metrics"])
 
 
-@pytest.mark.parametrize(("kind", "says"), [("regression", "classif"), ("no-signature", "signature")])
+REFUSED = [("regression", "classif"), ("no-signature", "signature")]
+
+
+@pytest.mark.parametrize(("kind", "says"), REFUSED)
 def test_other_models_are_refused_at_start_with_a_clear_error(
     kind: str,
     says: str,

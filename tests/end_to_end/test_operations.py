@@ -24,7 +24,6 @@ def test_a_second_start_answers_within_seconds_and_logs_info_only(
     with service.client() as client:
         answer = client.post("/predict", json=applicant)
     assert answer.status_code == 200
-    print(f"first answer {time.monotonic() - service.started:.1f} s after the start")
     assert service.stop() == 0
     assert {event["level"] for event in service.events} == {"info"}
     assert "train" not in json.dumps(service.events)

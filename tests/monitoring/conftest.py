@@ -1,0 +1,5 @@
+"""Fixtures of `monitoring_place`."""
+
+from monitoring_place import place, worker
+
+__all__ = ["place", "worker"]

@@ -1,0 +1,311 @@
+"""One cycle: what is new is read, gated, judged and committed, whatever a monitor does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from monitoring_place import Place, draw, store_model
+from scipy import stats
+
+from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
+from monitorkit.errors import CycleBusy, ModelNotFound, ReferenceChanged, ReferenceMissing
+from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
+from monitorkit.monitoring.engine import LocalEngine, ProcessEngine
+from monitorkit.worker import Worker
+
+Make = Callable[..., Place]
+
+
+def cycle(here: Place, engine: LocalEngine | ProcessEngine | None = None, **options: Any) -> Any:
+    return run_cycle(
+        here.config,
+        engine or LocalEngine(here.config),
+        here.results,
+        trigger="once",
+        **options,
+    )
+
+
+def test_below_the_gate_nothing_is_judged_or_written(place: Make) -> None:
+    here = place()
+    here.append(draw(199, seed=2))
+    skipped = cycle(here)
+    assert isinstance(skipped, Skipped)
+    assert (skipped.window.rows, skipped.min_rows) == (199, 200)
+    assert skipped.reason == "199 rows in the look-back, 200 are needed"
+    assert here.results.run_ids() == []
+
+
+def test_without_a_log_the_cycle_is_skipped(place: Make) -> None:
+    skipped = cycle(place())
+    assert isinstance(skipped, Skipped)
+    assert (skipped.window.rows, skipped.window.model_version) == (0, None)
+
+
+def test_at_the_gate_a_result_is_committed(place: Make) -> None:
+    here = place()
+    here.append(draw(200, seed=2))
+    result = cycle(here)
+    assert isinstance(result, RunResult)
+    assert here.results.latest() == result
+    assert result.window.rows == 200
+    assert result.outcomes[0].status == "ok"
+
+
+def test_rows_are_judged_as_scipy_judges_them(place: Make) -> None:
+    here = place()
+    rows = draw(700, seed=3, shift=(0, 500, 0))
+    here.append(rows[:300])
+    engine = LocalEngine(here.config)
+    cycle(here, engine)
+    here.append(rows[300:])
+    result = cycle(here, engine)
+    found = {f.column: f for f in result.outcomes[0].findings if f.measure == "ks"}
+    for position, column in enumerate(("age", "income", "late")):
+        expected = stats.ks_2samp(draw(1000, seed=1)[:, position], rows[:, position])
+        assert found[column].value == pytest.approx(expected.statistic, abs=1e-12)
+    assert result.drift is not None
+    assert result.drift.drifted_features == ("income",)
+
+
+def test_a_second_cycle_reads_only_what_is_new(place: Make) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+    engine = LocalEngine(here.config)
+    now = datetime.now(UTC)
+    assert engine.absorb(["feature-drift"], now).rows_read == 300
+    assert engine.absorb(["feature-drift"], now).rows_read == 0
+    here.append(draw(10, seed=3))
+    absorbed = engine.absorb(["feature-drift"], now)
+    assert (absorbed.rows_read, absorbed.window.rows) == (10, 310)
+    # Nor does a restart read the day again.
+    again = LocalEngine(here.config).absorb(["feature-drift"], now)
+    assert (again.rows_read, again.window.rows) == (0, 310)
+
+
+def test_without_its_checkpoint_a_cycle_finds_the_same(place: Make) -> None:
+    monitors = [
+        {"name": "feature-drift", "use": "ks"},
+        {"name": "proxy", "use": "proxy_metrics"},
+        {"name": "wasserstein", "use": "wasserstein"},
+    ]
+    here = place(monitors=monitors)
+    engine = LocalEngine(here.config)
+    for seed in range(5):
+        here.append(draw(100, seed=10 + seed))
+        engine.absorb(["feature-drift", "proxy", "wasserstein"], datetime.now(UTC))
+    kept = cycle(here, engine)
+    here.results.prune(1)
+    (here.config.storage.state / "timeline.ckpt").unlink()
+    rebuilt = cycle(here)
+    for before, after in zip(kept.outcomes, rebuilt.outcomes, strict=True):
+        if before.name != "proxy":  # its change per hour depends on the previous cycle
+            assert before.findings == after.findings
+    assert rebuilt.cursor == kept.cursor
+
+
+def test_a_new_monitor_reads_what_the_others_know(place: Make) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+    cycle(here)
+    more = here.config.model_copy(
+        update={
+            "monitors": (
+                *here.config.monitors,
+                here.config.monitors[0].model_copy(
+                    update={"name": "late-comer", "use": "missing_and_range"}
+                ),
+            )
+        }
+    )
+    result = cycle(Place(here.folder, more, here.results))
+    assert [outcome.error for outcome in result.outcomes] == [None, None]
+    assert len(result.outcomes[1].findings) >= 3
+
+
+def test_rows_outside_the_look_back_do_not_count(place: Make) -> None:
+    here = place(monitoring={"lookback": "1h"})
+    here.append(draw(150, seed=2), ends=datetime.now(UTC) - timedelta(hours=2))
+    here.append(draw(150, seed=3))
+    skipped = cycle(here)
+    assert isinstance(skipped, Skipped)
+    assert skipped.window.rows == 150
+
+
+def test_a_new_model_version_starts_a_new_window(place: Make) -> None:
+    here = place()
+    store_model(here.config, "2")
+    here.append(draw(500, seed=2))
+    here.append(draw(250, seed=3), version="2")
+    result = cycle(here)
+    assert (result.window.model_version, result.window.rows) == ("2", 250)
+
+
+def test_a_version_that_nobody_has_is_an_error_and_reads_again_once_it_is_there(
+    place: Make,
+) -> None:
+    here = place()
+    engine = LocalEngine(here.config)
+    here.append(draw(250, seed=2))
+    cycle(here, engine)
+    here.append(draw(250, seed=3), version="9")
+    with pytest.raises(ModelNotFound, match="9"):
+        cycle(here, engine)
+    store_model(here.config, "9")
+    result = cycle(here, engine)
+    assert (result.window.model_version, result.window.rows) == ("9", 250)
+    (finding,) = [f for f in result.outcomes[0].findings if f.column == "age"]
+    assert finding.detail["rows"] == 250
+
+
+def test_a_changed_reference_stops_the_cycle_with_both_hashes(place: Make) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+    engine = LocalEngine(here.config)
+    cycle(here, engine)
+    path = here.config.storage.reference / "reference_data.csv"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"1,2,3\n")
+    with pytest.raises(ReferenceChanged) as refused:
+        cycle(here, engine)
+    assert len({refused.value.expected, refused.value.found}) == 2
+    path.unlink()
+    with pytest.raises(ReferenceMissing):
+        cycle(here, engine)
+
+
+def test_one_cycle_at_a_time(place: Make) -> None:
+    here = place()
+    here.config.storage.state.mkdir(parents=True)
+    with FileLock(here.config.storage.state / "cycle.lock"), pytest.raises(CycleBusy):
+        cycle(here, patience=0.2)
+    assert isinstance(cycle(here, patience=0.2), Skipped)
+
+
+def test_only_and_skip_choose_monitors(place: Make) -> None:
+    names = ["one", "two", "three"]
+    here = place(
+        monitors=[{"name": name, "use": "ks"} for name in names],
+        monitoring={"verdict": {"monitor": "one"}},
+    )
+    here.append(draw(300, seed=2))
+    only = cycle(here, selection=Selection(only=("two",)))
+    skip = cycle(here, selection=Selection(skip=("two",)))
+    assert [outcome.name for outcome in only.outcomes] == ["two"]
+    assert [outcome.name for outcome in skip.outcomes] == ["one", "three"]
+    assert only.drift is None
+
+
+BAD = [
+    ("judge", "raise", "failed", "no good"),
+    ("judge", "hang", "timed_out", "longer than 1 s"),
+    ("judge", "exit", "failed", "exit code 3"),
+    ("judge", "memory", "failed", "MemoryError"),
+    ("judge", "nan", "failed", "not JSON-safe"),
+    ("judge", "type", "failed", "not a Judgement"),
+    ("judge", "path", "failed", "plain file name"),
+    ("summarise", "raise", "failed", "no good"),
+    ("summarise", "exit", "failed", "exit code 3"),
+    ("init", "raise", "failed", "no good"),
+    ("init", "exit", "failed", "exit code 3"),
+]
+
+
+@pytest.mark.parametrize(("at", "how", "status", "says"), BAD)
+def test_a_monitor_that_misbehaves_harms_itself_alone(
+    place: Make, worker: Worker, at: str, how: str, status: str, says: str
+) -> None:
+    bad = {"name": "bad", "use": "bad", "timeout": "1s", "options": {"at": at, "how": how}}
+    good = {"name": "feature-drift", "use": "ks"}
+    here = place(monitors=[bad, good, {**good, "name": "after"}])
+    here.append(draw(300, seed=2))
+    result = cycle(here, ProcessEngine(here.config, worker))
+    failed, first, after = result.outcomes
+    assert failed.status == status
+    assert says in (failed.error or "")
+    assert (first.status, after.status) == ("ok", "ok")
+    assert first.findings == after.findings
+    assert len(first.findings) == 4
+    assert json.loads(here.results.read(result.run_id) or b"")["monitors"][0]["status"] == status
+
+
+def test_a_monitor_that_recovers_has_missed_nothing(place: Make, worker: Worker) -> None:
+    bad = {"name": "bad", "use": "bad", "options": {"at": "summarise", "how": "raise"}}
+    here = place(monitors=[{"name": "feature-drift", "use": "ks"}, bad])
+    engine = ProcessEngine(here.config, worker)
+    here.append(draw(300, seed=2))
+    assert cycle(here, engine).outcomes[1].status == "failed"
+    here.append(draw(50, seed=3))
+    (here.folder / "healed").touch()
+    result = cycle(here, engine)
+    assert result.outcomes[1].findings == (Finding("rows", 350.0),)
+
+
+def test_attachments_are_written_beside_the_result(place: Make) -> None:
+    here = place(monitors=[{"name": "evidently", "use": "evidently_drift"}])
+    here.append(draw(300, seed=2))
+    result = cycle(here)
+    (report,) = result.outcomes[0].reports
+    page = (here.config.storage.reports / report).read_text()
+    assert report == f"{result.run_id}-evidently-evidently_drift.html"
+    assert "<html" in page[:2000].lower()
+    # The next one is made on request only, for no verdict changed.
+    assert cycle(here).outcomes[0].reports == ()
+    assert len(cycle(here, reports=True).outcomes[0].reports) == 1
+
+
+def outcome(*findings: Finding, error: str | None = None) -> Outcome:
+    return Outcome("m", "ks", "failed" if error else "ok", findings, 0.1, error)
+
+
+def test_the_verdict_counts_features_and_not_the_score() -> None:
+    summary = summarise_drift(
+        [
+            outcome(
+                Finding("ks", 0.3, "a", drift=True),
+                Finding("ks", 0.1, "b", drift=False),
+                Finding("ks", 0.5, "probability", drift=True),
+                Finding("excluded", None, "c", detail={"reason": "constant"}),
+                Finding("rows", 3.0),
+            )
+        ],
+        "m",
+        0.5,
+    )
+    assert summary is not None
+    assert summary.drifted_features == ("a",)
+    assert (summary.num_features_evaluated, summary.drift_share) == (2, 0.5)
+    assert summary.dataset_drift_detected is True
+    assert summary.excluded_features == {"c": "constant"}
+
+
+def test_there_is_no_verdict_when_its_monitor_failed_or_saw_nothing() -> None:
+    assert summarise_drift([outcome(error="no")], "m", 0.5) is None
+    assert summarise_drift([outcome()], "other", 0.5) is None
+    empty = summarise_drift([outcome()], "m", 0.5)
+    assert empty is not None
+    assert empty.dataset_drift_detected is None
+
+
+@pytest.mark.parametrize("chunked", [1, 7, 60])
+def test_any_pace_of_cycles_gives_the_same_findings(place: Make, chunked: int) -> None:
+    here = place(monitors=[{"name": "feature-drift", "use": "ks"}])
+    rows = draw(420, seed=5)
+    rows[::9, 1] = np.nan
+    ends = datetime.now(UTC)
+    engine = LocalEngine(here.config)
+    step = 420 // chunked
+    for start in range(0, 420, step):
+        part = rows[start : start + step]
+        here.append(part, ends=ends - timedelta(seconds=(420 - start - len(part))), seconds=1)
+        engine.absorb(["feature-drift"], ends)
+    result = cycle(here, engine)
+    at_once = {f.column: f.value for f in result.outcomes[0].findings if f.measure == "ks"}
+    expected = stats.ks_2samp(draw(1000, seed=1)[:, 1], rows[~np.isnan(rows[:, 1]), 1])
+    assert at_once["income"] == pytest.approx(expected.statistic, abs=1e-12)

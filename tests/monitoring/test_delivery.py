@@ -1,0 +1,87 @@
+"""Results reach every sink in order, whatever a sink does, and none is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from monitoring_place import Place, draw
+
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.worker import Worker
+
+Make = Callable[..., Place]
+
+
+def sink(name: str, how: str = "ok") -> dict[str, Any]:
+    return {"name": name, "use": "bad_sink", "timeout": "2s", "options": {"how": how}}
+
+
+def judged(here: Place, count: int) -> list[str]:
+    engine = LocalEngine(here.config)
+    here.append(draw(250, seed=2))
+    for _ in range(count):
+        run_cycle(here.config, engine, here.results, trigger="once")
+    return list(here.results.run_ids())
+
+
+def delivered(folder: Path) -> list[str]:
+    path = folder / "delivered.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_every_result_is_delivered_once_in_order(place: Make, worker: Worker) -> None:
+    here = place(sinks=[sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    first = judged(here, 2)
+    assert delivery.undelivered() == {"files": 2}
+    delivery.deliver()
+    assert delivered(here.folder) == first
+    both = judged(here, 1)
+    delivery.deliver()
+    delivery.deliver()
+    assert delivered(here.folder) == both
+    assert delivery.undelivered() == {"files": 0}
+
+
+@pytest.mark.parametrize("how", ["raise", "hang", "exit"])
+def test_a_sink_that_fails_is_tried_again_and_harms_no_other(
+    place: Make, worker: Worker, how: str
+) -> None:
+    here = place(sinks=[sink("broken", how), sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    run_ids = judged(here, 2)
+    delivery.deliver()
+    # The broken one noted the first before it failed, and waits with the second.
+    assert delivered(here.folder) == [run_ids[0], *run_ids]
+    assert delivery.undelivered() == {"broken": 2, "files": 0}
+    (here.folder / "healed").touch()
+    delivery.deliver()
+    assert delivered(here.folder)[3:] == run_ids
+    assert delivery.undelivered() == {"broken": 0, "files": 0}
+
+
+def test_one_process_delivers_at_a_time(place: Make, worker: Worker) -> None:
+    here = place(sinks=[sink("files")])
+    judged(here, 1)
+    delivery = Delivery(here.config, worker, here.results)
+    with FileLock(here.config.storage.state / "delivery.lock"):
+        delivery.deliver()
+    assert delivered(here.folder) == []
+    delivery.deliver()
+    assert len(delivered(here.folder)) == 1
+
+
+def test_without_its_positions_everything_is_delivered_again(place: Make, worker: Worker) -> None:
+    here = place(sinks=[sink("files")])
+    run_ids = judged(here, 2)
+    delivery = Delivery(here.config, worker, here.results)
+    delivery.deliver()
+    (here.config.storage.state / "delivery.json").write_text("{damaged")
+    delivery.deliver()
+    assert delivered(here.folder) == run_ids * 2

@@ -1,0 +1,121 @@
+"""The periodic task beside a service: cycles come, fail and are forced, and the status says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from filelock import FileLock
+from monitoring_place import Place, draw
+
+from monitorkit.contracts import RunResult, Skipped
+from monitorkit.errors import ReferenceChanged
+from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.monitoring.loop import MonitoringLoop
+from monitorkit.worker import Worker
+
+Make = Callable[..., Place]
+
+
+def loop_of(here: Place, worker: Worker) -> MonitoringLoop:
+    delivery = Delivery(here.config, worker, here.results)
+    return MonitoringLoop(here.config, LocalEngine(here.config), here.results, delivery)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - nobody tells when a status changes
+            await anyio.sleep(0.01)
+
+
+async def test_cycles_come_every_interval(place: Make, worker: Worker) -> None:
+    here = place(monitoring={"interval": "200ms"})
+    here.append(draw(250, seed=2))
+    monitoring = loop_of(here, worker)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitoring.run)
+        await until(lambda: monitoring.status().cycles["completed"] >= 3)
+        tasks.cancel_scope.cancel()
+    status = monitoring.status()
+    assert status.next_cycle_at is not None
+    assert status.last_cycle is not None
+    assert (status.last_cycle.outcome, status.last_cycle.trigger) == ("completed", "periodic")
+    assert here.results.count() >= 3
+
+
+async def test_disabled_it_runs_only_what_is_forced(place: Make, worker: Worker) -> None:
+    here = place(monitoring={"interval": "50ms", "enabled": False})
+    here.append(draw(250, seed=2))
+    monitoring = loop_of(here, worker)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitoring.run)
+        await anyio.sleep(0.3)
+        assert here.results.count() == 0
+        result = await monitoring.force(reports=False)
+        tasks.cancel_scope.cancel()
+    assert isinstance(result, RunResult)
+    assert monitoring.status().enabled is False
+
+
+async def test_a_skipped_cycle_is_counted_with_its_reason(place: Make, worker: Worker) -> None:
+    monitoring = loop_of(place(), worker)
+    assert isinstance(await monitoring.force(reports=False), Skipped)
+    status = monitoring.status()
+    assert status.cycles == {"completed": 0, "skipped": 1, "failed": 0}
+    assert status.last_cycle is not None
+    assert "200 are needed" in (status.last_cycle.reason or "")
+
+
+async def test_a_bad_reference_is_in_the_status_until_it_is_restored(
+    place: Make, worker: Worker
+) -> None:
+    here = place()
+    here.append(draw(250, seed=2))
+    monitoring = loop_of(here, worker)
+    assert monitoring.status().reference == "unchecked"
+    await monitoring.check_reference()
+    expected = monitoring.status().reference_hash
+    assert monitoring.status().reference == "ok"
+    path = here.config.storage.reference / "reference_data.csv"
+    before = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(before[:-1])
+    with pytest.raises(ReferenceChanged):
+        await monitoring.force(reports=False)
+    status = monitoring.status()
+    assert (status.reference, status.reference_hash) == ("changed", expected)
+    assert expected in (status.reference_error or "")
+    assert status.cycles["failed"] == 1
+    path.write_bytes(before)
+    await monitoring.force(reports=False)
+    assert (monitoring.status().reference, monitoring.status().reference_error) == ("ok", None)
+
+
+async def test_a_periodic_cycle_that_fails_is_not_the_last(place: Make, worker: Worker) -> None:
+    here = place(monitoring={"interval": "100ms"})
+    here.append(draw(250, seed=2))
+    path = here.config.storage.reference / "reference_data.csv"
+    before = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    monitoring = loop_of(here, worker)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitoring.run)
+        await until(lambda: monitoring.status().cycles["failed"] >= 2)
+        path.write_bytes(before)
+        await until(lambda: monitoring.status().cycles["completed"] >= 1)
+        tasks.cancel_scope.cancel()
+
+
+async def test_stopping_does_not_wait_for_somebody_elses_cycle(place: Make, worker: Worker) -> None:
+    here = place(monitoring={"interval": "50ms"})
+    here.config.storage.state.mkdir(parents=True)
+    monitoring = loop_of(here, worker)
+    with FileLock(here.config.storage.state / "cycle.lock"), anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(monitoring.run)
+            await anyio.sleep(0.3)
+            monitoring.stop()
+            tasks.cancel_scope.cancel()
