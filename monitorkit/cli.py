@@ -139,6 +139,48 @@ def monitor(
         standalone.run_forever(settings, selection, reports=reports)
 
 
+@command
+@click.option("--rows", type=click.IntRange(min=1), default=250, show_default=True)
+@click.option(
+    "--shift",
+    "shifts",
+    multiple=True,
+    metavar="NAME=0.8",
+    help="NAME=0.8 multiplies a feature, NAME:=1.0 sets it, NAME+=500 adds to it (repeatable); "
+    "a part of its name will do.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Rows a second; as fast as they are answered when not given.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Rows a request; more than one go to /predict/batch.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The same seed sends the same rows.",
+)
+@click.option(
+    "--data",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A CSV file to take rows from, instead of the held-out share.",
+)
+@click.option("--url", help="The service; where the configuration says it listens when not given.")
+def simulate(settings: config.Config, **arguments: Any) -> None:
+    """Send rows of the data set to a running service, shifted when asked."""
+    from monitorkit import simulate as simulate_  # noqa: PLC0415 - as above
+
+    simulate_.run(settings, **arguments)
+
+
 @main.command(name="config")
 @config_option
 def config_(config_path: Path | None) -> None:

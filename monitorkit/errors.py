@@ -26,7 +26,8 @@ MonitorkitError
 │   └── WorkerDied
 ├── CycleBusy                another monitoring cycle holds the lock
 ├── AddressInUse             the host and port of the service
-└── ServiceUnreachable       a running service that a command talks to
+├── ServiceUnreachable       a running service that a command talks to
+└── SimulationFailed         simulated rows that were not answered
 """
 
 from __future__ import annotations
@@ -367,4 +368,22 @@ class ServiceUnreachable(MonitorkitError):
         return (
             f"no monitorkit service answers at {self.url} ({self.reason}). "
             "Start one with `python -m monitorkit run`."
+        )
+
+
+@dataclass(eq=False)
+class SimulationFailed(MonitorkitError):
+    """Not every simulated row was answered."""
+
+    url: str
+    sent: int
+    answered: int
+    failed: dict[str, int]
+
+    def message(self) -> str:
+        """Give the numbers, and what the others ended with."""
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in self.failed.items())
+        return (
+            f"{self.url} answered {self.answered} of {self.sent} rows; the others ended with "
+            f"{reasons}. Look at its /health and its log."
         )

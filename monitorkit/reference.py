@@ -89,7 +89,7 @@ class Reference:
 
 def exists(folder: Path) -> bool:
     """Whether something was frozen here; `verify` says whether it still is what it was."""
-    return any((folder / name).is_symlink() or (folder / name).exists() for name in (DATA, METADATA))
+    return any(os.path.lexists(folder / name) for name in (DATA, METADATA))
 
 
 def freeze(

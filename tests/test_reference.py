@@ -155,7 +155,7 @@ def test_of_two_that_freeze_at_once_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "reference"
-    monkeypatch.setattr(reference, "_require_free", lambda _: None)  # both have passed it
+    monkeypatch.setattr(reference, "refuse_existing", lambda _: None)  # both have passed it
     first = freeze(folder)
     with pytest.raises(ReferenceExists, match=re.escape(first.created_at)):
         freeze(folder, ROWS + 1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ _ID = re.compile(rb"([!-+\--~]{1,128}),")  # printable, no comma
 _TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 _ROW = re.compile(rb"^[^,\n]*,(" + _TIMESTAMP + rb"),", re.MULTILINE)
 _BLOCK = 1024 * 1024
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def read_sidecar(segment: Path) -> Sidecar | None:
     try:
         document = json.loads(sidecar_path(segment).read_bytes())
         if document.pop("schema_version") == SCHEMA_VERSION:
-            return Sidecar(**document)
+            sidecar = Sidecar(**document)
+            return sidecar if type(sidecar.rows) is type(sidecar.bytes) is int else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # it is a cache; whatever is wrong with it, the segment knows better
     return None
@@ -199,15 +201,17 @@ def write_sidecar(segment: Path, sidecar: Sidecar) -> None:
     temporary.replace(path)
 
 
-@contextmanager
-def settled(fd: int, *, seconds: float) -> Iterator[bool]:
-    """Hold a segment still for a moment, as one who reads its size; says whether that worked.
+def settled_size(fd: int, *, seconds: float) -> int | None:
+    """A segment's size that will never shrink again; None when the writer did not let us see it.
 
-    The writer holds the lock while it writes, and takes back what it could not write whole: a size
-    seen under the lock never shrinks again.
+    The writer holds the lock while it writes, and takes back what it could not write whole.
     """
-    with _locked(fd, shared=True, seconds=seconds) as done:
-        yield done
+    if not _lock(fd, shared=True, seconds=seconds):
+        return None
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        release(fd)
 
 
 def hold(fd: int, *, seconds: float) -> bool:
@@ -218,17 +222,8 @@ def hold(fd: int, *, seconds: float) -> bool:
 def release(fd: int) -> None:
     """Let readers see the segment's size again."""
     if sys.platform != "win32":
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-@contextmanager
-def _locked(fd: int, *, shared: bool, seconds: float) -> Iterator[bool]:
-    done = _lock(fd, shared=shared, seconds=seconds)
-    try:
-        yield done
-    finally:
-        if done:
-            release(fd)
+        with contextlib.suppress(OSError):  # a file system without locks had none to give
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _lock(fd: int, *, shared: bool, seconds: float) -> bool:
@@ -245,5 +240,9 @@ def _lock(fd: int, *, shared: bool, seconds: float) -> bool:
             if now > deadline:
                 return False
             time.sleep(0.0005)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:  # this file system has none: go without
+                return True
+            raise
         else:
             return True

@@ -37,6 +37,7 @@ class Reloader:
         self._store = config.storage.models
         self._limiter = CapacityLimiter(2)
         self._trouble: str | None = None
+        self._confirmed = False  # whether the registry has said what the served version is made of
 
     async def start(self) -> None:
         """Load the first model.
@@ -60,7 +61,7 @@ class Reloader:
                         await looked_up.wait()
                 tasks.cancel_scope.cancel()
         if self._slot.current is None:
-            await self._replace(await self._look_up())
+            await self._follow(await self._look_up())
 
     async def run(self) -> None:
         """Follow the alias until cancelled; in any trouble the model at hand goes on serving."""
@@ -71,10 +72,7 @@ class Reloader:
     async def _look_up_quietly(self) -> None:
         """Look up the alias and follow it; trouble is one event as it begins, one as it ends."""
         try:
-            version = await self._look_up()
-            current = self._slot.current
-            if current is None or current.model.card.version != version:
-                await self._replace(version)
+            await self._follow(await self._look_up())
         except MonitorkitError as error:
             if str(error) != self._trouble:
                 event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"
@@ -95,7 +93,11 @@ class Reloader:
         )
         return await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
-    async def _replace(self, version: str) -> None:
+    async def _follow(self, version: str) -> None:
+        """Serve a version, if it is not served already."""
+        # At first the number is not enough: a registry that was deleted counts from one again.
+        if version == self._version() and self._confirmed:
+            return
         call = partial(
             self._worker.call,
             f"fetching model version {version}",
@@ -107,7 +109,10 @@ class Reloader:
             self._config.registry.skops_trusted_types,
         )
         folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
-        await self._load(folder)
+        current = self._slot.current
+        if current is None or current.model.card != model.read_card(folder):
+            await self._load(folder)
+        self._confirmed = True
         await to_thread.run_sync(registry.set_last_good, self._address, self._store, version)
 
     async def _load_last_good(self, version: str) -> None:

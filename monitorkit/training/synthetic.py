@@ -234,7 +234,7 @@ def _default_probability(columns: Mapping[str, Floats]) -> Floats:
     for name, first, more in zip(_LATE, (0.8, 1.55, 0.85), (0.35, 0.4, 0.3), strict=True):
         late = np.where(coded, 0, columns[name])
         odds = odds + first * (late > 0) + more * np.minimum(np.maximum(late - 1, 0), 4)
-    odds = odds + 3.0 * coded
+    odds = odds + 4.0 * coded
     odds = odds + 0.07 * np.nan_to_num(columns["NumberOfDependents"])
     odds = odds + 0.45 * ((ratio > 0.5) & (ratio < 6)) + 0.25 * np.maximum(estates - 2, 0)
     odds = odds - 0.04 * np.minimum(np.nan_to_num(income, nan=6400.0) / 1000, 15)

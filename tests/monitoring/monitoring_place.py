@@ -160,7 +160,8 @@ def draw(rows: int, seed: int, *, shift: Sequence[float] = (0, 0, 0)) -> NDArray
 def score(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """A probability that depends on the features."""
     odds = np.nan_to_num(features) @ np.array([0.01, -0.0001, 0.8]) - 1
-    return 1 / (1 + np.exp(-odds))
+    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
+    return probabilities
 
 
 def store_model(config: Config, version: str) -> None:

@@ -77,6 +77,7 @@ async def test_a_bad_reference_is_in_the_status_until_it_is_restored(
     assert monitoring.status().reference == "unchecked"
     await monitoring.check_reference()
     expected = monitoring.status().reference_hash
+    assert expected is not None
     assert monitoring.status().reference == "ok"
     path = here.config.storage.reference / "reference_data.csv"
     before = path.read_bytes()

@@ -107,7 +107,7 @@ STATUS = MonitoringStatus(
 )
 
 
-async def skip(_: bool) -> Skipped:  # noqa: FBT001 - as the route calls it
+async def skip(_: bool) -> Skipped:
     return Skipped(
         "forced",
         datetime(2025, 1, 1, tzinfo=UTC),

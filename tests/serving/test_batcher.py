@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -316,50 +317,52 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(steps, st.integers(1, 12), st.integers(1, 12))
-def test_any_interleaving_gives_everybody_their_own_answers_and_loses_nothing(
-    plan: list[tuple[str, str, int]], max_waiting_rows: int, max_flush_rows: int
-) -> None:
-    async def play() -> None:
-        flush = Recorder()
-        callers: list[tuple[str, list[int], asyncio.Task[Sequence[Answer]]]] = []
-        left: set[int] = set()
-        next_row = 0
-        async with running(
-            flush, max_waiting_rows=max_waiting_rows, max_flush_rows=max_flush_rows
-        ) as batcher:
-            for action, group, number in plan:
-                if action == "submit":
-                    rows = list(range(next_row, next_row + number))
-                    next_row += number
-                    task = asyncio.create_task(batcher.submit(group, rows))
-                    callers.append((group, rows, task))
-                elif action == "leave" and number < len(callers):
-                    if callers[number][2].cancel():
-                        left.add(number)
-                elif action == "open":
-                    flush.gate.set()
-                elif action == "shut":
-                    flush.gate.clear()
-                await turns(number if action == "turns" else 1)
-            flush.gate.set()
-            outcomes = await asyncio.gather(*(task for *_, task in callers), return_exceptions=True)
-        flushed = flush.answered()
+@dataclass
+class Play:
+    """What callers did, and what became of them."""
+
+    flush: Recorder
+    callers: list[tuple[str, list[int], asyncio.Task[Sequence[Answer]]]] = field(
+        default_factory=list
+    )
+    left: set[int] = field(default_factory=set)
+    next_row: int = 0
+
+    def step(self, batcher: Batcher[str, int, Answer], step: tuple[str, str, int]) -> None:
+        action, group, number = step
+        if action == "submit":
+            rows = list(range(self.next_row, self.next_row + number))
+            self.next_row += number
+            task = asyncio.create_task(batcher.submit(group, rows))
+            self.callers.append((group, rows, task))
+        elif action == "leave" and number < len(self.callers) and self.callers[number][2].cancel():
+            self.left.add(number)
+        elif action == "open":
+            self.flush.gate.set()
+        elif action == "shut":
+            self.flush.gate.clear()
+
+    def check_batches(self, max_flush_rows: int) -> None:
+        flushed = self.flush.answered()
         assert len(flushed) == len(set(flushed)), "a row was answered twice"
         assert flushed == sorted(flushed), "rows changed their order"
-        group_of = {row: group for group, rows, _ in callers for row in rows}
-        assert all(group_of[row] == group for group, rows in flush.batches for row in rows)
-        sizes = {rows[0]: len(rows) for _, rows, _ in callers}
-        for _, rows in flush.batches:
+        group_of = {row: group for group, rows, _ in self.callers for row in rows}
+        assert all(group_of[row] == group for group, rows in self.flush.batches for row in rows)
+        sizes = {rows[0]: len(rows) for _, rows, _ in self.callers}
+        for _, rows in self.flush.batches:
             assert len(rows) <= max(max_flush_rows, sizes[rows[0]])
+
+    def check_callers(self, outcomes: Sequence[object], batcher: Batcher[str, int, Answer]) -> None:
+        flushed = set(self.flush.answered())
         refused = dropped = 0
-        for number, ((group, rows, _), outcome) in enumerate(zip(callers, outcomes, strict=True)):
+        for number, ((group, rows, _), outcome) in enumerate(
+            zip(self.callers, outcomes, strict=True)
+        ):
             if isinstance(outcome, Overloaded):
-                assert not set(rows) & set(flushed)
+                assert not set(rows) & flushed
                 refused += len(rows)
             elif isinstance(outcome, asyncio.CancelledError):
-                assert number in left
+                assert number in self.left
                 dropped += len(rows) if rows[0] not in flushed else 0
             else:
                 assert outcome == [(group, row) for row in rows]
@@ -367,7 +370,28 @@ def test_any_interleaving_gives_everybody_their_own_answers_and_loses_nothing(
         assert batcher.dropped_rows == dropped
         assert batcher.waiting_rows == 0
 
-    asyncio.run(play())
+
+@settings(max_examples=300, deadline=None)
+@given(steps, st.integers(1, 12), st.integers(1, 12))
+def test_any_interleaving_gives_everybody_their_own_answers_and_loses_nothing(
+    plan: list[tuple[str, str, int]], max_waiting_rows: int, max_flush_rows: int
+) -> None:
+    async def run() -> None:
+        play = Play(Recorder())
+        async with running(
+            play.flush, max_waiting_rows=max_waiting_rows, max_flush_rows=max_flush_rows
+        ) as batcher:
+            for step in plan:
+                play.step(batcher, step)
+                await turns(step[2] if step[0] == "turns" else 1)
+            play.flush.gate.set()
+            outcomes = await asyncio.gather(
+                *(task for *_, task in play.callers), return_exceptions=True
+            )
+        play.check_batches(max_flush_rows)
+        play.check_callers(outcomes, batcher)
+
+    asyncio.run(run())
 
 
 async def test_two_hundred_callers_at_once_share_few_batches() -> None:

@@ -77,7 +77,7 @@ def result(number: int) -> RunResult:
 
 
 def raising(error: Exception) -> Cycle:
-    async def force(_: bool) -> RunResult | Skipped:  # noqa: FBT001 - as the route calls it
+    async def force(_: bool) -> RunResult | Skipped:
         raise error
 
     return force
@@ -279,7 +279,7 @@ async def test_a_forced_cycle_answers_with_its_result(
 ) -> None:
     wishes: list[bool] = []
 
-    async def force(wish: bool) -> RunResult:  # noqa: FBT001 - as the route calls it
+    async def force(wish: bool) -> RunResult:
         wishes.append(wish)
         return result(1)
 

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import json
 import resource
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
@@ -56,27 +55,6 @@ def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
     assert document["title"]
     assert document["detail"].endswith(".")
     return document
-
-
-class Held:
-    """The same model, which waits in its thread until it is let go."""
-
-    def __init__(self, served: Served) -> None:
-        self._gate = threading.Event()
-        self._held = threading.Event()
-        self.served = replace(with_scores(served, self._scores), milliseconds=(1000.0, 1.0))
-
-    def _scores(self, rows: Any) -> Any:
-        self._held.set()
-        assert self._gate.wait(10)
-        return np.full(len(rows), 0.25)
-
-    def let_go(self) -> None:
-        self._gate.set()
-
-    async def holds(self) -> None:
-        while not self._held.is_set():
-            await asyncio.sleep(0.001)
 
 
 @contextmanager
@@ -465,43 +443,6 @@ async def test_without_a_model_it_is_a_503(
         response = await client.get(path)
     document = problem(response, 503, "not-ready" if path == "/ready" else "no-model")
     assert document["detail"].startswith("No model is loaded")
-
-
-async def test_too_many_waiting_rows_are_a_503_at_once(
-    serve: Serve, served: Served, row: Row
-) -> None:
-    async with serve({"max_waiting_rows": 5}) as (services, client):
-        held = Held(served)
-        services.slot.current = held.served
-        running = asyncio.create_task(client.post("/predict", json=row))
-        await held.holds()
-        waiting = [asyncio.create_task(client.post("/predict", json=row)) for _ in range(5)]
-        while services.pipeline.batcher.waiting_rows < 5:
-            await asyncio.sleep(0.001)
-        response = await client.post("/predict", json=row)
-        assert response.headers["retry-after"] == "1"
-        document = problem(response, 503, "overloaded")
-        assert "5 rows wait already, the limit is 5" in document["detail"]
-        held.let_go()
-        assert {r.status_code for r in await asyncio.gather(running, *waiting)} == {200}
-        assert services.writer.rows == 6
-
-
-async def test_when_the_service_stops_accepted_rows_are_answered_and_new_ones_refused(
-    services: Services, client: httpx.AsyncClient, served: Served, row: Row
-) -> None:
-    held = Held(served)
-    services.slot.current = held.served
-    running = asyncio.create_task(client.post("/predict", json=row))
-    await held.holds()
-    closing = asyncio.create_task(services.pipeline.close())
-    await asyncio.sleep(0)
-    response = await client.post("/predict", json=row)
-    assert response.headers["retry-after"]
-    problem(response, 503, "stopping")
-    held.let_go()
-    assert (await running).status_code == 200
-    await closing
 
 
 async def test_rows_that_cannot_be_written_are_a_503_until_they_can(

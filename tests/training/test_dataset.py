@@ -235,7 +235,7 @@ SCHEMA = FeatureSchema((Feature("b-c"), Feature("a", nullable=True)))
 def test_features_are_read_in_the_schemas_order_whatever_else_is_there(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", ",a,y,b_c,name\n1,NA,0,2,x\n2,3,,4,y\n")
     features = dataset.load_features(path, SCHEMA)
-    assert np.array_equal(features, [[2, np.nan], [4, 3]], equal_nan=True)
+    assert np.array_equal(features, np.array([[2, np.nan], [4, 3]]), equal_nan=True)
 
 
 def test_features_that_the_file_lacks(tmp_path: Path) -> None:

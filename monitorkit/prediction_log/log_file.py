@@ -1,0 +1,426 @@
+"""`LogFile`: the open segment, written all or nothing; recovery, rotation and the folder's lock.
+
+Blocking and for one thread; `Writer` runs it in a thread of its own, as an aiofiles file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from monitorkit import logs
+from monitorkit.errors import LogLocked
+from monitorkit.prediction_log import segment
+from monitorkit.prediction_log.rows import FIXED, header
+from monitorkit.prediction_log.segment import Sidecar
+
+log = logs.get(__name__)
+
+ATTEMPTS = 3
+SIDECAR_EVERY = 16 * 1024 * 1024
+HOLD_SECONDS = 1.0
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+class LogFile:
+    """The segment that takes rows.
+
+    Args:
+        folder: of all segments.
+        columns: features of the rows to come.
+        sync: sync every write, and the folder after a file came or went by another name.
+        rotate_bytes: a larger segment is closed before the next write.
+    """
+
+    def __init__(
+        self, folder: Path, columns: tuple[str, ...], *, sync: bool, rotate_bytes: int
+    ) -> None:
+        self.path = folder / segment.CURRENT
+        self.total_rows = 0
+        self._folder = folder
+        self._columns = columns
+        self._sync = sync
+        self._rotate_bytes = rotate_bytes
+        self._rotate_at = rotate_bytes
+        self._lock = FileLock(folder / segment.LOCK, thread_local=False)
+        self._lock_file: tuple[int, int] | None = None
+        self._fd: int | None = None
+        self._file: tuple[int, int] | None = None
+        self._size = 0
+        self._cut = False  # somebody shortened the segment
+        self._unsound = False  # bytes of a failed write stand behind `_size`
+        self._rows = 0
+        self._closed_rows = 0
+        self._has: tuple[str, ...] = ()
+        self._first: str | None = None
+        self._last = b""
+        self._identity: str | None = None
+        self._counted = 0  # the size that the sidecar on disk speaks of
+
+    def open(self) -> None:
+        """Make the folder if need be, lock it, and recover.
+
+        Raises:
+            LogLocked: another process writes here.
+            OSError: the folder or a file in it cannot be used.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sync_folder(self._folder.parent)
+        self._open()
+        if self._has != self._columns:
+            self._rotate()
+
+    def use(self, columns: tuple[str, ...]) -> None:
+        """The rows to come have these features."""
+        self._columns = columns
+
+    def write(self, data: bytes) -> int:
+        """Append whole lines: all of them are in the file at `path` when this returns.
+
+        Raises:
+            LogLocked: the folder was replaced, and another process writes in the new one.
+            OSError: none of them is in the file.
+        """
+        for _ in range(ATTEMPTS):
+            self._get_ready(len(data))
+            self._append(data)
+            if self._landed(data):
+                self._note(data)
+                return len(data)
+        raise OSError(errno.ESTALE, "another program keeps changing the file")
+
+    def close(self) -> None:
+        """Leave a sidecar, so that the next start need not count, and unlock the folder."""
+        if self._fd is not None and not self._unsound and self._status() == self._expected():
+            self._save_sidecar()
+        self._let_go()
+        self._lock.release()
+
+    # Getting ready
+
+    def _get_ready(self, coming: int) -> None:
+        """See to it that the right file is open, whole, and takes these columns."""
+        if self._fd is not None and (found := self._status()) != self._expected():
+            if found is None or found[0] != self._file:
+                event = "prediction_log_gone" if found is None else "prediction_log_replaced"
+                log.warning(event, file=str(self.path))
+                self._let_go()
+            elif self._unsound:
+                self._take_back(self._size)
+            else:
+                self._changed_by_others(found[1])
+        if self._fd is None:
+            self._open()
+        if self._has != self._columns:
+            self._rotate()
+        elif self._rows and self._size + coming > self._rotate_at:
+            try:
+                self._rotate()
+            except OSError as error:
+                if self._fd is None:  # the old one has its name, the new one could not begin
+                    raise
+                log.warning("prediction_log_not_rotated", file=str(self.path), reason=str(error))
+                self._rotate_at = self._size + self._rotate_bytes
+
+    def _changed_by_others(self, size: int) -> None:
+        cut = size < self._size
+        log.warning(
+            "prediction_log_changed",
+            file=str(self.path),
+            expected_bytes=self._size,
+            found_bytes=size,
+            remedy="Nothing else may write this file; rows that were cut off are lost.",
+        )
+        if not cut:  # whatever was added is counted, or set aside when it is no whole line
+            self._save_sidecar()
+        self._let_go()
+        self._cut = cut
+
+    def _open(self) -> None:
+        """Open `path`, recover it, and count; leaves nothing open when it fails."""
+        self._lock_folder()
+        try:
+            self._open_segment()
+            if self._cut or self._was_cut():
+                # Readers may have been beyond its new end, so nothing is added to it any more.
+                self._retire(cut=True)
+                self._cut = False
+                self._open_segment()
+            self._count_closed()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _lock_folder(self) -> None:
+        path = self._folder / segment.LOCK
+        if self._lock.is_locked:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                status = None
+            if status is not None and (status.st_dev, status.st_ino) == self._lock_file:
+                return
+            self._lock.release()  # of a folder that is no longer there
+        if not self._folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise LogLocked(str(path)) from None
+        status = path.stat()
+        self._lock_file = (status.st_dev, status.st_ino)
+
+    def _open_segment(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        new = not self.path.exists()
+        fd = self._fd = os.open(self.path, flags, 0o644)
+        self._unsound = False
+        status = os.fstat(fd)
+        self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+        self._rows, self._counted, self._rotate_at = 0, 0, self._rotate_bytes
+        self._identity = self._first = None
+        self._last = b""
+        if self._size and segment.first_line(fd) is None and self._is_torn_header():
+            self._set_torn_aside(0)
+        if self._size == 0:
+            self._has = self._columns
+            self._append(header(self._columns))
+        else:
+            self._recover()
+        if new:
+            self._sync_folder(self._folder)
+
+    def _is_torn_header(self) -> bool:
+        assert self._fd is not None  # noqa: S101
+        usual = ",".join(FIXED).encode()
+        head = os.pread(self._fd, len(usual), 0)
+        return usual.startswith(head) and self._size < segment.LINE_LIMIT
+
+    def _recover(self) -> None:
+        """Count the rows; what is no whole line at the end is set aside."""
+        assert self._fd is not None  # noqa: S101
+        head = segment.read_head(self._fd)
+        if head is None:
+            self._set_segment_aside()
+            return
+        self._has, self._identity = head.columns, head.identity
+        self._first = head.first_timestamp
+        start, known = head.data_start, segment.read_sidecar(self.path)
+        if (
+            known is not None
+            and known.identity == head.identity
+            and start <= known.bytes <= self._size
+            and os.pread(self._fd, 1, known.bytes - 1) == b"\n"
+        ):
+            self._rows, start = known.rows, known.bytes
+            self._last = (known.last_timestamp or "").encode()
+        found = segment.count(self._fd, start)
+        self._rows += found.rows
+        self._last = max(self._last, (found.last_timestamp or "").encode())
+        if found.end < self._size:
+            self._set_torn_aside(found.end)
+
+    def _was_cut(self) -> bool:
+        """Whether somebody shortened the segment since its sidecar was written."""
+        known = segment.read_sidecar(self.path)
+        return (
+            known is not None
+            and self._identity is not None
+            and known.identity == self._identity
+            and known.bytes > self._size
+        )
+
+    def _set_torn_aside(self, end: int) -> None:
+        """A crash in the middle of a write: keep the half line elsewhere, it was never answered."""
+        assert self._fd is not None  # noqa: S101
+        torn = self.path.with_name(f"{segment.CURRENT}.torn")
+        size = self._size
+        with torn.open("ab") as file:
+            for position in range(end, size, segment.LINE_LIMIT):
+                file.write(os.pread(self._fd, min(segment.LINE_LIMIT, size - position), position))
+            file.write(b"\n")
+            file.flush()
+            if self._sync:
+                os.fsync(file.fileno())
+        self._take_back(end)
+        log.warning(
+            "prediction_log_torn_line",
+            file=str(self.path),
+            offset=end,
+            bytes=size - end,
+            kept_in=str(torn),
+        )
+
+    def _set_segment_aside(self) -> None:
+        """Keep a file that is no log of ours under another name, and begin a new one."""
+        number = 1
+        while (aside := self.path.with_name(f"{segment.CURRENT}.unknown-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        log.warning(
+            "prediction_log_header_unknown",
+            file=str(self.path),
+            kept_in=str(aside),
+            expected=",".join(FIXED) + ",...",
+        )
+        self._let_go()
+        self._open_segment()
+
+    def _count_closed(self) -> None:
+        total = 0
+        for name in segment.closed_segments(self._folder):
+            total += self._rows_of_closed(self._folder / name)
+        self._closed_rows = total
+        self.total_rows = total + self._rows
+
+    def _rows_of_closed(self, path: Path) -> int:
+        """From the sidecar, in no time; a segment without one is counted, and gets one."""
+        known = segment.read_sidecar(path)
+        if known is not None and known.bytes == path.stat().st_size:
+            return known.rows
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            head = segment.read_head(fd)
+            if head is None:
+                log.warning("prediction_log_header_unknown", file=str(path))
+                return 0
+            found = segment.count(fd, head.data_start)
+            size = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        cut = known is not None and known.identity == head.identity and known.cut
+        _try_to_write(
+            path,
+            Sidecar(
+                head.identity, found.rows, size, head.first_timestamp, found.last_timestamp, cut
+            ),
+        )
+        return found.rows
+
+    # Rotation
+
+    def _rotate(self) -> None:
+        """Close the segment under a name of its own and begin the next one."""
+        self._retire()
+        self._open()
+
+    def _retire(self, *, cut: bool = False) -> None:
+        if not self._rows:  # unlinked, not rewritten: a reader must not mix up old and new columns
+            self.path.unlink()
+            self._let_go()
+            return
+        closed = self._folder / segment.closed_name(self._first, self._folder)
+        self.path.rename(closed)
+        self._sync_folder(self._folder)
+        _try_to_write(closed, self._sidecar(cut=cut))
+        segment.sidecar_path(self.path).unlink(missing_ok=True)
+        self._closed_rows += self._rows
+        self._let_go()
+        log.info("prediction_log_rotated", file=str(closed), rows=self._rows, bytes=self._size)
+
+    # Writing
+
+    def _append(self, data: bytes) -> None:
+        """One write, all or nothing."""
+        assert self._fd is not None  # noqa: S101
+        if not segment.hold(self._fd, seconds=HOLD_SECONDS):  # a reader was stopped at this moment
+            log.warning("prediction_log_reader_in_the_way", file=str(self.path))
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):  # the rest, or the reason why there is no room for it
+                written += os.write(self._fd, data[written:])
+            if self._sync:
+                _fdatasync(self._fd)
+        except BaseException:
+            self._unsound = True
+            self._take_back(self._size)
+            raise
+        self._size += len(data)
+        segment.release(self._fd)
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what was not written whole; readers wait while that has not worked."""
+        assert self._fd is not None  # noqa: S101
+        self._unsound = True
+        os.ftruncate(self._fd, size)
+        if self._sync:
+            _fdatasync(self._fd)
+        self._size = size
+        self._unsound = False
+        segment.release(self._fd)
+
+    def _landed(self, data: bytes) -> bool:
+        """Whether what was just appended is where readers look; if not, it is taken back."""
+        found = self._status()
+        if found == self._expected():
+            return True
+        if found is not None and found[0] == self._file:  # somebody else wrote, or cut it off
+            self._size -= len(data)
+            if self._fd is not None and os.pread(self._fd, len(data), self._size) == data:
+                self._size += len(data)
+                return True
+            self._changed_by_others(found[1])
+        else:  # moved away or deleted at this very moment
+            self._take_back(self._size - len(data))
+        return False
+
+    def _status(self) -> tuple[tuple[int, int], int] | None:
+        """Which file is at `path`, and its size; None when there is none."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return (status.st_dev, status.st_ino), status.st_size
+
+    def _expected(self) -> tuple[tuple[int, int] | None, int]:
+        return self._file, self._size
+
+    def _note(self, data: bytes) -> None:
+        """Keep count."""
+        if self._identity is None:
+            assert self._fd is not None  # noqa: S101
+            head = segment.read_head(self._fd)
+            if head is not None:
+                self._identity, self._first = head.identity, head.first_timestamp
+        self._rows += data.count(b"\n")
+        self._last = max(self._last, segment.latest(data))
+        self.total_rows = self._closed_rows + self._rows
+        if self._size - self._counted >= SIDECAR_EVERY:
+            self._save_sidecar()
+
+    def _save_sidecar(self) -> None:
+        _try_to_write(self.path, self._sidecar())
+        self._counted = self._size
+
+    def _sidecar(self, *, cut: bool = False) -> Sidecar:
+        last = self._last.decode("ascii") or None
+        return Sidecar(self._identity, self._rows, self._size, self._first, last, cut)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._sync:
+            fd = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _let_go(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+
+def _try_to_write(path: Path, sidecar: Sidecar) -> None:
+    """Without a sidecar the next start counts the rows: a reason for a warning, not for an error."""
+    try:
+        segment.write_sidecar(path, sidecar)
+    except OSError as error:
+        log.warning(
+            "prediction_log_not_counted",
+            file=str(segment.sidecar_path(path)),
+            reason=error.strerror or str(error),
+        )

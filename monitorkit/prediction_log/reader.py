@@ -1,0 +1,279 @@
+"""`Reader`: new rows since a cursor, from any process, at any moment, each exactly once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from monitorkit import logs
+from monitorkit.contracts import Chunk
+from monitorkit.prediction_log import segment
+from monitorkit.prediction_log.parsing import Rows, parse
+from monitorkit.prediction_log.segment import Head
+
+log = logs.get(__name__)
+
+Cursor = Mapping[str, int]
+"""Segment identity to byte offset: the rows before it were read."""
+
+BLOCK_BYTES = 8 * 1024 * 1024
+EVENTS = 100
+"""More lines that are no rows are told of in one event."""
+
+_SETTLE_SECONDS = 2.0
+_OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one model version and one schema, in log order.
+
+    Attributes:
+        model_version: of all rows.
+        chunk: the rows.
+        cursor: after them; pass it to `Reader.read` to go on.
+    """
+
+    model_version: str
+    chunk: Chunk
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    name: str
+    file: tuple[int, int]
+    identity: str
+    head: Head
+    closed: bool
+
+
+class Reader:
+    """Reads beside the writer; only whole lines, and nothing that the writer may take back.
+
+    A line that is no row (bad UTF-8, NUL bytes, another number of fields, no number where one
+    belongs) is a WARNING event with file and offset, and counts in `skipped`; the lines around it
+    are read. It is told of again as long as no row follows it.
+
+    Args:
+        folder: of the segments.
+        block_bytes: about how much is held in memory at once; a longer line is read nevertheless.
+    """
+
+    def __init__(self, folder: Path, *, block_bytes: int = BLOCK_BYTES) -> None:
+        self.skipped = 0
+        self._folder = folder
+        self._block_bytes = block_bytes
+        self._told = 0
+
+    def read(self, after: Cursor, *, since: datetime | None = None) -> Iterator[Block]:
+        """Yield the rows after a cursor, segment by segment, `predictions.csv` last.
+
+        A segment that was edited so that the cursor is no line's start any more is read again from
+        its beginning, with a WARNING event: a row may come twice then, but none is left out.
+
+        Args:
+            after: the cursor of the last block; empty: from the beginning.
+            since: leave out closed segments in which every row is older.
+        """
+        self._told = 0
+        skipped = self.skipped
+        with ExitStack() as stack:
+            segments, live = self._segments(stack)
+            here = {each.identity for each in segments}
+            cursor = {identity: at for identity, at in after.items() if identity in here}
+            for each in segments:
+                if each.closed and since is not None and self._is_older(each, since):
+                    cursor[each.identity] = (self._folder / each.name).stat().st_size
+                    continue
+                fd = live if not each.closed else self._open_closed(each)
+                if fd is None:  # deleted, by whoever keeps the disk tidy
+                    cursor.pop(each.identity, None)
+                    continue
+                try:
+                    yield from self._read_segment(fd, each, cursor)
+                finally:
+                    if each.closed:
+                        os.close(fd)
+        if self._told > EVENTS:
+            log.warning("prediction_log_rows_skipped", rows=self.skipped - skipped)
+
+    def _segments(self, stack: ExitStack) -> tuple[list[_Segment], int | None]:
+        """What there is to read at one moment, and the open predictions.csv.
+
+        A rotation between opening and listing would hide a segment, so look again after it.
+        """
+        path = self._folder / segment.CURRENT
+        while True:
+            try:
+                live = os.open(path, _OPEN)
+            except FileNotFoundError:
+                live = None
+            names = segment.closed_segments(self._folder)
+            if _file_of(live) == _file_at(path):
+                break
+            if live is not None:
+                os.close(live)
+        if live is not None:
+            stack.callback(os.close, live)
+        found: dict[str, _Segment] = {}
+        for name in names:
+            try:
+                fd = os.open(self._folder / name, _OPEN)
+            except FileNotFoundError:
+                continue
+            try:
+                self._add(found, fd, name, closed=True)
+            finally:
+                os.close(fd)
+        if live is not None:
+            self._add(found, live, segment.CURRENT, closed=False)
+        return list(found.values()), live
+
+    def _add(self, found: dict[str, _Segment], fd: int, name: str, *, closed: bool) -> None:
+        status = os.fstat(fd)
+        head = segment.read_head(fd)
+        if head is None:
+            if segment.first_line(fd) is not None:  # else it has only just been made
+                self._warn("prediction_log_header_unknown", name)
+            return
+        if head.identity is None:
+            return
+        if head.identity in found:
+            self._warn("prediction_log_copy_ignored", name, copy_of=found[head.identity].name)
+            return
+        file = (status.st_dev, status.st_ino)
+        found[head.identity] = _Segment(name, file, head.identity, head, closed)
+
+    def _is_older(self, each: _Segment, since: datetime) -> bool:
+        path = self._folder / each.name
+        sidecar = segment.read_sidecar(path)
+        if sidecar is None or sidecar.last_timestamp is None or sidecar.identity != each.identity:
+            return False
+        return (
+            sidecar.last_timestamp < since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            and sidecar.bytes == path.stat().st_size
+        )
+
+    def _open_closed(self, each: _Segment) -> int | None:
+        try:
+            fd = os.open(self._folder / each.name, _OPEN)
+        except FileNotFoundError:
+            return None
+        if _file_of(fd) != each.file:
+            os.close(fd)
+            return None
+        return fd
+
+    def _read_segment(self, fd: int, each: _Segment, cursor: dict[str, int]) -> Iterator[Block]:
+        size = segment.settled_size(fd, seconds=_SETTLE_SECONDS)
+        if size is None:  # the writer is in the middle of something: next time
+            return
+        at = self._resume(fd, each, cursor, size)
+        for start, lines in self._lines(fd, each, at, size):
+            rows, bad = parse(lines, len(each.head.columns))
+            for line in bad:
+                self._skip(each.name, start + line.offset, line.reason)
+            if rows is not None:
+                for version, chunk, end in _runs(rows, each.head.columns):
+                    cursor[each.identity] = start + end
+                    yield Block(version, chunk, dict(cursor))
+        if each.closed:
+            cursor[each.identity] = size
+
+    def _resume(self, fd: int, each: _Segment, cursor: Cursor, size: int) -> int:
+        """Where to go on in a segment: the cursor, when it fits what the segment is now."""
+        start = each.head.data_start
+        at = cursor.get(each.identity, start)
+        if start <= at <= size and os.pread(fd, 1, at - 1) == b"\n":
+            return at
+        if each.closed and at == size:  # read to its end, which is no newline
+            return at
+        if at > size and each.closed:
+            sidecar = segment.read_sidecar(self._folder / each.name)
+            if sidecar is not None and sidecar.cut and sidecar.identity == each.identity:
+                # The writer added nothing since it was cut, so what is left of it was read.
+                self._warn("prediction_log_cut", each.name, offset=at, bytes=size)
+                return size
+        self._warn("prediction_log_read_again", each.name, offset=at, bytes=size)
+        return start
+
+    def _lines(self, fd: int, each: _Segment, start: int, size: int) -> Iterator[tuple[int, bytes]]:
+        """Whole lines between two offsets, block by block, each with its offset."""
+        want = self._block_bytes
+        while start < size:
+            block = os.pread(fd, min(want, size - start), start)
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield start, block[:end]
+                start += end
+                want = self._block_bytes
+            elif not block or start + len(block) >= size:  # the last line has no end (yet)
+                if each.closed:
+                    self._skip(each.name, start, "it has no end")
+                return
+            elif want < segment.LINE_LIMIT:
+                want = min(max(want * 2, 4096), segment.LINE_LIMIT)
+            else:
+                end_of_line = _find_newline(fd, start + len(block), size)
+                if end_of_line is None:
+                    if each.closed:
+                        self._skip(each.name, start, "it has no end")
+                    return
+                self._skip(each.name, start, f"it is longer than {segment.LINE_LIMIT} bytes")
+                start = end_of_line
+
+    def _skip(self, name: str, offset: int, reason: str) -> None:
+        self.skipped += 1
+        self._told += 1
+        if self._told <= EVENTS:
+            self._warn("prediction_log_row_skipped", name, offset=offset, reason=reason)
+
+    def _warn(self, event: str, name: str, **fields: object) -> None:
+        log.warning(event, file=str(self._folder / name), **fields)
+
+
+def _runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, int]]:
+    """Neighbouring rows of one model version, and where the last one's line ends."""
+    changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
+    edges = [0, *changes.tolist(), len(rows.versions)]
+    for first, last in zip(edges, edges[1:], strict=False):
+        part = slice(first, last)
+        chunk = Chunk(
+            rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]
+        )
+        yield str(rows.versions[first]), chunk, int(rows.ends[last - 1])
+
+
+def _find_newline(fd: int, position: int, size: int) -> int | None:
+    """The offset after the next newline, None when there is none before `size`."""
+    while position < size:
+        block = os.pread(fd, min(segment.LINE_LIMIT, size - position), position)
+        if not block:
+            return None
+        found = block.find(b"\n")
+        if found >= 0:
+            return position + found + 1
+        position += len(block)
+    return None
+
+
+def _file_of(fd: int | None) -> tuple[int, int] | None:
+    if fd is None:
+        return None
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
