@@ -4,73 +4,35 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from monitorkit import environment
 from monitorkit.errors import ConfigError
 from monitorkit.logs import LogFormat, LogLevel
 from monitorkit.schema import FeatureType
+from monitorkit.units import Duration, Size
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
-ENV_PREFIX = "MONITORKIT_"
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(value: object) -> object:
-    """Read `300s`, `5m`, `24h`, `7d`, or a number of seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
-        if match is None:
-            raise ValueError("write a duration as a number and a unit: 300s, 5m, 24h or 7d")
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    return value
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration as `parse_duration` reads it, in the largest unit that divides it."""
-    seconds = value.total_seconds()
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be longer than 0s")
-    return value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    AfterValidator(_positive),
-    PlainSerializer(format_duration, return_type=str),
-]
-Size = Annotated[ByteSize, Field(gt=0), PlainSerializer(int, return_type=int)]
 Estimator = Literal["random_forest", "hist_gradient_boosting", "logistic_regression"]
 
 
@@ -249,9 +211,7 @@ class Logging(Section):
 class Config(BaseSettings):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     storage: Storage = Storage()
     data: Data = Data()
@@ -283,17 +243,17 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment variables win over the file (which comes in as init arguments)."""
-        return env_settings, init_settings
+        """Environment variables win over the file (which comes in as init arguments).
+
+        pydantic's own source would read [schema] from a variable called SCHEMA, whoever set it.
+        """
+        del env_settings, dotenv_settings, file_secret_settings
+        return _Environment(settings_cls), init_settings
 
     @property
     def tracking_uri(self) -> str:
         """Where MLflow is: configured, `MLFLOW_TRACKING_URI`, or the embedded store."""
-        given = (
-            os.environ.get(f"{ENV_PREFIX}REGISTRY__TRACKING_URI")
-            or os.environ.get("MLFLOW_TRACKING_URI")
-            or self.registry.tracking_uri
-        )
+        given = self.registry.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         return given or f"sqlite:///{(self.storage.mlflow / 'mlflow.db').resolve()}"
 
     @property
@@ -305,6 +265,17 @@ class Config(BaseSettings):
     def bounds(self) -> dict[str, dict[str, Any]]:
         """The `[schema]` overrides, only what was given."""
         return {name: b.model_dump(exclude_unset=True) for name, b in self.features.items()}
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """`environment.read`, in the place where pydantic looks for values."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Never called: `__call__` gives everything at once."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(environment.read(self.settings_cls).table)
 
 
 def default_text() -> str:
@@ -334,18 +305,17 @@ def load(
         raise ConfigError(source, (f"cannot be read: {error.strerror}",)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(source, (f"is not valid TOML: {error}",)) from error
-    unknown = tuple(_unknown_variables())
+    given = environment.read(Config)
+    unknown = tuple(_unknown_variables(given))
     if unknown:
         raise ConfigError("environment", unknown)
     if "features" in table:  # the field behind [schema]; BaseModel.schema is taken
         raise ConfigError(source, ("unknown key `features`; did you mean `schema`?",))
     try:
         config = Config(**table)
-        if overrides:
-            config = _overridden(config, overrides)
     except ValidationError as error:
-        raise ConfigError(source, tuple(_problems(error))) from error
-    return config
+        raise ConfigError(source, tuple(_problems(error, given))) from error
+    return _overridden(config, overrides) if overrides else config
 
 
 def write_default(path: Path) -> None:
@@ -363,32 +333,42 @@ def to_toml(config: Config) -> str:
 
 
 def _overridden(config: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:
-    sections = {
-        name: type(getattr(config, name)).model_validate(
-            {**getattr(config, name).model_dump(), **values}
-        )
-        for name, values in overrides.items()
-    }
+    sections: dict[str, Any] = {}
+    for name, values in overrides.items():
+        section = getattr(config, name)
+        try:
+            sections[name] = type(section).model_validate({**section.model_dump(), **values})
+        except ValidationError as error:
+            problems = tuple(_problems(error, environment.Overrides({}, {}), within=(name,)))
+            raise ConfigError("command line", problems) from error
     return config.model_copy(update=sections)
 
 
-def _unknown_variables() -> Iterator[str]:
+def _unknown_variables(given: environment.Overrides) -> Iterator[str]:
     """Variables that no key takes would be ignored silently; they are errors like unknown keys."""
-    known = [field.alias or name for name, field in Config.model_fields.items()]
-    for variable in sorted(os.environ):
-        if variable.upper().startswith(ENV_PREFIX):
-            section = variable[len(ENV_PREFIX) :].split("__")[0].lower()
-            if section not in known:
-                yield f"unknown variable {variable}{_suggestion(section, known)}"
+    known = _keys(Config)
+    for key, variable in given.variables.items():
+        if key[0] not in known:
+            yield f"unknown variable {variable}{_suggestion(key[0], known)}"
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
+def _problems(
+    error: ValidationError, given: environment.Overrides, within: tuple[str, ...] = ()
+) -> Iterator[str]:
     for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
+        key = (*within, *problem["loc"])
+        path = ".".join(str(part) for part in key)
+        variable = given.variable_of(key)
+        by = f"set by {variable}" if variable is not None else ""
         if problem["type"] == "extra_forbidden":
-            yield f"unknown key `{path}`{_suggestion(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+            hint = _suggestion(str(key[-1]), _keys_beside(key))
+            yield f"unknown key `{path}`{f' ({by})' if by else ''}{hint}"
         elif path:
-            yield f"`{path}`: {_decapitalised(problem['msg'])} (got {problem['input']!r})"
+            # Not whole tables: they may hold a password further down.
+            plain = isinstance(problem["input"], str | int | float)
+            got = [f"got {problem['input']!r}"] if plain else []
+            told = ", ".join([*got, by] if by else got)
+            yield f"`{path}`: {_decapitalised(problem['msg'])}{f' ({told})' if told else ''}"
         else:
             yield _decapitalised(problem["msg"])
 
@@ -408,6 +388,10 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         if field is None:  # a key of a free table such as [schema.FEATURE]
             continue
         model = _section_in(field.annotation) or model
+    return _keys(model)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -13,9 +13,9 @@ REAL_ROWS = "give_me_some_credit_12k.csv"
 @pytest.fixture(scope="session")
 def real_rows() -> Path:
     """12,000 labelled rows of Give Me Some Credit, which are not part of the project."""
-    given = os.environ.get("MONITORKIT_TEST_DATA")
+    given = os.environ.get("CREDIT_DATA_FOLDER")
     beside = Path(__file__).parents[2] / "shared" / "data"
     path = (Path(given) if given else beside) / REAL_ROWS
     if not path.exists():
-        pytest.skip(f"{REAL_ROWS} is not here; MONITORKIT_TEST_DATA can name its folder")
+        pytest.skip(f"{REAL_ROWS} is not here; CREDIT_DATA_FOLDER can name its folder")
     return path.resolve()

@@ -155,7 +155,7 @@ def _run(
         last=_comparable(results.latest(), absorbed),
         reports=reports,
     )
-    outcomes = [cycle.judge(entry) for entry in entries]
+    outcomes = tuple(cycle.judge(entry) for entry in entries)
     verdict = config.monitoring.verdict
     result = RunResult(
         run_id=cycle.run_id,
@@ -166,7 +166,7 @@ def _run(
         window=window,
         min_rows=gate,
         reference_hash=absorbed.reference_hash,
-        cursor=absorbed.cursor,
+        cursor=dict(absorbed.cursor),
         drift=summarise_drift(outcomes, verdict.monitor, verdict.drift_share),
         outcomes=outcomes,
     )

@@ -76,6 +76,7 @@ class _Step:
     cursor: Mapping[str, int]
     since: datetime | None = None
     deadline: float | None = None
+    until: Mapping[str, int] | None = None
     rows: Track | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
 
@@ -126,10 +127,10 @@ class LocalEngine:
         self._refresh()
         rows = self._tracks.setdefault(self._rows_id, Track())
         failures: dict[str, str] = {}
-        total, more = self._read(_Step(rows.cursor, horizon, deadline, rows), names, failures)
+        total, more = self._read(_Step(rows.cursor, horizon, deadline, rows=rows), names, failures)
         if not more:
             for step in self._behind(rows, names, failures):
-                step.since, step.deadline = horizon, deadline
+                step.since, step.deadline, step.until = horizon, deadline, rows.cursor
                 read, more = self._read(step, names, failures)
                 total += read
                 if more:
@@ -212,7 +213,7 @@ class LocalEngine:
         monitors: dict[str, dict[str, Monitor[Any, Any]]] = {}
         total = 0
         reader = Reader(self._config.storage.predictions)
-        for block in reader.read(step.cursor, since=step.since):
+        for block in reader.read(step.cursor, since=step.since, until=step.until):
             version = block.model_version
             if version not in monitors:
                 monitors[version] = self._monitors_by_track(version, names, failures)

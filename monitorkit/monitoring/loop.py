@@ -165,7 +165,8 @@ class MonitoringLoop:
         try:
             await to_thread.run_sync(engine.warm_up, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001 - the cycle tries again and reports it
-            log.warning("monitors_not_warm", reason=f"{type(error).__name__}: {error}")
+            if not self._stopping:
+                log.warning("monitors_not_warm", reason=f"{type(error).__name__}: {error}")
 
     def _is_stopping(self) -> bool:
         return self._stopping

@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from monitorkit import logs
 from monitorkit.errors import LogLocked
-from monitorkit.prediction_log import segment
+from monitorkit.prediction_log import segment, sidecar
 from monitorkit.prediction_log.rows import FIXED, header
-from monitorkit.prediction_log.segment import Sidecar
+from monitorkit.prediction_log.sidecar import Sidecar
 
 log = logs.get(__name__)
 
@@ -209,7 +209,7 @@ class LogFile:
             return
         self._has, self._identity = head.columns, head.identity
         self._first = head.first_timestamp
-        start, known = head.data_start, segment.read_sidecar(self.path)
+        start, known = head.data_start, sidecar.read(self.path)
         if (
             known is not None
             and known.identity == head.identity
@@ -226,7 +226,7 @@ class LogFile:
 
     def _was_cut(self) -> bool:
         """Whether somebody shortened the segment since its sidecar was written."""
-        known = segment.read_sidecar(self.path)
+        known = sidecar.read(self.path)
         return (
             known is not None
             and self._identity is not None
@@ -273,33 +273,9 @@ class LogFile:
     def _count_closed(self) -> None:
         total = 0
         for name in segment.closed_segments(self._folder):
-            total += self._rows_of_closed(self._folder / name)
+            total += sidecar.rows_of(self._folder / name)
         self._closed_rows = total
         self.total_rows = total + self._rows
-
-    def _rows_of_closed(self, path: Path) -> int:
-        """From the sidecar, in no time; a segment without one is counted, and gets one."""
-        known = segment.read_sidecar(path)
-        if known is not None and known.bytes == path.stat().st_size:
-            return known.rows
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            head = segment.read_head(fd)
-            if head is None:
-                log.warning("prediction_log_header_unknown", file=str(path))
-                return 0
-            found = segment.count(fd, head.data_start)
-            size = os.fstat(fd).st_size
-        finally:
-            os.close(fd)
-        cut = known is not None and known.identity == head.identity and known.cut
-        _try_to_write(
-            path,
-            Sidecar(
-                head.identity, found.rows, size, head.first_timestamp, found.last_timestamp, cut
-            ),
-        )
-        return found.rows
 
     # Rotation
 
@@ -316,8 +292,8 @@ class LogFile:
         closed = self._folder / segment.closed_name(self._first, self._folder)
         self.path.rename(closed)
         self._sync_folder(self._folder)
-        _try_to_write(closed, self._sidecar(cut=cut))
-        segment.sidecar_path(self.path).unlink(missing_ok=True)
+        sidecar.keep(closed, self._sidecar(cut=cut))
+        sidecar.path_of(self.path).unlink(missing_ok=True)
         self._closed_rows += self._rows
         self._let_go()
         log.info("prediction_log_rotated", file=str(closed), rows=self._rows, bytes=self._size)
@@ -393,7 +369,7 @@ class LogFile:
             self._save_sidecar()
 
     def _save_sidecar(self) -> None:
-        _try_to_write(self.path, self._sidecar())
+        sidecar.keep(self.path, self._sidecar())
         self._counted = self._size
 
     def _sidecar(self, *, cut: bool = False) -> Sidecar:
@@ -412,15 +388,3 @@ class LogFile:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
-
-
-def _try_to_write(path: Path, sidecar: Sidecar) -> None:
-    """Without a sidecar the next start counts the rows: a reason for a warning, not for an error."""
-    try:
-        segment.write_sidecar(path, sidecar)
-    except OSError as error:
-        log.warning(
-            "prediction_log_not_counted",
-            file=str(segment.sidecar_path(path)),
-            reason=error.strerror or str(error),
-        )

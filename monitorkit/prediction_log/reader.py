@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from monitorkit import logs
 from monitorkit.contracts import Chunk
-from monitorkit.prediction_log import segment
+from monitorkit.prediction_log import segment, sidecar
 from monitorkit.prediction_log.parsing import Rows, parse
 from monitorkit.prediction_log.segment import Head
 
@@ -49,6 +50,7 @@ class Block:
 class _Segment:
     name: str
     file: tuple[int, int]
+    size: int
     identity: str
     head: Head
     closed: bool
@@ -72,7 +74,9 @@ class Reader:
         self._block_bytes = block_bytes
         self._told = 0
 
-    def read(self, after: Cursor, *, since: datetime | None = None) -> Iterator[Block]:
+    def read(
+        self, after: Cursor, *, since: datetime | None = None, until: Cursor | None = None
+    ) -> Iterator[Block]:
         """Yield the rows after a cursor, segment by segment, `predictions.csv` last.
 
         A segment that was edited so that the cursor is no line's start any more is read again from
@@ -81,6 +85,7 @@ class Reader:
         Args:
             after: the cursor of the last block; empty: from the beginning.
             since: leave out closed segments in which every row is older.
+            until: stop where another reading stopped, however much was written since.
         """
         self._told = 0
         skipped = self.skipped
@@ -90,14 +95,14 @@ class Reader:
             cursor = {identity: at for identity, at in after.items() if identity in here}
             for each in segments:
                 if each.closed and since is not None and self._is_older(each, since):
-                    cursor[each.identity] = (self._folder / each.name).stat().st_size
+                    cursor[each.identity] = each.size
                     continue
                 fd = live if not each.closed else self._open_closed(each)
                 if fd is None:  # deleted, by whoever keeps the disk tidy
                     cursor.pop(each.identity, None)
                     continue
                 try:
-                    yield from self._read_segment(fd, each, cursor)
+                    yield from self._read_segment(fd, each, cursor, until)
                 finally:
                     if each.closed:
                         os.close(fd)
@@ -149,17 +154,14 @@ class Reader:
             self._warn("prediction_log_copy_ignored", name, copy_of=found[head.identity].name)
             return
         file = (status.st_dev, status.st_ino)
-        found[head.identity] = _Segment(name, file, head.identity, head, closed)
+        found[head.identity] = _Segment(name, file, status.st_size, head.identity, head, closed)
 
     def _is_older(self, each: _Segment, since: datetime) -> bool:
-        path = self._folder / each.name
-        sidecar = segment.read_sidecar(path)
-        if sidecar is None or sidecar.last_timestamp is None or sidecar.identity != each.identity:
+        known = sidecar.read(self._folder / each.name)
+        if known is None or (known.identity, known.bytes) != (each.identity, each.size):
             return False
-        return (
-            sidecar.last_timestamp < since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            and sidecar.bytes == path.stat().st_size
-        )
+        limit = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return known.last_timestamp is not None and known.last_timestamp < limit
 
     def _open_closed(self, each: _Segment) -> int | None:
         try:
@@ -171,10 +173,16 @@ class Reader:
             return None
         return fd
 
-    def _read_segment(self, fd: int, each: _Segment, cursor: dict[str, int]) -> Iterator[Block]:
+    def _read_segment(
+        self, fd: int, each: _Segment, cursor: dict[str, int], until: Cursor | None
+    ) -> Iterator[Block]:
         size = segment.settled_size(fd, seconds=_SETTLE_SECONDS)
         if size is None:  # the writer is in the middle of something: next time
             return
+        if until is not None:
+            size = min(size, until.get(each.identity, 0))
+            if size <= cursor.get(each.identity, 0):
+                return
         at = self._resume(fd, each, cursor, size)
         for start, lines in self._lines(fd, each, at, size):
             rows, bad = parse(lines, len(each.head.columns))
@@ -196,8 +204,8 @@ class Reader:
         if each.closed and at == size:  # read to its end, which is no newline
             return at
         if at > size and each.closed:
-            sidecar = segment.read_sidecar(self._folder / each.name)
-            if sidecar is not None and sidecar.cut and sidecar.identity == each.identity:
+            known = sidecar.read(self._folder / each.name)
+            if known is not None and known.cut and known.identity == each.identity:
                 # The writer added nothing since it was cut, so what is left of it was read.
                 self._warn("prediction_log_cut", each.name, offset=at, bytes=size)
                 return size
@@ -243,7 +251,7 @@ def _runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, in
     """Neighbouring rows of one model version, and where the last one's line ends."""
     changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
     edges = [0, *changes.tolist(), len(rows.versions)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         part = slice(first, last)
         chunk = Chunk(
             rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]

@@ -37,9 +37,9 @@ class Prediction:
 
 
 class Formatter:
-    """Makes CSV lines of rows of one schema; a line is a row, whatever its texts hold.
+    r"""Makes CSV lines of rows of one schema; a line is a row, whatever its texts hold.
 
-    A newline in a label or a version is written as `\\n` (two characters), a return as `\\r`.
+    A newline in a label or a version is written as `\n` (two characters), a return as `\r`.
     """
 
     def __init__(self, schema: FeatureSchema) -> None:

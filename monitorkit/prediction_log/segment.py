@@ -1,16 +1,15 @@
-"""What a segment is on disk: its names, its head, its identity, its size and its sidecar."""
+"""What a segment is on disk: its name, its head, its identity, its rows and its size."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from monitorkit.prediction_log.rows import features_in
@@ -18,7 +17,6 @@ from monitorkit.prediction_log.rows import features_in
 if sys.platform != "win32":
     import fcntl
 
-SCHEMA_VERSION = 1
 CURRENT = "predictions.csv"
 LOCK = "predictions.lock"
 HEAD_BYTES = 64 * 1024
@@ -51,27 +49,6 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Sidecar:
-    """What was counted of a segment up to a size, so that nobody counts it again.
-
-    Attributes:
-        identity: of the segment.
-        rows: lines after the header.
-        bytes: the segment's size when it was counted.
-        first_timestamp: of its first row.
-        last_timestamp: the latest of its rows.
-        cut: somebody shortened the segment, so it was closed: what follows a cursor is gone.
-    """
-
-    identity: str | None
-    rows: int
-    bytes: int
-    first_timestamp: str | None
-    last_timestamp: str | None
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Count:
     """What `count` found in a stretch of a segment."""
 
@@ -99,7 +76,7 @@ def closed_name(timestamp: str | None, folder: Path) -> str:
 def closed_segments(folder: Path) -> list[str]:
     """The names of the closed segments, oldest first; none when there is no folder."""
     try:
-        names = os.listdir(folder)
+        names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []
     return sorted((name for name in names if _CLOSED.fullmatch(name)), key=_order)
@@ -169,36 +146,6 @@ def count(fd: int, start: int) -> Count:
 def latest(lines: bytes) -> bytes:
     """The latest timestamp in some lines, empty when there is none."""
     return max(_ROW.findall(lines), default=b"")
-
-
-def sidecar_path(segment: Path) -> Path:
-    """Where a segment's sidecar is."""
-    return segment.with_suffix(".json")
-
-
-def read_sidecar(segment: Path) -> Sidecar | None:
-    """A segment's sidecar; None when there is none that can be used: the segment is counted."""
-    try:
-        document = json.loads(sidecar_path(segment).read_bytes())
-        if document.pop("schema_version") == SCHEMA_VERSION:
-            sidecar = Sidecar(**document)
-            return sidecar if type(sidecar.rows) is type(sidecar.bytes) is int else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # it is a cache; whatever is wrong with it, the segment knows better
-    return None
-
-
-def write_sidecar(segment: Path, sidecar: Sidecar) -> None:
-    """Write a segment's sidecar, atomically.
-
-    Raises:
-        OSError: when it cannot be written.
-    """
-    path = sidecar_path(segment)
-    temporary = path.with_suffix(".json.tmp")
-    document = {"schema_version": SCHEMA_VERSION, **asdict(sidecar)}
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def settled_size(fd: int, *, seconds: float) -> int | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 from aiofiles.threadpool.binary import AsyncFileIO
 
@@ -32,7 +32,9 @@ class Writer:
         self._file = file
         self._formatter = formatter
         self._threads = threads
-        self._async_file = AsyncFileIO(file, loop=None, executor=threads)
+        self._async_file = AsyncFileIO(
+            cast(BinaryIO, file), loop=None, executor=threads
+        )  # all it needs is write and close
         self._path = str(file.path)
         self._closed = False
 

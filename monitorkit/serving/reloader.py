@@ -17,7 +17,7 @@ from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
-GRACE = 1.0  # seconds that a start waits for the registry once the last good model is loaded
+GRACE = 0.5  # seconds that a start waits for the registry once the last good model is loaded
 
 
 class Reloader:

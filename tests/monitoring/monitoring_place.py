@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import skops.io
 from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from monitorkit import model, model_store, reference
 from monitorkit.config import Config
@@ -22,7 +25,7 @@ from monitorkit.results import Results
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.worker import Worker
 
-SCHEMA = FeatureSchema((Feature("age"), Feature("income"), Feature("late")))
+SCHEMA = FeatureSchema((Feature("age"), Feature("income", nullable=True), Feature("late")))
 
 BAD_MONITORS = """
 import os
@@ -112,6 +115,7 @@ class Place:
     folder: Path
     config: Config
     results: Results
+    model: model.Model
 
     def append(
         self,
@@ -125,7 +129,7 @@ class Place:
         ends = ends or datetime.now(UTC)
         path = self.config.storage.predictions / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        scores = score(features)
+        scores = self.model.scores(features)
         step = timedelta(seconds=seconds)
         times = [ends - step * (len(features) - 1 - n) for n in range(len(features))]
         rows = [
@@ -170,7 +174,9 @@ def store_model(config: Config, version: str) -> None:
     folder = model_store.folder(where, config.storage.models, version)
     folder.mkdir(parents=True)
     rows = draw(500, seed=9)
-    classifier = LogisticRegression(max_iter=5000, C=float(version))
+    classifier = make_pipeline(
+        SimpleImputer(), StandardScaler(), LogisticRegression(C=float(version))
+    )
     classifier.fit(rows, (score(rows) > np.median(score(rows))).astype(int))
     skops.io.dump(classifier, folder / model.MODEL_FILE)
     card = model.ModelCard(
@@ -202,7 +208,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plac
         reference.freeze(
             config.storage.reference, draw(1000, seed=1), SCHEMA, source="test", model_version="1"
         )
-        return Place(tmp_path, config, Results(config.storage.results))
+        folder = model_store.folder(model_store.address(config), config.storage.models, "1")
+        loaded = model.load(folder, config.registry.skops_trusted_types)
+        return Place(tmp_path, config, Results(config.storage.results), loaded)
 
     return make
 

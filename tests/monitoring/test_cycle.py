@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_a_new_monitor_reads_what_the_others_know(place: Make) -> None:
             )
         }
     )
-    result = cycle(Place(here.folder, more, here.results))
+    result = cycle(replace(here, config=more))
     assert [outcome.error for outcome in result.outcomes] == [None, None]
     assert len(result.outcomes[1].findings) >= 3
 

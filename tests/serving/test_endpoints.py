@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
@@ -427,6 +427,23 @@ async def test_an_error_nobody_foresaw_is_a_500_without_insides_and_an_event_wit
     assert (event["event"], event["log_level"]) == ("request_failed", "error")
     assert event["exc_info"]
     assert event["request_id"] == response.json()["request_id"]
+
+
+async def test_an_error_within_an_answer_ends_the_connection_and_is_an_event() -> None:
+    async def broken(_: Request) -> Response:
+        async def half() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise KeyError("a secret path")
+
+        return StreamingResponse(half())
+
+    app = application(Serving(), None, Route("/broken", broken))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
+        with capture_logs() as events, pytest.raises(KeyError):
+            await client.get("/broken")
+    assert [event["event"] for event in events] == ["request_failed"]
 
 
 # -- documents

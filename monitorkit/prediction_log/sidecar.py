@@ -1,0 +1,105 @@
+"""A segment's sidecar: what was counted of it, so that a start and a look-back need not read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from monitorkit import logs
+from monitorkit.prediction_log import segment
+
+log = logs.get(__name__)
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What was counted of a segment up to a size, so that nobody counts it again.
+
+    Attributes:
+        identity: of the segment.
+        rows: lines after the header.
+        bytes: the segment's size when it was counted.
+        first_timestamp: of its first row.
+        last_timestamp: the latest of its rows.
+        cut: somebody shortened the segment, so it was closed: what follows a cursor is gone.
+    """
+
+    identity: str | None
+    rows: int
+    bytes: int
+    first_timestamp: str | None
+    last_timestamp: str | None
+    cut: bool = False
+
+
+def path_of(segment: Path) -> Path:
+    """Where a segment's sidecar is."""
+    return segment.with_suffix(".json")
+
+
+def read(segment: Path) -> Sidecar | None:
+    """A segment's sidecar; None when there is none that can be used: the segment is counted."""
+    try:
+        document = json.loads(path_of(segment).read_bytes())
+        if document.pop("schema_version") == SCHEMA_VERSION:
+            sidecar = Sidecar(**document)
+            return sidecar if type(sidecar.rows) is type(sidecar.bytes) is int else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # it is a cache; whatever is wrong with it, the segment knows better
+    return None
+
+
+def write(segment: Path, sidecar: Sidecar) -> None:
+    """Write a segment's sidecar, atomically.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    path = path_of(segment)
+    temporary = path.with_suffix(".json.tmp")
+    document = {"schema_version": SCHEMA_VERSION, **asdict(sidecar)}
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def keep(path: Path, sidecar: Sidecar) -> None:
+    """Write a segment's sidecar if that can be done; without it the next start counts the rows."""
+    try:
+        write(path, sidecar)
+    except OSError as error:
+        log.warning(
+            "prediction_log_not_counted",
+            file=str(path_of(path)),
+            reason=error.strerror or str(error),
+        )
+
+
+def rows_of(path: Path) -> int:
+    """The rows of a closed segment; one without a usable sidecar is counted, and gets one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    known = read(path)
+    if known is not None and known.bytes == path.stat().st_size:
+        return known.rows
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        head = segment.read_head(fd)
+        if head is None:
+            log.warning("prediction_log_header_unknown", file=str(path))
+            return 0
+        found = segment.count(fd, head.data_start)
+        size = os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+    cut = known is not None and known.identity == head.identity and known.cut
+    keep(
+        path,
+        Sidecar(head.identity, found.rows, size, head.first_timestamp, found.last_timestamp, cut),
+    )
+    return found.rows

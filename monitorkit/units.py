@@ -1,0 +1,60 @@
+"""Durations and sizes as people write them in the configuration."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainSerializer
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Read `300s`, `5m`, `24h`, `7d`, or a number of seconds."""
+    problem = "write a duration as a number and a unit: 300s, 5m, 24h or 7d"
+    if isinstance(value, bool):
+        raise ValueError(problem)  # noqa: TRY004 - pydantic collects ValueErrors
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", value)
+        if match is None:
+            raise ValueError(problem)
+        try:
+            return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+        except OverflowError as error:
+            raise ValueError("that is longer than a duration can be") from error
+    return value
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration as `parse_duration` reads it, in the largest unit that divides it."""
+    for unit in ("d", "h", "m"):
+        length = timedelta(seconds=_UNITS[unit])
+        if value and not value % length:
+            return f"{value // length}{unit}"
+    whole, rest = divmod(value, timedelta(seconds=1))
+    return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("write a size as 512KiB, 4MiB or 1GiB")  # noqa: TRY004 - as above
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    AfterValidator(_positive),
+    PlainSerializer(format_duration, return_type=str),
+]
+Size = Annotated[
+    ByteSize, BeforeValidator(_no_bool), Field(gt=0), PlainSerializer(int, return_type=int)
+]
