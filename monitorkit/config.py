@@ -11,20 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from monitorkit import environment
 from monitorkit.errors import ConfigError
@@ -33,6 +22,7 @@ from monitorkit.schema import FeatureType
 from monitorkit.units import Duration, Size
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
+
 Estimator = Literal["random_forest", "hist_gradient_boosting", "logistic_regression"]
 
 

@@ -14,7 +14,6 @@ from monitorkit.errors import ConfigError
 
 PREFIX = "MONITORKIT_"
 _DELIMITER = "__"
-_NOT_KEYS = frozenset({"CREDIT_DATA_FOLDER"})  # where the tests find real rows
 
 _FREE = object()
 """The type of a key below a table that takes any key."""
@@ -33,12 +32,14 @@ class Overrides:
     variables: Mapping[tuple[str, ...], str]
 
     def variable_of(self, key: tuple[int | str, ...]) -> str | None:
-        """The variable that set a key, or a table around it, if one did."""
-        for length in range(len(key), 0, -1):
-            variable = self.variables.get(tuple(str(part) for part in key[:length]))
+        """The variable that set a key, or a table around it, or something in it, if one did."""
+        parts = tuple(str(part) for part in key)
+        for length in range(len(parts), 0, -1):
+            variable = self.variables.get(parts[:length])
             if variable is not None:
                 return variable
-        return None
+        inside = (name for set_, name in self.variables.items() if set_[: len(parts)] == parts)
+        return next(inside, None)
 
 
 def read(model: type[BaseModel]) -> Overrides:
@@ -56,7 +57,7 @@ def read(model: type[BaseModel]) -> Overrides:
     table: dict[str, Any] = {}
     variables: dict[tuple[str, ...], str] = {}
     for variable in sorted(os.environ, key=lambda name: (name.count(_DELIMITER), name)):
-        if not variable.upper().startswith(PREFIX) or variable.upper() in _NOT_KEYS:
+        if not variable.upper().startswith(PREFIX):
             continue
         key = _key(variable)
         inner = table

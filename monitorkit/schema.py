@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
 from monitorkit.errors import SchemaError
 
@@ -171,11 +172,13 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
     for position, feature in enumerate(schema.features):
         names = spellings(feature.name)
         constraints: dict[str, Any] = {"ge": feature.minimum, "le": feature.maximum}
+        number: Any = Annotated[
+            float, Field(**{k: v for k, v in constraints.items() if v is not None})
+        ]
         extra = None
         if feature.type == "integer":
-            constraints["multiple_of"] = 1
-            extra = _as_integer
-        number = Annotated[float, Field(**{k: v for k, v in constraints.items() if v is not None})]
+            # Not `multiple_of=1`, which takes 47.0000000001 for 47.
+            number, extra = Annotated[number, AfterValidator(_whole)], _as_integer
         fields[f"f{position}"] = (
             number | None if feature.nullable else number,
             Field(
@@ -194,9 +197,14 @@ def values(rows: Iterable[Row]) -> list[list[float | None]]:
     return [list(row.__dict__.values()) for row in rows]
 
 
+def _whole(value: float) -> float:
+    if not value.is_integer():
+        raise PydanticCustomError("whole_number", "must be a whole number")
+    return value
+
+
 def _as_integer(schema: dict[str, Any]) -> None:
-    """OpenAPI says `integer` where pydantic would say `number, multipleOf 1`."""
+    """OpenAPI says `integer`, which includes 47.0, where pydantic says `number`."""
     for part in (schema, *schema.get("anyOf", ())):
         if part.get("type") == "number":
             part["type"] = "integer"
-            part.pop("multipleOf", None)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainSerializer
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 def parse_duration(value: object) -> object:
@@ -21,7 +28,9 @@ def parse_duration(value: object) -> object:
         if match is None:
             raise ValueError(problem)
         try:
-            return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+            # Exact: a float has no room for the microseconds of many years.
+            length = Fraction(match[1]) * (_UNITS[match[2] or "s"] // timedelta(microseconds=1))
+            return timedelta(microseconds=round(length))
         except OverflowError as error:
             raise ValueError("that is longer than a duration can be") from error
     return value
@@ -30,10 +39,9 @@ def parse_duration(value: object) -> object:
 def format_duration(value: timedelta) -> str:
     """Write a duration as `parse_duration` reads it, in the largest unit that divides it."""
     for unit in ("d", "h", "m"):
-        length = timedelta(seconds=_UNITS[unit])
-        if value and not value % length:
-            return f"{value // length}{unit}"
-    whole, rest = divmod(value, timedelta(seconds=1))
+        if value and not value % _UNITS[unit]:
+            return f"{value // _UNITS[unit]}{unit}"
+    whole, rest = divmod(value, _UNITS["s"])
     return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
 
 

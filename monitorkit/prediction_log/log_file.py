@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from monitorkit import logs
+from monitorkit import durable, logs
 from monitorkit.errors import LogLocked
 from monitorkit.prediction_log import segment, sidecar
 from monitorkit.prediction_log.rows import FIXED, header
@@ -378,11 +378,7 @@ class LogFile:
 
     def _sync_folder(self, folder: Path) -> None:
         if self._sync:
-            fd = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            durable.sync_folder(folder)
 
     def _let_go(self) -> None:
         if self._fd is not None:

@@ -80,7 +80,7 @@ def _message(  # noqa: C901, PLR0911 - a table of words
         case "finite_number":
             missing = "; null means missing" if feature is not None and feature.nullable else ""
             return f"must be a finite number (NaN and Infinity are not JSON{missing})"
-        case "multiple_of":
+        case "whole_number":
             return "must be a whole number"
         case "greater_than_equal":
             return f"must be at least {_number(context['ge'])}"

@@ -1,0 +1,363 @@
+"""Disk full, folder gone, file replaced or edited, killed: nothing answered is ever missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from monitorkit.errors import LogWriteFailed
+from monitorkit.prediction_log import Reader, Writer
+from prediction_rows import LARGE, OTHER, SCHEMA, ids, logged, read, rows
+
+WRITE = str(Path(__file__).with_name("prediction_writer.py"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command here")
+    if done.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+async def open_log(folder: Path, *, rotate_bytes: int = LARGE, durability: str = "os") -> Writer:
+    assert durability in ("os", "fsync")
+    return await Writer.open(
+        folder,
+        SCHEMA,
+        durability="fsync" if durability == "fsync" else "os",
+        rotate_bytes=rotate_bytes,
+    )
+
+
+@pytest.mark.parametrize("durability", ["os", "fsync"])
+async def test_a_full_disk_refuses_whole_batches_and_goes_on_when_there_is_room(
+    small_disk: Path, durability: str
+) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 150_000)
+    writer = await open_log(small_disk / "log", durability=durability)
+    answered: list[str] = []
+    refused = 0
+    for _ in range(100):
+        batch = rows(30)
+        try:
+            await writer.append(SCHEMA, batch)
+        except LogWriteFailed as error:
+            refused += 1
+            assert error.reason == writer.failure == "No space left on device"
+            assert error.path == str(small_disk / "log" / "predictions.csv")
+        else:
+            answered += ids(batch)
+            assert writer.failure is None
+    assert refused
+    assert answered
+    assert logged(small_disk / "log") == answered
+    ballast.unlink()
+    batch = rows(30)
+    await writer.append(SCHEMA, batch)
+    assert writer.failure is None
+    assert logged(small_disk / "log") == answered + ids(batch) == read(small_disk / "log")[0]
+    assert writer.rows == len(answered) + 30
+    await writer.close()
+
+
+async def test_a_disk_that_is_full_at_a_rotation(small_disk: Path) -> None:
+    writer = await open_log(small_disk / "log")
+    old = rows(30)
+    await writer.append(SCHEMA, old)
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"x" * 4096)
+    for _ in range(3):
+        with pytest.raises(LogWriteFailed, match="No space left"):
+            await writer.append(OTHER, rows(1, schema=OTHER))
+    ballast.unlink()
+    new = rows(1, schema=OTHER)
+    await writer.append(OTHER, new)
+    assert read(small_disk / "log")[0] == ids(old + new)
+    assert writer.rows == 31
+    await writer.close()
+
+
+def test_a_limit_on_the_file_size_is_a_full_disk_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, WRITE, str(tmp_path), "--limit", "20000"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["failure"] == "File too large"
+    assert logged(tmp_path) == report["answered"]
+    assert len(report["answered"]) > 50
+
+
+async def test_a_folder_that_is_gone_fails_appends_until_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "log", tmp_path / "away"
+    writer = await open_log(folder)
+    before = rows(3)
+    await writer.append(SCHEMA, before)
+    folder.rename(away)
+    for _ in range(2):
+        with pytest.raises(LogWriteFailed, match="the folder is gone"):
+            await writer.append(SCHEMA, rows(1))
+    assert not folder.exists()  # it may be a mount point: its rows do not belong elsewhere
+    away.rename(folder)
+    after = rows(2)
+    await writer.append(SCHEMA, after)
+    assert read(folder)[0] == ids(before + after)
+    assert writer.rows == 5
+    await writer.close()
+
+
+async def test_a_folder_that_is_made_anew_is_written_and_locked(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    writer = await open_log(folder)
+    await writer.append(SCHEMA, rows(3))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    after = rows(2)
+    await writer.append(SCHEMA, after)
+    assert logged(folder) == ids(after)
+    assert writer.rows == 2
+    with pytest.raises(Exception, match="another process writes"):
+        await open_log(folder)
+    await writer.close()
+
+
+async def test_a_folder_made_anew_that_another_process_writes_is_left_to_it(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "log"
+    first = await open_log(folder)
+    await first.append(SCHEMA, rows(1))
+    shutil.rmtree(folder)
+    second = await open_log(folder)
+    with pytest.raises(LogWriteFailed, match="another process writes it"):
+        await first.append(SCHEMA, rows(1))
+    await second.close()
+    after = rows(1)
+    await first.append(SCHEMA, after)
+    assert logged(folder) == ids(after)
+    await first.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+async def test_a_file_that_is_taken_away_is_begun_again(tmp_path: Path, how: str) -> None:
+    writer = await open_log(tmp_path)
+    path = tmp_path / "predictions.csv"
+    before, after = rows(2), rows(2)
+    await writer.append(SCHEMA, before)
+    if how == "deleted":
+        path.unlink()
+    elif how == "moved":
+        path.rename(tmp_path / "elsewhere.csv")
+    else:
+        shutil.copy(path, tmp_path / "copy")
+        (tmp_path / "copy").replace(path)
+    with capture_logs() as events:
+        await writer.append(SCHEMA, after)
+    expected = ids(before + after) if how == "replaced" else ids(after)
+    assert logged(tmp_path) == expected
+    assert writer.rows == len(expected)
+    event = "prediction_log_replaced" if how == "replaced" else "prediction_log_gone"
+    assert [e["event"] for e in events] == [event]
+    await writer.close()
+
+
+async def test_a_file_that_moves_away_in_the_middle_of_an_append_is_not_what_was_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await open_log(tmp_path)
+    path = tmp_path / "predictions.csv"
+    before, after = rows(2), rows(2)
+    await writer.append(SCHEMA, before)
+    content = path.read_bytes()
+    real = os.write
+
+    def write_and_move(fd: int, data: bytes) -> int:
+        if path.exists() and os.fstat(fd).st_ino == path.stat().st_ino:
+            monkeypatch.setattr(os, "write", real)
+            path.rename(tmp_path / "elsewhere")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write_and_move)
+    await writer.append(SCHEMA, after)
+    assert logged(tmp_path) == ids(after)
+    assert (tmp_path / "elsewhere").read_bytes() == content
+    await writer.close()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, 330])
+async def test_a_file_that_somebody_cuts_is_closed_and_nothing_new_is_lost(
+    tmp_path: Path, keep: int
+) -> None:
+    writer = await open_log(tmp_path)
+    path = tmp_path / "predictions.csv"
+    before, after = rows(10), rows(40)
+    await writer.append(SCHEMA, before)
+    _, cursor = read(tmp_path)
+    os.truncate(path, keep)
+    with capture_logs() as events:
+        await writer.append(SCHEMA, after)
+    assert "prediction_log_changed" in [event["event"] for event in events]
+    assert read(tmp_path, cursor)[0] == ids(after)
+    left = (len(logged(tmp_path))) - 40
+    assert left == {0: 0, 10: 0, 200: 1, 330: 3}[keep]
+    assert writer.rows == left + 40
+    assert read(tmp_path)[0] == ids(before[:left] + after)
+    await writer.close()
+
+
+async def test_lines_that_somebody_adds_are_counted_or_set_aside(tmp_path: Path) -> None:
+    writer = await open_log(tmp_path)
+    path = tmp_path / "predictions.csv"
+    before, after = rows(2), rows(2)
+    await writer.append(SCHEMA, before)
+    with path.open("ab") as file:
+        file.write(b"a note of mine\nand half a line")
+    await writer.append(SCHEMA, after)
+    assert writer.rows == 5
+    reader = Reader(tmp_path)
+    found = [id_ for block in reader.read({}) for id_ in block.chunk.ids.tolist()]
+    assert found == ids(before + after)
+    assert reader.skipped == 1
+    assert (tmp_path / "predictions.csv.torn").read_bytes() == b"and half a line\n"
+    await writer.close()
+
+
+async def test_a_folder_without_permission_fails_and_recovers(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    writer = await open_log(tmp_path)
+    (tmp_path / "predictions.csv").unlink()
+    tmp_path.chmod(0o500)
+    with pytest.raises(LogWriteFailed, match="Permission denied"):
+        await writer.append(SCHEMA, rows(1))
+    tmp_path.chmod(0o700)
+    after = rows(1)
+    await writer.append(SCHEMA, after)
+    assert logged(tmp_path) == ids(after)
+    await writer.close()
+
+
+async def test_what_cannot_be_taken_back_is_hidden_from_readers_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitorkit.prediction_log.reader._SETTLE_SECONDS", 0.01)
+    writer = await open_log(tmp_path)
+    before, failing, after = rows(2), rows(3), rows(3)
+    await writer.append(SCHEMA, before)
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        if data.startswith(failing[0].prediction_id.encode()):
+            return real(fd, data[: len(data) * 2 // 3])  # two whole lines of three
+        raise OSError(28, "No space left on device")
+
+    def broken(_fd: int, _size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        patch.setattr(os, "ftruncate", broken)
+        with pytest.raises(LogWriteFailed):
+            await writer.append(SCHEMA, failing)
+        assert read(tmp_path)[0] == []
+    cursor: dict[str, int] = {}
+    await writer.append(SCHEMA, after)
+    assert read(tmp_path, cursor)[0] == ids(before + after) == logged(tmp_path)
+    await writer.close()
+
+
+def test_killed_at_any_moment_every_answered_row_is_there_once(tmp_path: Path) -> None:
+    answered: list[str] = []
+    seen: list[str] = []
+    cursor: dict[str, int] = {}
+    for kill in range(10):
+        process = subprocess.Popen(
+            [sys.executable, WRITE, str(tmp_path), "--prefix", f"k{kill}-", "--rotate", "40000"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]  # it writes
+        time.sleep(0.02 + 0.03 * kill / 10)
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+        process.wait()
+        process.stdout.close()
+        for line in lines:
+            if line.endswith("\n"):
+                answered += line.split()
+        new, after = read(tmp_path, cursor)
+        cursor = dict(after)
+        seen += new
+    assert len(answered) > 100
+    assert len(list(tmp_path.glob("predictions-*.csv"))) > 2
+    done = subprocess.run(
+        [sys.executable, WRITE, str(tmp_path), "--rows", "0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    counts = Counter(logged(tmp_path))
+    assert set(counts.values()) == {1}
+    assert set(answered) <= set(counts)
+    assert json.loads(done.stdout.splitlines()[-1])["rows"] == len(counts)
+    seen += read(tmp_path, cursor)[0]
+    assert Counter(seen) == counts
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows what is synced")
+def test_fsync_means_synced_before_the_answer_and_the_folder_after_create_and_rename(
+    tmp_path: Path,
+) -> None:
+    folder, trace = tmp_path / "log", tmp_path / "trace"
+    calls = "trace=write,fdatasync,fsync,rename,renameat,renameat2,openat"
+    command = [sys.executable, WRITE, str(folder), "--durability", "fsync", "--rows", "3"]
+    done = subprocess.run(
+        ["strace", "-f", "-y", "-e", calls, "-o", str(trace), *command, "--rotate", "1"],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("strace may not trace here")
+    events = []
+    for line in trace.read_text(errors="replace").splitlines():
+        call = line.split(None, 1)[1]
+        name = call.split("(")[0]
+        if name == "write" and "<pipe:" in call and "x-" in call:
+            events.append("answer")
+        elif f"{folder}>" in call and name == "fsync":
+            events.append("sync folder")
+        elif "predictions.csv" in call:
+            known = {"write": "write", "fdatasync": "sync", "rename": "rename"}
+            if name in known:
+                events.append(known[name])
+            elif name == "openat" and "O_CREAT" in call:
+                events.append("create")
+    begin = ["create", "write", "sync", "sync folder"]
+    row = ["write", "sync", "answer"]
+    assert events == [*begin, *row, *(["rename", "sync folder", *begin, *row] * 2)]
