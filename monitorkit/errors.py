@@ -281,8 +281,11 @@ class PredictionFailed(MonitorkitError):
     reason: str
 
     def message(self) -> str:
-        """Name the model and what it did."""
-        return f"{self.model} gave no answer for these rows: {self.reason}"
+        """Name the model, what it did and the remedy."""
+        return (
+            f"{self.model} gave no answer for these rows: {self.reason}. Nothing was logged for "
+            "them; if others fail as well, promote another version."
+        )
 
 
 @dataclass(eq=False)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sys
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
+
+_DEEPEST = 10
 
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -40,7 +45,10 @@ def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if pretty
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        else [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ]
     )
     structlog.configure(
         processors=[
@@ -79,8 +87,9 @@ def adopt_library_loggers() -> None:
             logger.handlers.clear()
             logger.propagate = True
     # Progress reports of libraries, told at INFO for every statement: ours say the same once.
+    level = max(logging.WARNING, logging.getLogger().level)
     for chatty in ("alembic", "mlflow", "httpx", "httpcore", "uvicorn.error", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(level)
 
 
 def quiet_libraries() -> None:
@@ -95,7 +104,30 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
+def _to_json(event: Any, **_: Any) -> str:
+    """Strict JSON on one line, whatever an event holds."""
+    try:
+        return json.dumps(event, allow_nan=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        return json.dumps(_plain(event, 0))
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Numbers that JSON lacks as null, and keys and everything else as text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return str(value)
+
+
 def _collapse(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """uvicorn adds a copy of its message with colour codes."""
+    """Drop uvicorn's copy of its message with colour codes."""
     event.pop("color_message", None)
     return event

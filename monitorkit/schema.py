@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +37,7 @@ class Feature:
         """Refuse what could not be served or logged.
 
         Raises:
-            SchemaError: for an empty or unprintable name, an unknown type or crossed bounds.
+            SchemaError: for an empty or unprintable name, an unknown type, wrong bounds.
         """
         if not self.name or not self.name.isprintable():
             raise SchemaError(self.name, "the name is empty or not printable", "Rename the column.")
@@ -46,6 +47,11 @@ class Feature:
                 f"type {self.type!r} is unknown",
                 f"Use one of {', '.join(get_args(FeatureType))}.",
             )
+        for bound in (self.minimum, self.maximum):
+            if bound is not None and not math.isfinite(bound):
+                raise SchemaError(
+                    self.name, f"a bound is {bound}", "Leave a bound out where there is none."
+                )
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise SchemaError(
                 self.name,
@@ -148,7 +154,8 @@ def infer(columns: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> Featu
     for name, values in columns.items():
         numbers = np.asarray(values, dtype=np.float64)
         present = numbers[~np.isnan(numbers)]
-        whole = len(present) > 0 and bool(np.all(np.mod(present, 1) == 0))  # of infinity it is NaN
+        finite = len(present) > 0 and bool(np.isfinite(present).all())
+        whole = finite and bool((np.floor(present) == present).all())
         features.append(
             Feature(name, "integer" if whole else "number", nullable=len(present) < len(numbers))
         )

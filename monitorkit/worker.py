@@ -1,9 +1,10 @@
-"""One long-lived process for work that may hang, crash or hold the GIL, with time and memory limits."""
+"""One long-lived process for work that may hang, crash or hold the GIL, within limits."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import pickle
 import signal
 import sys
 import threading
@@ -19,12 +20,14 @@ from monitorkit import logs
 from monitorkit.errors import WorkerDied, WorkerTimeout
 from monitorkit.logs import LogFormat, LogLevel
 
+CLOSED_POLL = 0.2  # seconds between looks at whether the worker was closed meanwhile
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Worker:
-    """Runs one function after the other in a spawned process; a process that misbehaves is replaced.
+    """Runs one function after the other in a spawned process, which is replaced when it ends.
 
     Args:
         name: for events and errors.
@@ -42,13 +45,9 @@ class Worker:
         log_format: LogFormat = "auto",
     ) -> None:
         self.name = name
-        # spawn: the parent has threads and an event loop, which do not survive a fork.
-        self._pool = ProcessPool(
-            max_workers=1,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_initialise,
-            initargs=[memory_bytes, log_level, log_format],
-        )
+        self._arguments = [memory_bytes, log_level, log_format]
+        self._pool = self._start()
+        self._closed = False
         self._lock = threading.Lock()
 
     def call(
@@ -60,30 +59,107 @@ class Worker:
             task: what it does, for errors.
             timeout: seconds, counted from when it starts to run.
             function: module-level, with arguments that pickle.
+            *args: its arguments.
+            **kwargs: its named arguments.
 
         Raises:
             WorkerTimeout: it took longer and was stopped.
             WorkerDied: its process ended, or the worker was closed.
-            Exception: whatever the function raised.
+            Exception: whatever the function raised; a RuntimeError that tells it when it cannot
+                be brought over here.
         """
+        # Pickled here and there, not by the pool, for which one failure is the end of all work.
+        request = pickle.dumps((function, args, kwargs))
         with self._lock:  # one at a time, so that waiting for another caller is not counted
+            if not self._pool.active and not self._closed:
+                self._pool = self._start()
             try:
-                future = self._pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout)
-                answer: R = future.result()
+                future = self._pool.schedule(_run, args=(request,), timeout=timeout)
+                raised, answer = self._wait(future, task)
             except FutureTimeoutError as error:
                 raise WorkerTimeout(task, timeout) from error
             except ProcessExpired as error:
-                raise WorkerDied(task, f"exit code {error.exitcode}") from error
+                raise WorkerDied(task, _ending(error.exitcode)) from error
             except (CancelledError, RuntimeError) as error:
-                if not self._pool.active:
-                    raise WorkerDied(task, "it was closed") from error
-                raise
-        return answer
+                raise WorkerDied(task, "it was closed" if self._closed else str(error)) from error
+        try:
+            value = pickle.loads(answer)  # noqa: S301 - from our own process
+        except Exception as error:
+            text = f"its answer cannot be read here: {type(error).__name__}: {error}"
+            raise RuntimeError(text) from error
+        if raised:
+            raise value
+        result: R = value
+        return result
 
     def close(self) -> None:
         """Stop the process, whatever it does."""
+        self._closed = True
         self._pool.stop()
         self._pool.join()
+
+    def _wait(self, future: Any, task: str) -> tuple[bool, bytes]:
+        """The answer; a pool that is stopped while it starts would never give one."""
+        while True:
+            try:
+                answer: tuple[bool, bytes] = future.result(timeout=CLOSED_POLL)
+            except FutureTimeoutError:
+                if future.done():
+                    raise
+                if self._closed:
+                    raise WorkerDied(task, "it was closed") from None
+            else:
+                return answer
+
+    def _start(self) -> Any:
+        # spawn: the parent has threads and an event loop, which do not survive a fork.
+        return ProcessPool(
+            max_workers=1,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_initialise,
+            initargs=self._arguments,
+        )
+
+
+def _run(request: bytes) -> tuple[bool, bytes]:
+    """In the worker: call, and pickle the answer, or what was raised."""
+    try:
+        function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our own process
+        return False, pickle.dumps(function(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001 - it is raised again where the work was asked for
+        return True, _portable(error)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and the like
+        # There it would end the thread that asked, or the service.
+        return True, pickle.dumps(RuntimeError(_told(error)))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Events):
+                stream.finish()
+
+
+def _portable(error: Exception) -> bytes:
+    """An exception as bytes; one that does not survive that becomes a RuntimeError."""
+    try:
+        pickled = pickle.dumps(error)
+        pickle.loads(pickled)  # noqa: S301 - our own bytes, of a moment ago
+    except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
+        return pickle.dumps(RuntimeError(_told(error)))
+    return pickled
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _ending(code: int) -> str:
+    try:
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"exit code {code}"
 
 
 class _Events(TextIOBase):
@@ -93,6 +169,10 @@ class _Events(TextIOBase):
         self._log = logging.getLogger(f"monitorkit.worker.{stream}")
         self._rest = ""
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # what it takes is text already
+        return "utf-8"
+
     def writable(self) -> bool:
         return True
 
@@ -100,8 +180,13 @@ class _Events(TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line.strip():
-                self._log.info(line)
+                self._log.info("%s", line)
         return len(text)
+
+    def finish(self) -> None:
+        """What was printed without an end of line is an event, too."""
+        if self._rest:
+            self.write("\n")
 
 
 def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> None:

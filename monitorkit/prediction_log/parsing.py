@@ -117,6 +117,11 @@ def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
     # What pyarrow would take, or take for something else, depending on where a block begins.
     if b"\0" in lines:
         raise _Refused("it holds NUL bytes")
+    if not lines.isascii():  # the label's column is not converted, so pyarrow does not check it
+        try:
+            lines.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _Refused("it is not UTF-8") from None
     if lines.startswith(_BOM) or b"\n" + _BOM in lines:
         raise _Refused("it begins with a byte order mark")
     if b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n"):

@@ -139,8 +139,8 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the service was started once: model, reference and default config."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder in which the service was started once, and a copy to make it new again."""
     folder = tmp_path_factory.mktemp("prepared")
     service = Service(folder)
     try:
@@ -148,14 +148,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert service.stop() == 0
     finally:
         service.kill()
-    return folder
+    pristine = tmp_path_factory.mktemp("pristine") / "copy"
+    shutil.copytree(folder, pristine)
+    return folder, pristine
 
 
 @pytest.fixture
-def folder(prepared: Path, tmp_path: Path) -> Path:
-    """A copy of the prepared folder."""
-    shutil.copytree(prepared, tmp_path / "copy")
-    return tmp_path / "copy"
+def folder(prepared: tuple[Path, Path]) -> Path:
+    """Model, reference and default config are there, and nothing else; always at one path.
+
+    MLflow's embedded store knows its artifacts by their absolute path.
+    """
+    folder, pristine = prepared
+    shutil.rmtree(folder)
+    shutil.copytree(pristine, folder)
+    return folder
 
 
 @pytest.fixture

@@ -147,4 +147,4 @@ def test_below_the_gate_the_cycle_is_skipped_with_count_and_reason(
     with service.client() as client:
         forced = client.post("/monitoring/run")
     assert forced.status_code == 200
-    assert forced.json()["window"]["rows"] == 200
+    assert forced.json()["result"]["window"]["rows"] == 200

@@ -50,6 +50,11 @@ def ids(predictions: Sequence[Prediction]) -> list[str]:
     return [row.prediction_id for row in predictions]
 
 
+def closed(folder: Path) -> list[Path]:
+    """The closed segments."""
+    return sorted(folder.glob("predictions-*.csv"))
+
+
 def logged(folder: Path) -> list[str]:
     """The ids in all segments, in no order, as the csv module reads them."""
     found = []

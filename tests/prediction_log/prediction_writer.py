@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import json
 import resource
+import sys
 from pathlib import Path
+
+import structlog
+from prediction_rows import SCHEMA, START, stamp
 
 from monitorkit.errors import LogWriteFailed
 from monitorkit.prediction_log import Prediction, Writer
-from prediction_rows import SCHEMA, START, stamp
 
 
 async def main() -> None:
@@ -25,6 +28,7 @@ async def main() -> None:
     given = parser.parse_args()
     if given.limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.limit, given.limit))
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     writer = await Writer.open(
         given.folder, SCHEMA, durability=given.durability, rotate_bytes=given.rotate
     )

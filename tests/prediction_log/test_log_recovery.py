@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prediction_rows import LARGE, OTHER, SCHEMA, closed, ids, logged, read, rows
 from structlog.testing import capture_logs
 
 from monitorkit.prediction_log import Writer, segment
 from monitorkit.prediction_log.rows import Formatter, header
-from prediction_rows import LARGE, OTHER, SCHEMA, ids, logged, read, rows
 
 HEADER = header(SCHEMA.names)
 
@@ -102,8 +102,8 @@ async def test_a_segment_of_another_schema_is_closed_at_the_start(tmp_path: Path
     content = header(OTHER.names) + Formatter(OTHER).lines(old)
     (tmp_path / "predictions.csv").write_bytes(content)
     writer = await open_log(tmp_path)
-    (closed,) = tmp_path.glob("predictions-*.csv")
-    assert closed.read_bytes() == content
+    (old_segment,) = closed(tmp_path)
+    assert old_segment.read_bytes() == content
     assert (tmp_path / "predictions.csv").read_bytes() == HEADER
     assert writer.rows == 2
     await writer.close()

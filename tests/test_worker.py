@@ -1,0 +1,216 @@
+"""The worker: whatever happens in it is an error here, and the next call works."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import worker_tasks as tasks
+
+from monitorkit.errors import DataError, WorkerDied, WorkerTimeout
+from monitorkit.worker import Worker, alive
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker("test", memory_bytes=1024 * MEBIBYTE)
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(autouse=True)
+def still_works(worker: Worker) -> Iterator[None]:
+    """After each test the worker goes on working."""
+    yield
+    assert worker.call("adding", 30, tasks.add, 2, right=3) == 5
+
+
+def test_it_calls_functions_in_one_other_process(worker: Worker) -> None:
+    assert worker.call("adding", 30, tasks.add, 1, right=2) == 3
+    first, second = (worker.call("asking", 30, tasks.pid) for _ in range(2))
+    assert first == second != os.getpid()
+    assert worker.call("starting", 30, alive) is True
+
+
+def test_what_takes_too_long_is_stopped_and_the_process_replaced(worker: Worker) -> None:
+    before = worker.call("asking", 30, tasks.pid)
+    started = time.monotonic()
+    with pytest.raises(WorkerTimeout, match=r"sleeping took longer than 0\.2 s"):
+        worker.call("sleeping", 0.2, tasks.sleep, 60)
+    assert time.monotonic() - started < 5
+    assert worker.call("asking", 30, tasks.pid) != before
+    with pytest.raises(ProcessLookupError):
+        os.kill(before, 0)
+
+
+def test_what_does_not_listen_is_stopped_all_the_same(worker: Worker) -> None:
+    started = time.monotonic()
+    with pytest.raises(WorkerTimeout):
+        worker.call("sleeping", 0.2, tasks.sleep_deaf, 60)
+    assert time.monotonic() - started < 10
+
+
+def test_an_end_of_the_process_is_told(worker: Worker) -> None:
+    with pytest.raises(WorkerDied, match=r"^ending ended its worker process \(exit code 7\)$"):
+        worker.call("ending", 30, tasks.end, 7)
+    with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+        worker.call("dying", 30, tasks.kill)
+
+
+def test_memory_is_limited(worker: Worker) -> None:
+    assert worker.call("taking", 30, tasks.take, 16 * MEBIBYTE) == 16 * MEBIBYTE
+    with pytest.raises(MemoryError):
+        worker.call("taking", 30, tasks.take, 4096 * MEBIBYTE)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("wrong"), DataError("a.csv", "no rows", "Add some.", line=3)]
+)
+def test_exceptions_come_back_as_they_are(worker: Worker, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        worker.call("failing", 30, tasks.fail, error)
+    assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (tasks.fail_oddly, "TwoArguments: reason"),
+        (tasks.fail_mutely, "Mute"),
+        (tasks.leave, "SystemExit: 3"),
+        (tasks.interrupt, "KeyboardInterrupt"),
+        (tasks.unreadable, "its answer cannot be read here: ValueError"),
+    ],
+)
+def test_what_cannot_come_back_is_told(
+    worker: Worker, task: Callable[[], object], told: str
+) -> None:
+    with pytest.raises(RuntimeError, match=f"^{told}"):
+        worker.call("failing", 30, task)
+
+
+def test_what_does_not_pickle_is_an_error_on_both_sides(worker: Worker) -> None:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        worker.call("returning", 30, tasks.a_lock)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        worker.call("calling", 30, lambda: None)
+
+
+def test_calls_wait_for_each_other_and_their_time_begins_when_they_run(worker: Worker) -> None:
+    threads = [
+        threading.Thread(target=worker.call, args=("sleeping", 1.0, tasks.sleep, 0.4))
+        for _ in range(4)
+    ]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started >= 1.6  # and no WorkerTimeout, which pytest would report
+
+
+def test_a_broken_pool_is_replaced() -> None:
+    worker = Worker("test")
+    try:
+        worker._pool.stop()
+        worker._pool.join()
+        assert worker.call("adding", 30, tasks.add, 1, right=1) == 2
+    finally:
+        worker.close()
+
+
+def test_closing_ends_what_runs_and_all_later_calls() -> None:
+    worker = Worker("test")
+    number = worker.call("asking", 30, tasks.pid)
+    errors: list[Exception] = []
+
+    def sleep() -> None:
+        try:
+            worker.call("sleeping", 60, tasks.sleep, 60)
+        except WorkerDied as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    time.sleep(0.3)
+    worker.close()
+    thread.join(timeout=10)
+    (error,) = errors
+    assert "it was closed" in str(error)
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    with pytest.raises(WorkerDied, match="it was closed"):
+        worker.call("asking", 30, tasks.pid)
+    worker.close()  # twice does no harm
+
+
+PRINTING = """
+import worker_tasks as tasks
+from monitorkit.worker import Worker
+if __name__ == "__main__":
+    worker = Worker("test", log_format="json")
+    worker.call("talking", 30, tasks.talk)
+    assert worker.call("asking", 30, tasks.encoding) == "utf-8"
+    worker.close()
+"""
+
+
+def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
+    (tmp_path / "printing.py").write_text(PRINTING)
+    done = subprocess.run(
+        [sys.executable, "printing.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert sorted((event["logger"], event["event"], event["level"]) for event in events) == [
+        ("monitorkit.worker.stderr", "100 %s", "info"),
+        ("monitorkit.worker.stdout", "  lines", "info"),
+        ("monitorkit.worker.stdout", "no end of line", "info"),
+        ("monitorkit.worker.stdout", "two", "info"),
+    ]
+
+
+ABANDONED = """
+import os, signal
+import worker_tasks as tasks
+from monitorkit.worker import Worker
+if __name__ == "__main__":
+    print(Worker("test").call("asking", 30, tasks.pid), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path) -> None:
+    (tmp_path / "abandoned.py").write_text(ABANDONED)
+    done = subprocess.run(
+        [sys.executable, "abandoned.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    number = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("it still runs")
