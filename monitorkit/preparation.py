@@ -17,6 +17,8 @@ from monitorkit.schema import FeatureSchema
 
 log = logs.get(__name__)
 
+STOP_SECONDS = 10.0  # that an interrupted preparation has to clean up
+
 
 def needed(config: Config) -> bool:
     """Whether a start has to prepare anything; reads a few small files only."""
@@ -43,6 +45,8 @@ def prepare(config: Config) -> None:
         raise WorkerDied("the preparation", f"exit code {child.exitcode}") from end
     except KeyboardInterrupt:
         child.terminate()
+        child.join(timeout=STOP_SECONDS)
+        child.kill()
         child.join()
         raise
     if error is not None:
@@ -142,10 +146,14 @@ def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> 
 
 def _child(config: Config, sender: Connection) -> None:
     logs.configure(config.logging.level, config.logging.format)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl-C goes to the whole process group, and is the parent's to pass on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     error: BaseException | None = None
     try:
         prepare_here(config)
+    except KeyboardInterrupt:
+        return
     except MonitorkitError as problem:
         error = problem
     except Exception as problem:  # told to the parent; the traceback is logged here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import webbrowser
@@ -36,20 +37,20 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     if config_path is None and not config.DEFAULT_PATH.exists():
         config.write_default(config.DEFAULT_PATH)
         log.info("default_config_written", file=str(config.DEFAULT_PATH))
-    listener = server.bind(settings.serving)
-    with listener:
-        if preparation.needed(settings):
-            preparation.prepare(settings)
-        # Imported late: a first start has the preparation to get through before.
-        from monitorkit.app import create_app  # noqa: PLC0415 - see above
+    # Before the event loop takes signals over, SIGTERM does what Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with server.bind(settings.serving) as listener:
+            if preparation.needed(settings):
+                preparation.prepare(settings)
+            # Imported late: a first start has the preparation to get through before.
+            from monitorkit.app import create_app  # noqa: PLC0415 - see above
 
-        app = create_app(settings)
-
-        async def run_app() -> None:
-            async with app.router.lifespan_context(app):
-                await server.serve(app, settings.serving, listener)
-
-        anyio.run(run_app, backend_options={"use_uvloop": sys.platform != "win32"})
+            app = create_app(settings)
+            uvloop = {"use_uvloop": sys.platform != "win32"}
+            anyio.run(server.serve, app, settings.serving, listener, backend_options=uvloop)
+    except KeyboardInterrupt:
+        log.info("stopping", reason="interrupted before the service had started")
     log.info("stopped")
 
 

@@ -114,18 +114,7 @@ def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv as pa_csv  # noqa: PLC0415
 
-    # What pyarrow would take, or take for something else, depending on where a block begins.
-    if b"\0" in lines:
-        raise _Refused("it holds NUL bytes")
-    if not lines.isascii():  # the label's column is not converted, so pyarrow does not check it
-        try:
-            lines.decode("utf-8")
-        except UnicodeDecodeError:
-            raise _Refused("it is not UTF-8") from None
-    if lines.startswith(_BOM) or b"\n" + _BOM in lines:
-        raise _Refused("it begins with a byte order mark")
-    if b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n"):
-        raise _Refused("it holds a carriage return")
+    _check(lines)
     features = [f"f{position}" for position in range(columns)]
     types = {
         "id": pa.string(),
@@ -176,6 +165,25 @@ def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
         matrix,
         ends,
     )
+
+
+def _check(lines: bytes) -> None:
+    """Refuse what pyarrow would take, or take for something else depending on where a block begins.
+
+    Raises:
+        _Refused: when a line holds such a thing.
+    """
+    if b"\0" in lines:
+        raise _Refused("it holds NUL bytes")
+    if not lines.isascii():  # the label's column is not converted, so pyarrow does not check it
+        try:
+            lines.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _Refused("it is not UTF-8") from None
+    if lines.startswith(_BOM) or b"\n" + _BOM in lines:
+        raise _Refused("it begins with a byte order mark")
+    if b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n"):
+        raise _Refused("it holds a carriage return")
 
 
 def _array(column: Any) -> Any:

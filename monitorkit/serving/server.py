@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import anyio
 import uvicorn
-from starlette.types import ASGIApp
+from anyio.abc import TaskStatus
+from starlette.applications import Starlette
 
 from monitorkit import logs
 from monitorkit.config import Serving
-from monitorkit.errors import AddressInUse
+from monitorkit.errors import AddressInUse, MonitorkitError
 
 log = logs.get(__name__)
 
@@ -53,36 +54,53 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(app: ASGIApp, settings: Serving, listener: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT; then answer what is under way, and return.
+async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> None:
+    """Start the application, and answer requests until SIGTERM or SIGINT.
 
-    A second signal ends it at once. The application's lifespan is the caller's business.
+    Then what is under way is answered, at most for the grace period; a second signal ends it at
+    once. A signal while the application starts ends that.
+
+    Raises:
+        MonitorkitError: the application cannot start.
     """
-    server = Server(
-        uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            http="httptools",
-            ws="none",
-            timeout_graceful_shutdown=max(1, round(settings.shutdown_grace.total_seconds())),
-        )
-    )
+    server: Server | None = None
+    failure: MonitorkitError | None = None
     async with anyio.create_task_group() as tasks:
 
-        async def obey() -> None:
+        async def obey(*, task_status: TaskStatus[None]) -> None:
             windows = sys.platform == "win32"
             signals = [signal.SIGINT] if windows else [signal.SIGINT, signal.SIGTERM]
             with anyio.open_signal_receiver(*signals) as received:
+                task_status.started()
                 async for number in received:
                     log.info("stopping", signal=signal.Signals(number).name)
-                    if server.should_exit:
-                        server.force_exit = True
-                    server.should_exit = True
+                    if server is None:
+                        tasks.cancel_scope.cancel()
+                    else:
+                        server.force_exit = server.should_exit
+                        server.should_exit = True
 
-        tasks.start_soon(obey)
-        log.info("listening", url=url(listener))
-        await server.serve(sockets=[listener])
+        await tasks.start(obey)
+        try:
+            async with app.router.lifespan_context(app):
+                server = Server(_configured(app, settings))
+                log.info("listening", url=url(listener))
+                await server.serve(sockets=[listener])
+        except MonitorkitError as error:
+            failure = error  # out of the task group, which would wrap it up
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http="httptools",
+        ws="none",
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace.total_seconds())),
+    )
