@@ -350,7 +350,8 @@ class MonitoringStatus:
 
     Attributes:
         enabled: whether cycles run periodically.
-        reference: ok | missing | changed | unreadable | unchecked; `reference_hash` is the one that was frozen.
+        reference: ok | missing | changed | unreadable | unchecked; `reference_hash` is the one that
+            was frozen.
         reference_error: what is wrong with it, and what to do.
         cycles: how many ended how since the start: completed, skipped, failed.
         last_cycle: how the last one ended; None before the first.

@@ -40,6 +40,6 @@ def step(name: str, **fields: Any) -> Iterator[Advance]:
             yield lambda share: progress.update(task, completed=share)
             progress.update(task, completed=1.0)
     else:
-        log.info(f"{name}_started", **fields)
-        yield lambda share: None
-    log.info(f"{name}_done", seconds=round(time.perf_counter() - started, 3), **fields)
+        log.info(name + "_started", **fields)
+        yield lambda _: None
+    log.info(name + "_done", seconds=round(time.perf_counter() - started, 3), **fields)
