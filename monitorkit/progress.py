@@ -23,6 +23,7 @@ def step(name: str, **fields: Any) -> Iterator[Advance]:
         fields: logged with the events.
     """
     log = logs.get("monitorkit.progress")
+    started_event, done_event = f"{name}_started", f"{name}_done"
     started = time.perf_counter()
     if sys.stderr.isatty():
         from rich.console import Console  # noqa: PLC0415 - only on terminals
@@ -40,6 +41,6 @@ def step(name: str, **fields: Any) -> Iterator[Advance]:
             yield lambda share: progress.update(task, completed=share)
             progress.update(task, completed=1.0)
     else:
-        log.info(name + "_started", **fields)
+        log.info(started_event, **fields)
         yield lambda _: None
-    log.info(name + "_done", seconds=round(time.perf_counter() - started, 3), **fields)
+    log.info(done_event, seconds=round(time.perf_counter() - started, 3), **fields)

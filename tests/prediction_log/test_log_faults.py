@@ -37,7 +37,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip("only root may mount a small disk")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    # Lazily: a test that failed may have left the log open.
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def fill(path: Path) -> None:
