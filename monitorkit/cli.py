@@ -140,7 +140,7 @@ def monitor(
 
 
 @command
-@click.option("--rows", type=click.IntRange(min=1), default=250, show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=250, show_default=True, help="Rows.")
 @click.option(
     "--shift",
     "shifts",
@@ -202,7 +202,13 @@ def plugins(settings: config.Config) -> None:
 
 
 @command
-@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=5000,
+    show_default=True,
+    help="Where the UI of the embedded store listens.",
+)
 def ui(settings: config.Config, port: int) -> None:
     """Open the MLflow UI on the registry in use."""
     from monitorkit import service  # noqa: PLC0415 - as above

@@ -28,11 +28,10 @@ class ShareBelow(Monitor[ShareBelowOptions, Below]):
         return Below(left.rows + right.rows, left.below + right.below)
 
     def judge(self, timeline, previous):
-        window = timeline.all()
-        share, limit = window.below / window.rows, self.options.at_most
+        share = timeline.all().below / timeline.all().rows
+        limit, column = self.options.at_most, self.options.column
         drift = share > limit
-        finding = Finding("share_below", share, self.options.column, threshold=limit, drift=drift)
-        return Judgement([finding])
+        return Judgement([Finding("share_below", share, column, threshold=limit, drift=drift)])
 
 
 @hookimpl

@@ -135,6 +135,9 @@ class LocalEngine:
                 total += read
                 if more:
                     break
+                for track in step.tracks.values():
+                    # Whatever was deleted meanwhile, it has now read what the others have.
+                    track.cursor = dict(rows.cursor)
         dropped = [track.forget(horizon, self._bucket) for track in self._tracks.values()]
         if total or any(dropped) or self._stamp is None:
             self._save(horizon)

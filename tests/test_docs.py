@@ -1,0 +1,85 @@
+"""The documentation is true: every command, endpoint, kind and example in it is the real one."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from monitorkit import plugin_manager
+from monitorkit.cli import main
+from monitorkit.config import Config
+from monitorkit.serving.openapi import document
+from monitorkit.testing import check_monitor, make_chunk
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "docs" / "examples" / "share_below.py"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("share_below", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["share_below"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_guide_shows_the_example_as_it_is() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    assert EXAMPLE.read_text(encoding="utf-8") in blocks
+
+
+def test_the_example_is_a_complete_monitor_in_under_40_lines(example: ModuleType) -> None:
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 40
+    options = example.ShareBelowOptions(column="a", limit=-9.0)
+    check_monitor(example.ShareBelow(options, make_chunk(seed=1)), make_chunk(seed=2))
+
+
+def test_the_example_is_found_by_its_path() -> None:
+    kinds = plugin_manager.kinds(plugin_manager.build([EXAMPLE]))
+    (kind,) = [kind for kind in kinds if kind.kind == "share_below"]
+    assert kind.source == str(EXAMPLE)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert re.search(rf"^\| `{name}\b", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_explains_itself(name: str) -> None:
+    command = main.commands[name]
+    assert command.help
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help and not option.is_flag] == []
+
+
+ENDPOINTS = sorted(set(document(None, Config())["paths"]) - {"/docs/{file}"})
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_every_endpoint_is_in_the_readme(path: str) -> None:
+    assert f"{path}`" in README
+
+
+@pytest.mark.parametrize("kind", plugin_manager.kinds(plugin_manager.build()), ids=str)
+def test_every_kind_is_in_the_changelog_or_the_readme(kind: plugin_manager.Kind) -> None:
+    assert f"`{kind.kind}`" in README + (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
