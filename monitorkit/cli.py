@@ -198,7 +198,8 @@ def plugins(settings: config.Config) -> None:
 
     manager = plugin_manager.build(settings.monitoring.plugin_files)
     for kind in plugin_manager.kinds(manager):
-        click.echo(f"{kind.type:<8} {kind.kind:<20} {kind.source}")
+        problem = f"  {kind.problem}" if kind.problem else ""
+        click.echo(f"{kind.type:<8} {kind.kind:<20} {kind.source}{problem}")
 
 
 @command

@@ -8,8 +8,9 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from io import TextIOBase
 from typing import Any, ParamSpec, TypeVar
@@ -21,6 +22,9 @@ from monitorkit.errors import WorkerDied, WorkerTimeout
 from monitorkit.logs import LogFormat, LogLevel
 
 CLOSED_POLL = 0.2  # seconds between looks at whether the worker was closed meanwhile
+
+BACKSTOP_SECONDS = 120.0
+"""To start a process and to stop it; a pool that is silent for longer is not waited for."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,7 +79,7 @@ class Worker:
                 self._pool = self._start()
             try:
                 future = self._pool.schedule(_run, args=(request,), timeout=timeout)
-                raised, answer = self._wait(future, task)
+                raised, answer = self._wait(future, task, timeout + BACKSTOP_SECONDS)
             except FutureTimeoutError as error:
                 raise WorkerTimeout(task, timeout) from error
             except ProcessExpired as error:
@@ -98,18 +102,17 @@ class Worker:
         self._pool.stop()
         self._pool.join()
 
-    def _wait(self, future: Any, task: str) -> tuple[bool, bytes]:
+    def _wait(self, future: Any, task: str, seconds: float) -> tuple[bool, bytes]:
         """The answer; a pool that is stopped while it starts would never give one."""
-        while True:
-            try:
-                answer: tuple[bool, bytes] = future.result(timeout=CLOSED_POLL)
-            except FutureTimeoutError:
-                if future.done():
-                    raise
-                if self._closed:
-                    raise WorkerDied(task, "it was closed") from None
-            else:
-                return answer
+        deadline = time.monotonic() + seconds
+        while not wait([future], timeout=CLOSED_POLL).done:
+            if self._closed:
+                raise WorkerDied(task, "it was closed")
+            if time.monotonic() > deadline:
+                self._pool.stop()  # it keeps no time; the next call starts another
+                raise FutureTimeoutError
+        answer: tuple[bool, bytes] = future.result()
+        return answer
 
     def _start(self) -> Any:
         # spawn: the parent has threads and an event loop, which do not survive a fork.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -26,7 +27,7 @@ log = logs.get("a.module")
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, for logging is a process's affair."""
     command = [sys.executable, "-c", PREAMBLE + dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 
 
 def events(code: str) -> list[dict[str, Any]]:
@@ -167,14 +168,31 @@ def test_a_line_is_one_write() -> None:
     assert done.stdout == "2\n"
 
 
+def on_terminal(code: str, *, stdout: Path | None = None) -> str:
+    """What a process draws on a terminal: on stdout, or on stderr when stdout is a file."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", PREAMBLE + code]
+    environment = {**os.environ, "TERM": "xterm"}
+    with contextlib.ExitStack() as stack:
+        out = theirs if stdout is None else stack.enter_context(stdout.open("wb"))
+        err = subprocess.DEVNULL if stdout is None else theirs
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+        )
+        os.close(theirs)
+        stack.callback(process.kill)
+        drawn = b""
+        with contextlib.suppress(OSError):  # so Linux says that nobody holds the other end
+            while part := os.read(ours, 65536):
+                drawn += part
+        assert process.wait(timeout=60) == 0
+    os.close(ours)
+    return drawn.decode()
+
+
 @pytest.mark.parametrize(("form", "is_json"), [("auto", False), ("json", True)])
 def test_a_terminal_gets_it_pretty_unless_told_otherwise(form: str, is_json: bool) -> None:
-    ours, theirs = pty.openpty()
-    code = PREAMBLE + f"logs.configure(form={form!r}); log.info('hello', rows=3)"
-    subprocess.run([sys.executable, "-c", code], stdout=theirs, check=True)
-    os.close(theirs)
-    line = os.read(ours, 4096).decode()
-    os.close(ours)
+    line = on_terminal(f"logs.configure(form={form!r}); log.info('hello', rows=3)")
     assert "hello" in line
     assert line.startswith("{") is is_json
 
@@ -221,6 +239,7 @@ def test_a_step_that_fails_is_not_done() -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     (event,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert event["event"] == "train_model_started"
@@ -228,14 +247,7 @@ def test_a_step_that_fails_is_not_done() -> None:
 
 
 def test_a_step_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    with (tmp_path / "stdout").open("wb") as stdout:
-        command = [sys.executable, "-c", PREAMBLE + PROGRESS]
-        environment = {**os.environ, "TERM": "xterm"}
-        subprocess.run(command, stdout=stdout, stderr=theirs, check=True, env=environment)
-    os.close(theirs)
-    drawn = os.read(ours, 65536).decode()
-    os.close(ours)
+    drawn = on_terminal(PROGRESS, stdout=tmp_path / "stdout")
     assert "train model" in drawn
     assert "100%" in drawn
     (event,) = [json.loads(line) for line in (tmp_path / "stdout").read_text().splitlines()]

@@ -192,7 +192,9 @@ def test_a_process_killed_in_the_middle_leaves_all_of_it_or_nothing(tmp_path: Pa
     seen = set()
     for call in range(1, 40):
         folder = tmp_path / str(call) / "reference"
-        done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(call)], check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(folder), str(call)], check=False, timeout=60
+        )
         try:
             assert reference.load(folder).features.shape == (100, 2)
             seen.add("all")

@@ -433,7 +433,7 @@ def test_a_process_killed_in_the_middle_leaves_all_of_it_or_nothing(tmp_path: Pa
     for call in range(1, 20):
         folder = tmp_path / str(call)
         command = [sys.executable, "-c", KILLED, str(folder), str(call)]
-        done = subprocess.run(command, input=document, check=False)
+        done = subprocess.run(command, input=document, check=False, timeout=60)
         found = Results(folder).read(result.run_id)
         assert found in (None, document)
         assert all(p.name.startswith(".") for p in folder.iterdir() if found is None)

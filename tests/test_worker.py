@@ -129,6 +129,38 @@ def test_a_broken_pool_is_replaced() -> None:
         worker.close()
 
 
+def test_a_pool_that_keeps_no_time_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker("test")
+    try:
+        worker.call("starting", 30, alive)
+        monkeypatch.setattr("monitorkit.worker.BACKSTOP_SECONDS", -59.8)
+        with pytest.raises(WorkerTimeout):
+            worker.call("sleeping", 60, tasks.sleep, 60)
+        monkeypatch.undo()
+        assert worker.call("adding", 30, tasks.add, 1, right=1) == 2
+    finally:
+        worker.close()
+
+
+def test_closing_while_it_starts_ends_at_once() -> None:
+    worker = Worker("test")
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            worker.call("starting", 60, alive)
+        except WorkerDied as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    time.sleep(0.02)
+    worker.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert all("it was closed" in str(error) for error in errors)
+
+
 def test_closing_ends_what_runs_and_all_later_calls() -> None:
     worker = Worker("test")
     number = worker.call("asking", 30, tasks.pid)
@@ -173,6 +205,7 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
+        timeout=120,
         check=True,
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -203,6 +236,7 @@ def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
+        timeout=120,
         check=False,
     )
     number = int(done.stdout)

@@ -148,7 +148,7 @@ def _run(
     cycle = _Cycle(
         engine=engine,
         store=store,
-        run_id=new_run_id(now),
+        run_id=new_run_id(now, after=next(reversed(results.run_ids()), None)),
         now=now,
         version=window.model_version,
         absorbed=absorbed,
