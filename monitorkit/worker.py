@@ -53,6 +53,7 @@ class Worker:
         self._pool = self._start()
         self._closed = False
         self._lock = threading.Lock()
+        self._gate = threading.Lock()  # a pool that is stopped while it starts would never end
 
     def call(
         self, task: str, timeout: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
@@ -75,10 +76,8 @@ class Worker:
         # Pickled here and there, not by the pool, for which one failure is the end of all work.
         request = pickle.dumps((function, args, kwargs))
         with self._lock:  # one at a time, so that waiting for another caller is not counted
-            if not self._pool.active and not self._closed:
-                self._pool = self._start()
             try:
-                future = self._pool.schedule(_run, args=(request,), timeout=timeout)
+                future = self._schedule(request, task, timeout)
                 raised, answer = self._wait(future, task, timeout + BACKSTOP_SECONDS)
             except FutureTimeoutError as error:
                 raise WorkerTimeout(task, timeout) from error
@@ -98,9 +97,18 @@ class Worker:
 
     def close(self) -> None:
         """Stop the process, whatever it does."""
-        self._closed = True
-        self._pool.stop()
-        self._pool.join()
+        with self._gate:
+            self._closed = True
+            self._pool.stop()
+            self._pool.join()
+
+    def _schedule(self, request: bytes, task: str, timeout: float) -> Any:
+        with self._gate:
+            if self._closed:
+                raise WorkerDied(task, "it was closed")
+            if not self._pool.active:
+                self._pool = self._start()
+            return self._pool.schedule(_run, args=(request,), timeout=timeout)
 
     def _wait(self, future: Any, task: str, seconds: float) -> tuple[bool, bytes]:
         """The answer; a pool that is stopped while it starts would never give one."""
