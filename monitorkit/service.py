@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -65,7 +64,5 @@ def open_ui(settings: Config, port: int) -> None:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     log.info("mlflow_ui", url=f"http://127.0.0.1:{port}", store=uri)
-    try:
-        subprocess.run(command, check=False, env={**os.environ})  # noqa: S603 - our own arguments
-    except KeyboardInterrupt:
-        log.info("stopped")
+    # It takes our place, so that Ctrl-C and SIGTERM reach it, and none of it is left behind.
+    os.execv(sys.executable, command)  # noqa: S606 - our own arguments
