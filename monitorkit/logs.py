@@ -7,8 +7,9 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
@@ -74,6 +75,19 @@ def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
     root.setLevel(level)
     logging.captureWarnings(capture=True)
     adopt_library_loggers()
+
+
+@contextmanager
+def through(stream: TextIO) -> Iterator[None]:
+    """Send events to another stream for a while, such as one that knows of a progress bar."""
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, old in zip(handlers, before, strict=True):
+            if old is not None:  # None: it was this one already
+                handler.setStream(old)
 
 
 def adopt_library_loggers() -> None:

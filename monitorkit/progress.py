@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from monitorkit import logs
@@ -36,7 +36,12 @@ def step(name: str, **fields: Any) -> Iterator[Advance]:
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        # Where both are on one terminal, events must go above the bar, not into it.
+        shared = sys.stdout.isatty()
+        with (
+            Progress(*columns, console=Console(stderr=True), redirect_stdout=shared) as progress,
+            logs.through(sys.stdout) if shared else nullcontext(),
+        ):
             task = progress.add_task(name.replace("_", " "), total=1.0)
             yield lambda share: progress.update(task, completed=share)
             progress.update(task, completed=1.0)
