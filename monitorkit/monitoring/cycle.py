@@ -61,7 +61,8 @@ def run_cycle(
         selection: the monitors that take part.
         reports: make the reports that are not made at every cycle.
         patience: seconds to wait for a cycle of this or another process.
-        cancelled: asked while waiting; true ends the waiting.
+        cancelled: asked while waiting, and when a monitor fails; true ends the cycle, for then
+            nobody is to blame: its worker was closed.
 
     Raises:
         CycleBusy: another cycle took longer than that.
@@ -78,7 +79,15 @@ def run_cycle(
     except Timeout as error:
         raise CycleBusy(patience) from error
     try:
-        return _run(config, engine, results, trigger=trigger, selection=selection, reports=reports)
+        return _run(
+            config,
+            engine,
+            results,
+            trigger=trigger,
+            selection=selection,
+            reports=reports,
+            cancelled=cancelled or (lambda: False),
+        )
     finally:
         lock.release()
 
@@ -95,6 +104,7 @@ class _Cycle:
     absorbed: Absorbed
     last: RunResult | None
     reports: bool
+    cancelled: Callable[[], bool]
 
     def judge(self, entry: MonitorEntry) -> Outcome:
         """One monitor's outcome, whatever it does."""
@@ -112,7 +122,10 @@ class _Cycle:
                 self.store.write(self.run_id, entry.name, name, content)
                 for name, content in judgement.attachments.items()
             ]
-        except Exception as error:  # noqa: BLE001 - one failing monitor harms itself alone
+        except Exception as error:
+            if self.cancelled():
+                raise
+            # One failing monitor harms itself alone.
             status: Status = "timed_out" if isinstance(error, WorkerTimeout) else "failed"
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             seconds = time.perf_counter() - started
@@ -135,6 +148,7 @@ def _run(
     trigger: Trigger,
     selection: Selection,
     reports: bool,
+    cancelled: Callable[[], bool],
 ) -> RunResult | Skipped:
     now = datetime.now(UTC)
     entries = [entry for entry in config.monitors if selection(entry)]
@@ -154,6 +168,7 @@ def _run(
         absorbed=absorbed,
         last=_comparable(results.latest(), absorbed),
         reports=reports,
+        cancelled=cancelled,
     )
     outcomes = tuple(cycle.judge(entry) for entry in entries)
     verdict = config.monitoring.verdict

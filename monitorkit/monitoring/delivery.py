@@ -59,7 +59,7 @@ class Delivery:
         try:
             for entry in self._config.sinks:
                 for run_id in self._waiting(entry.name)[:BATCH]:
-                    if (cancelled is not None and cancelled()) or not self._one(entry, run_id):
+                    if not self._one(entry, run_id, cancelled or (lambda: False)):
                         break
         finally:
             lock.release()
@@ -68,12 +68,16 @@ class Delivery:
         """How many results each sink has still to take."""
         return {entry.name: len(self._waiting(entry.name)) for entry in self._config.sinks}
 
-    def _one(self, entry: SinkEntry, run_id: str) -> bool:
+    def _one(self, entry: SinkEntry, run_id: str, cancelled: Callable[[], bool]) -> bool:
+        if cancelled():
+            return False
         timeout = entry.timeout.total_seconds()
         try:
             task = f"sink {entry.name!r}"
             self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
         except Exception as error:  # noqa: BLE001 - one failing sink harms itself alone
+            if cancelled():  # its worker was closed
+                return False
             log.error(  # noqa: TRY400 - a sink's traceback helps nobody at three in the morning
                 "sink_failed",
                 sink=entry.name,

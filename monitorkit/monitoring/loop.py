@@ -154,11 +154,15 @@ class MonitoringLoop:
         while True:
             self._deliver = anyio.Event()
             call = partial(self._delivery.deliver, cancelled=self._is_stopping)
-            await to_thread.run_sync(call, limiter=self._delivering, abandon_on_cancel=True)
-            undelivered = await to_thread.run_sync(
-                self._delivery.undelivered, limiter=self._delivering
-            )
-            self._update(undelivered=undelivered)
+            try:
+                await to_thread.run_sync(call, limiter=self._delivering, abandon_on_cancel=True)
+                undelivered = await to_thread.run_sync(
+                    self._delivery.undelivered, limiter=self._delivering
+                )
+                self._update(undelivered=undelivered)
+            except Exception as error:  # noqa: BLE001 - a full disk, perhaps; next time it may go
+                reason = f"{type(error).__name__}: {error}"
+                log.error("delivery_failed", reason=reason)  # noqa: TRY400 - says it all
             await self._deliver.wait()
 
     async def _warm_up(self, engine: ProcessEngine) -> None:

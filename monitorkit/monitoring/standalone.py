@@ -66,7 +66,10 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
                 )
             except (MonitorkitError, OSError) as error:
                 log.error("cycle_failed", trigger="periodic", reason=str(error))  # noqa: TRY400 - says it all
-            delivery.deliver()
+            try:
+                delivery.deliver()
+            except OSError as error:
+                log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
             time.sleep(max(0.0, interval - (time.monotonic() - started)))
 
 

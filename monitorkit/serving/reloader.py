@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from monitorkit import logs, model, reference, registry
 from monitorkit.config import Config
-from monitorkit.errors import ModelRefused, MonitorkitError, ReferenceProblem, RegistryError
+from monitorkit.errors import ModelRefused, MonitorkitError, ReferenceProblem
 from monitorkit.serving.served import Served, Slot
 from monitorkit.worker import Worker
 
@@ -73,11 +73,18 @@ class Reloader:
         """Look up the alias and follow it; trouble is one event as it begins, one as it ends."""
         try:
             await self._follow(await self._look_up())
-        except MonitorkitError as error:
-            if str(error) != self._trouble:
+        except Exception as error:  # whatever it is, the model at hand goes on serving
+            reason = str(error) if isinstance(error, MonitorkitError) else repr(error)
+            if reason != self._trouble:
                 event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"
-                log.warning(event, reason=str(error), serving=self._version())
-            self._trouble = str(error)
+                expected = isinstance(error, MonitorkitError)
+                log.warning(
+                    event,
+                    reason=reason,
+                    serving=self._version(),
+                    exc_info=None if expected else error,
+                )
+            self._trouble = reason
         else:
             if self._trouble is not None:
                 log.info("registry_recovered", serving=self._version())
@@ -121,7 +128,7 @@ class Reloader:
             return
         try:
             await self._load(folder)
-        except (RegistryError, ReferenceProblem) as error:
+        except MonitorkitError as error:
             log.warning("last_good_model_refused", reason=str(error))
 
     async def _load(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,13 @@ from monitoring_place import Place, draw, store_model
 from scipy import stats
 
 from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
-from monitorkit.errors import CycleBusy, ModelNotFound, ReferenceChanged, ReferenceMissing
+from monitorkit.errors import (
+    CycleBusy,
+    ModelNotFound,
+    ReferenceChanged,
+    ReferenceMissing,
+    WorkerDied,
+)
 from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
 from monitorkit.monitoring.engine import LocalEngine, ProcessEngine
 from monitorkit.worker import Worker
@@ -310,3 +317,19 @@ def test_any_pace_of_cycles_gives_the_same_findings(place: Make, chunked: int) -
     at_once = {f.column: f.value for f in result.outcomes[0].findings if f.measure == "ks"}
     expected = stats.ks_2samp(draw(1000, seed=1)[:, 1], rows[~np.isnan(rows[:, 1]), 1])
     assert at_once["income"] == pytest.approx(expected.statistic, abs=1e-12)
+
+
+def test_a_cycle_that_is_stopped_blames_no_monitor(place: Make, worker: Worker) -> None:
+    hang = {"name": "bad", "use": "bad", "options": {"how": "hang"}}
+    here = place(monitors=[hang, {"name": "feature-drift", "use": "ks"}])
+    here.append(draw(300, seed=2))
+    stopping = threading.Event()
+
+    def stop() -> None:
+        stopping.set()
+        worker.close()
+
+    threading.Timer(6, stop).start()
+    with pytest.raises(WorkerDied, match="closed"):
+        cycle(here, ProcessEngine(here.config, worker), cancelled=stopping.is_set)
+    assert here.results.count() == 0

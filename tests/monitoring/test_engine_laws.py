@@ -7,20 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from monitoring_place import Place, draw, store_model
 
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.errors import ModelNotFound, PluginError
-from monitorkit.monitoring import engine as engine_module
 from monitorkit.monitoring.engine import CHECKPOINT, Absorbed, LocalEngine
+from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.timeline import bucket_number
 from monitorkit.reference import Reference
+
+Step = tuple[str, dict[str, Any]]
 
 LOOKBACK, BUCKET = timedelta(hours=1), timedelta(minutes=1)
 NAMES = ("rows", "frail", "feature-drift", "twin")
@@ -30,19 +32,12 @@ MONITORS = [
     {"name": "feature-drift", "use": "ks"},
     {"name": "twin", "use": "psi"},  # shares its summaries with feature-drift
 ]
-SETTINGS = settings(
-    max_examples=40,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 
 
-class Cycles(RuleBasedStateMachine):
+class Cycles:
     """Two processes take turns at one log; the model of it is a list of its rows."""
 
     def __init__(self, here: Place, unknown: set[str]) -> None:
-        super().__init__()
         self.here = here
         self.unknown = unknown
         self.unknown.clear()
@@ -58,12 +53,6 @@ class Cycles(RuleBasedStateMachine):
             path.unlink()
         self.engines = [LocalEngine(here.config), LocalEngine(here.config)]
 
-    @rule(
-        count=st.integers(1, 4),
-        version=st.sampled_from(["1", "1", "2"]),
-        ago=st.sampled_from([0, 0, 1, 30, 59, 61, 200]),
-        spacing=st.sampled_from([0.001, 7.0, 61.0]),
-    )
     def append(self, count: int, version: str, ago: int, spacing: float) -> None:
         """Rows come, some of them late."""
         ends = self.now - timedelta(minutes=ago)
@@ -72,12 +61,10 @@ class Cycles(RuleBasedStateMachine):
         self.current += [(version, ends - step * (count - 1 - n)) for n in range(count)]
         self.rows += self.current[-count:]
 
-    @rule(minutes=st.sampled_from([1, 10, 45, 180]))
     def wait(self, minutes: int) -> None:
         """Time goes on."""
         self.now += timedelta(minutes=minutes)
 
-    @rule()
     def rotate(self) -> None:
         """The service closes a segment."""
         if self.current:
@@ -87,7 +74,6 @@ class Cycles(RuleBasedStateMachine):
             self.closed.append((path, self.current))
             self.current = []
 
-    @rule()
     def tidy(self) -> None:
         """Somebody deletes the segments in which every row is too old to count."""
         if not self.current:
@@ -96,12 +82,10 @@ class Cycles(RuleBasedStateMachine):
             if all(when < self.now - LOOKBACK - BUCKET for _, when in rows):
                 path.unlink(missing_ok=True)
 
-    @rule(which=st.integers(0, 1))
     def restart(self, which: int) -> None:
         """A process ends and starts again."""
         self.engines[which] = LocalEngine(self.here.config)
 
-    @rule(damaged=st.booleans())
     def lose_checkpoint(self, damaged: bool) -> None:
         """The cache is deleted, or is not what was written."""
         path = self.here.config.storage.state / CHECKPOINT
@@ -110,7 +94,6 @@ class Cycles(RuleBasedStateMachine):
         else:
             path.unlink(missing_ok=True)
 
-    @rule(heal=st.booleans())
     def fall_ill(self, heal: bool) -> None:
         """One monitor cannot sum up, for a while."""
         if heal:
@@ -118,7 +101,6 @@ class Cycles(RuleBasedStateMachine):
         else:
             self.healed.unlink(missing_ok=True)
 
-    @rule(known=st.booleans())
     def lose_model(self, known: bool) -> None:
         """A model version cannot be had, for a while."""
         if known:
@@ -127,21 +109,11 @@ class Cycles(RuleBasedStateMachine):
             self.unknown.add("2")
             self.was_unknown = True
 
-    @rule(
-        which=st.integers(0, 1),
-        names=st.lists(st.sampled_from(NAMES), unique=True),
-        slices=st.integers(0, 3),
-    )
     def interrupted(self, which: int, names: list[str], slices: int) -> None:
         """A cycle is given up after some slices."""
         for _ in range(slices):
             self._absorb(which, names, seconds=-1.0)
 
-    @rule(
-        which=st.integers(0, 1),
-        names=st.lists(st.sampled_from(NAMES), unique=True, min_size=1),
-        sliced=st.booleans(),
-    )
     def cycle(self, which: int, names: list[str], sliced: bool) -> None:
         """Every monitor that took part has counted every row, and none twice."""
         absorbed = self._whole(which, names, sliced)
@@ -201,19 +173,71 @@ class Cycles(RuleBasedStateMachine):
         return sum(of == version and (when - epoch) // BUCKET >= first for of, when in self.rows)
 
 
+def step(name: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    """A method of Cycles with its arguments."""
+    return st.tuples(st.just(name), st.fixed_dictionaries(arguments))
+
+
+SOME = st.lists(st.sampled_from(NAMES), unique=True, min_size=1)
+WHICH = st.integers(0, 1)
+APPEND = step(
+    "append",
+    count=st.integers(1, 4),
+    version=st.sampled_from(["1", "1", "2"]),
+    ago=st.sampled_from([0, 0, 0, 1, 30, 59, 61, 200]),
+    spacing=st.sampled_from([0.001, 7.0, 61.0]),
+)
+CYCLE = step("cycle", which=WHICH, names=SOME, sliced=st.booleans())
+STEPS = st.one_of(
+    APPEND,
+    CYCLE,
+    APPEND,
+    CYCLE,
+    step("interrupted", which=WHICH, names=SOME, slices=st.integers(1, 3)),
+    step("wait", minutes=st.sampled_from([1, 10, 45, 180])),
+    step("rotate"),
+    step("tidy"),
+    step("restart", which=WHICH),
+    step("lose_checkpoint", damaged=st.booleans()),
+    step("fall_ill", heal=st.booleans()),
+    step("lose_model", known=st.booleans()),
+)
+
+
 @pytest.mark.slow
-def test_every_row_counts_once(
-    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = place(monitors=MONITORS, monitoring={"lookback": "1h", "bucket": "1m"})
-    store_model(here.config, "2")
-    unknown: set[str] = set()
-    real = engine_module.scored_reference
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(steps=st.lists(STEPS, min_size=10, max_size=30))
+def test_every_row_counts_once(steps: list[Step], here: Place, unknown: set[str]) -> None:
+    cycles = Cycles(here, unknown)
+    for name, arguments in steps:
+        getattr(cycles, name)(**arguments)
+    # However it went, in the end everybody recovers.
+    cycles.fall_ill(heal=True)
+    cycles.lose_model(known=True)
+    for which in (0, 1):
+        cycles.cycle(which, list(NAMES), sliced=False)
+
+
+@pytest.fixture
+def here(place: Callable[..., Place]) -> Place:
+    made = place(monitors=MONITORS, monitoring={"lookback": "1h", "bucket": "1m"})
+    store_model(made.config, "2")
+    return made
+
+
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The model versions that cannot be had at the moment."""
+    versions: set[str] = set()
 
     def scored(config: Config, reference: Reference, version: str) -> Chunk:
-        if version in unknown:
+        if version in versions:
             raise ModelNotFound(f"version {version}", "Wait.")
-        return real(config, reference, version)
+        return scored_reference(config, reference, version)
 
-    monkeypatch.setattr(engine_module, "scored_reference", scored)
-    run_state_machine_as_test(lambda: Cycles(here, unknown), settings=SETTINGS)
+    monkeypatch.setattr("monitorkit.monitoring.engine.scored_reference", scored)
+    return versions
