@@ -97,6 +97,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             yield services
             await pipeline.close()
             monitoring.stop()
+            reloader.stop()
             for worker in (registry_worker, monitor_worker, sink_worker):
                 await anyio.to_thread.run_sync(worker.close)
             tasks.cancel_scope.cancel()

@@ -13,6 +13,8 @@ import click
 from monitorkit import __version__, config, logs
 from monitorkit.errors import MonitorkitError
 
+INTERRUPTED = 130  # as shells have it
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,6 +43,9 @@ def command(function: Callable[..., None]) -> click.Command:
             function(settings, **arguments)
         except MonitorkitError as error:
             _refuse(error)
+        except KeyboardInterrupt:
+            logs.get(__name__).info("interrupted")
+            sys.exit(INTERRUPTED)
 
     named = main.command(name=function.__name__.rstrip("_"))
     return named(config_option(run))

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOBase
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
@@ -88,6 +89,36 @@ def through(stream: TextIO) -> Iterator[None]:
         for handler, old in zip(handlers, before, strict=True):
             if old is not None:  # None: it was this one already
                 handler.setStream(old)
+
+
+class Printed(TextIOBase):
+    """Turns what plugins print into events, so that stdout holds one JSON object a line."""
+
+    def __init__(self, logger: str) -> None:
+        self._log = logging.getLogger(logger)
+        self._rest = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # what it takes is text already
+        """UTF-8, for those who ask."""
+        return "utf-8"
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """An event for each whole line."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._log.info("%s", line)
+        return len(text)
+
+    def finish(self) -> None:
+        """What was printed without an end of line is an event, too."""
+        if self._rest:
+            self.write("\n")
 
 
 def adopt_library_loggers() -> None:

@@ -174,7 +174,7 @@ def read_card(folder: Path) -> ModelCard:
     try:
         document = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         return ModelCard.from_json(document)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelRefused(
             f"the model in {folder}",
             f"{CARD_FILE} cannot be read: {error}",

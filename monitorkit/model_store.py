@@ -96,7 +96,7 @@ def last_good(address: Address, store: Path) -> str | None:
         reason = f"schema_version is {document['schema_version']!r}"
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
     log.warning("last_good_model_unknown", file=str(path), reason=reason)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib.util
@@ -98,7 +99,9 @@ def build(plugin_files: Iterable[Path] = ()) -> Manager:
             continue  # one distribution seen twice on sys.path
         manager.entries[source] = entry
         try:
-            _register(manager, source, entry.load())
+            with contextlib.redirect_stdout(logs.Printed("monitorkit.plugins")):
+                loaded = entry.load()
+            _register(manager, source, loaded)
         except PluginError as error:
             manager.set_aside(source, error.problem)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code
@@ -237,7 +240,8 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pydantic look their annotations up there
     try:
         # Not through the loader: its cache of compiled files misses an edit within one second.
-        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+        with contextlib.redirect_stdout(logs.Printed("monitorkit.plugins")):
+            exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
         if before is None:
             del sys.modules[name]

@@ -5,10 +5,13 @@ It runs in a process of its own: MLflow, pandas and a training leave half a giga
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from filelock import FileLock
 
 from monitorkit import logs, model, progress, reference, registry
 from monitorkit.config import Config
@@ -54,7 +57,13 @@ def prepare(config: Config) -> None:
 
 
 def prepare_here(config: Config) -> None:
-    """`prepare`, in this process."""
+    """`prepare`, in this process; waits for one that a killed service left behind."""
+    config.storage.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.storage.root / "preparation.lock"):
+        _prepare(config)
+
+
+def _prepare(config: Config) -> None:
     address = registry.address(config)
     with progress.step("open_registry", tracking_uri=address.tracking_uri):
         empty = not registry.versions(address)
@@ -159,5 +168,6 @@ def _child(config: Config, sender: Connection) -> None:
     except Exception as problem:  # told to the parent; the traceback is logged here
         log.exception("preparation_failed")
         error = WorkerDied("the preparation", repr(problem))
-    sender.send(error)
+    with contextlib.suppress(BrokenPipeError):  # nobody is there any more to be told
+        sender.send(error)
     sender.close()

@@ -267,7 +267,14 @@ def _metadata(path: Path, content: bytes) -> Metadata:
         }
         schema = FeatureSchema.from_json(document["feature_schema"])
         return replace(Metadata(schema=schema, **values), features=tuple(values["features"]))
-    except (ValueError, KeyError, TypeError, AttributeError, SchemaError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SchemaError,
+    ) as error:
         raise ReferenceUnreadable(
             str(path), f"it is not what bootstrap wrote: {_reason(error)}"
         ) from error

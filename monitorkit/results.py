@@ -185,6 +185,10 @@ class Results:
             document = path.read_bytes()
         except FileNotFoundError:  # never there, or pruned in this moment
             return None
+        except OSError as error:
+            problem = f"it cannot be read: {error.strerror}"
+            self._leave_out(run_id, ResultError(str(path), problem))
+            return None
         try:
             result = decode(document, str(path))
         except ResultError as error:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from io import TextIOBase
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -108,7 +108,8 @@ class Worker:
                 raise WorkerDied(task, "it was closed")
             if not self._pool.active:
                 self._pool = self._start()
-            return self._pool.schedule(_run, args=(request,), timeout=timeout)
+            with _without_interrupts():
+                return self._pool.schedule(_run, args=(request,), timeout=timeout)
 
     def _wait(self, future: Any, task: str, seconds: float) -> tuple[bool, bytes]:
         """The answer; a pool that is stopped while it starts would never give one."""
@@ -132,6 +133,19 @@ class Worker:
         )
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Threads and processes that start in here never see Ctrl-C: their parent ends them."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _run(request: bytes) -> tuple[bool, bytes]:
     """In the worker: call, and pickle the answer, or what was raised."""
     try:
@@ -144,7 +158,7 @@ def _run(request: bytes) -> tuple[bool, bytes]:
         return True, pickle.dumps(RuntimeError(_told(error)))
     finally:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, _Events):
+            if isinstance(stream, logs.Printed):
                 stream.finish()
 
 
@@ -173,40 +187,17 @@ def _ending(code: int) -> str:
         return f"exit code {code}"
 
 
-class _Events(TextIOBase):
-    """Turns what plugins print into events, so that stdout holds one JSON object a line."""
-
-    def __init__(self, stream: str) -> None:
-        self._log = logging.getLogger(f"monitorkit.worker.{stream}")
-        self._rest = ""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override] # what it takes is text already
-        return "utf-8"
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            if line.strip():
-                self._log.info("%s", line)
-        return len(text)
-
-    def finish(self) -> None:
-        """What was printed without an end of line is an event, too."""
-        if self._rest:
-            self.write("\n")
-
-
 def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> None:
     """Runs first in the new process."""
     # Ctrl-C goes to the whole process group; the parent decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is written past Python, to descriptor 1, must not get between the events either.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+    os.dup2(2, 1)
+    sys.stdout = events
     logs.configure(level, form)
-    sys.stdout = _Events("stdout")
-    sys.stderr = _Events("stderr")
+    sys.stdout = logs.Printed("monitorkit.worker.stdout")
+    sys.stderr = logs.Printed("monitorkit.worker.stderr")
     if memory_bytes is not None:
         import resource  # noqa: PLC0415 - not on Windows
 

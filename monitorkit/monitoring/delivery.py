@@ -99,14 +99,19 @@ class Delivery:
             document = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("delivery_positions_ignored", file=str(self._path), reason=str(error))
             return {}
-        positions: dict[str, str] = document.get("sinks", {})
-        return positions if document.get("schema_version") == SCHEMA_VERSION else {}
+        try:
+            known = document["schema_version"] == SCHEMA_VERSION
+            return {str(name): str(at) for name, at in document["sinks"].items()} if known else {}
+        except (TypeError, KeyError, AttributeError) as error:
+            log.warning("delivery_positions_ignored", file=str(self._path), reason=repr(error))
+            return {}
 
     def _remember(self, sink: str, run_id: str) -> None:
         sinks = {**self._positions(), sink: run_id}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(
             json.dumps({"schema_version": SCHEMA_VERSION, "sinks": sinks}), encoding="utf-8"

@@ -201,7 +201,9 @@ class LocalEngine:
         track = self._tracks[self._identity(name, monitor)]
         if track.cursor != self._tracks[self._rows_id].cursor:
             raise PluginError(name, "its summaries do not reach the end of the log")
-        buckets = track.buckets(version, now - self._lookbacks[name], self._bucket)
+        buckets = track.buckets(
+            version, now - self._lookbacks[name], self._bucket, now + self._lookbacks[name]
+        )
         if not buckets:
             raise PluginError(name, f"no rows in its look-back of {self._lookbacks[name]}")
         self._say_active((name,))
@@ -359,7 +361,7 @@ class LocalEngine:
     def _window(self, rows: Track, now: datetime) -> Window:
         lookback = self._config.monitoring.lookback
         buckets = (
-            rows.buckets(rows.newest, now - lookback, self._bucket)
+            rows.buckets(rows.newest, now - lookback, self._bucket, now + lookback)
             if rows.newest is not None
             else []
         )
@@ -379,12 +381,16 @@ class LocalEngine:
         if stamp is None and self._tracks:
             return  # deleted: ours is as good
         document = checkpoint.load(self._path) or {}
-        self._tracks = {}
-        self._unread = document.get("tracks", {})
-        if self._rows_id in self._unread:
-            restored = Track.from_document(self._unread.pop(self._rows_id), Span)
-            self._tracks[self._rows_id] = restored
+        self._tracks, self._unread = {}, {}
         self._stamp = stamp
+        try:
+            self._unread = dict(document.get("tracks", {}))
+            if self._rows_id in self._unread:
+                restored = Track.from_document(self._unread.pop(self._rows_id), Span)
+                self._tracks[self._rows_id] = restored
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            self._tracks, self._unread = {}, {}
+            log.warning("checkpoint_ignored", file=str(self._path), reason=repr(error))
 
     def _save(self, horizon: datetime) -> None:
         for identity, document in list(self._unread.items()):

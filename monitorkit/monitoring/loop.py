@@ -25,6 +25,7 @@ from monitorkit.results import Results
 log = logs.get(__name__)
 
 FORCED_PATIENCE = 30.0
+FORCED_AT_ONCE = 2  # one that runs and one that waits for it; whoever asks for more is refused
 REFUSED = (CycleBusy, ReferenceProblem)
 
 
@@ -46,7 +47,8 @@ class MonitoringLoop:
         self._results = results
         self._delivery = delivery
         # A cycle, and one that waits for it; never the default limiter, which serving shares.
-        self._threads = CapacityLimiter(2)
+        self._threads = CapacityLimiter(1 + FORCED_AT_ONCE)
+        self._forced = 0
         self._delivering = CapacityLimiter(1)
         self._deliver = anyio.Event()
         self._stopping = False
@@ -97,7 +99,13 @@ class MonitoringLoop:
             CycleBusy, ReferenceProblem, RegistryError, SchemaError, WorkerError, OSError: as
                 `run_cycle`.
         """
-        return await self._cycle("forced", reports=reports, patience=FORCED_PATIENCE)
+        if self._forced >= FORCED_AT_ONCE:
+            raise CycleBusy(0.0)
+        self._forced += 1
+        try:
+            return await self._cycle("forced", reports=reports, patience=FORCED_PATIENCE)
+        finally:
+            self._forced -= 1
 
     async def _run_cycles(self) -> None:
         interval = self._config.monitoring.interval.total_seconds()
@@ -109,6 +117,8 @@ class MonitoringLoop:
             try:
                 await self._cycle("periodic", reports=False, patience=interval)
             except Exception as error:  # the next cycle may go better; serving goes on
+                if self._stopping:
+                    return
                 log.error(  # noqa: TRY400 - a refusal says it all; anything else brings its traceback
                     "cycle_failed",
                     trigger="periodic",

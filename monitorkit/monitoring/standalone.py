@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ def run_once(config: Config, selection: Selection, *, reports: bool) -> RunResul
 
 def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
     """Run a cycle every interval until Ctrl-C; a cycle that fails is an event."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it does what Ctrl-C does
     interval = config.monitoring.interval.total_seconds()
     with (
         _parts(config, selection) as (engine, results, delivery),
@@ -71,6 +73,7 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
             except OSError as error:
                 log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
             time.sleep(max(0.0, interval - (time.monotonic() - started)))
+    log.info("stopped")
 
 
 @contextlib.contextmanager

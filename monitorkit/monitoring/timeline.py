@@ -14,6 +14,7 @@ from monitorkit.contracts import Bucket, Chunk
 from monitorkit.monitoring import checkpoint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 Summarise = Callable[[Chunk], Any]
@@ -73,14 +74,24 @@ class Track:
                 del self.versions[version]
         return dropped
 
-    def buckets(self, version: str, since: datetime, bucket: timedelta) -> list[Bucket[Any]]:
-        """One version's whole buckets that begin at `since` or later, in order of time."""
+    def buckets(
+        self,
+        version: str,
+        since: datetime,
+        bucket: timedelta,
+        until: datetime = _NEVER,
+    ) -> list[Bucket[Any]]:
+        """One version's whole buckets that begin at `since` or later, in order of time.
+
+        Those after `until` are left out: a clock that was far ahead once must not fill the window
+        for ever.
+        """
         kept = self.versions.get(version, {})
-        first = bucket_number(since, bucket)
+        first, end = bucket_number(since, bucket), bucket_number(until, bucket)
         return [
             Bucket(_EPOCH + number * bucket, kept[number].rows, kept[number].summary)
             for number in sorted(kept)
-            if number >= first
+            if first <= number <= end
         ]
 
     def to_document(self) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from monitorkit.contracts import Json
 from monitorkit.schema import Feature, FeatureSchema, spellings
 
+SHOWN_ERRORS = 100
 _SHOWN_INPUT = 100
+_HINTED_NAME = 100
 
 Known = Mapping[str, Feature | None]
 """The fields that a request may have, by every accepted spelling."""
@@ -44,9 +46,12 @@ def known_fields(schema: FeatureSchema) -> Known:
 
 
 def field_errors(error: ValidationError, known: Known, row: int | None = None) -> list[FieldError]:
-    """Every wrong field of one object in words, under the name that the client used."""
+    """The wrong fields of one object in words, under the name that the client used.
+
+    At most `SHOWN_ERRORS`: a body of a hundred thousand unknown fields must cost nobody seconds.
+    """
     found = []
-    for part in error.errors(include_url=False):
+    for part in error.errors(include_url=False)[:SHOWN_ERRORS]:
         name = str(part["loc"][0]) if part["loc"] else None
         feature = known.get(name) if name is not None else None
         message = _message(part, name, feature, known)
@@ -65,7 +70,8 @@ def _message(  # noqa: C901, PLR0911 - a table of words
         case "extra_forbidden" if feature is not None:
             return f"given twice: as {feature.name!r} and as {name!r}; send one of them"
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(name), list(known), n=1)
+            short = str(name)[:_HINTED_NAME]
+            near = difflib.get_close_matches(short, list(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             return f"is unknown{hint}"
         case "model_type" | "model_attributes_type":

@@ -28,6 +28,7 @@ class Predict:
         self._slot = services.slot
         self._pipeline = services.pipeline
         self._max_body = int(services.config.serving.max_body)
+        self._threads = CapacityLimiter(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -40,7 +41,11 @@ class Predict:
         served = self._slot.current
         if served is None:
             raise problems.no_model()
-        answer = self._pipeline.answer(served, [served.read_row(body)])
+        if len(body) < THREAD_FROM_BYTES:
+            row = served.read_row(body)
+        else:  # no row is that large: most of it is wrong, and telling what takes a while
+            row = await to_thread.run_sync(served.read_row, body, limiter=self._threads)
+        answer = self._pipeline.answer(served, [row])
         if self._pipeline.batcher.waiting_rows < WATCH_FROM_ROWS:
             [prediction] = await answer
         else:

@@ -37,6 +37,7 @@ class Reloader:
         self._store = config.storage.models
         self._limiter = CapacityLimiter(2)
         self._trouble: str | None = None
+        self._stopping = False
         self._confirmed = False  # whether the registry has said what the served version is made of
 
     async def start(self) -> None:
@@ -69,11 +70,17 @@ class Reloader:
             await self._look_up_quietly()
             await anyio.sleep(self._config.registry.poll.total_seconds())
 
+    def stop(self) -> None:
+        """From now on trouble is no news: the worker is being closed."""
+        self._stopping = True
+
     async def _look_up_quietly(self) -> None:
         """Look up the alias and follow it; trouble is one event as it begins, one as it ends."""
         try:
             await self._follow(await self._look_up())
         except Exception as error:  # whatever it is, the model at hand goes on serving
+            if self._stopping:
+                return
             reason = str(error) if isinstance(error, MonitorkitError) else repr(error)
             if reason != self._trouble:
                 event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"

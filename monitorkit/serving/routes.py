@@ -200,8 +200,8 @@ class Endpoints:
             raise problems.invalid(error, {"reports": None}, body) from None
         try:
             result = await self._services.force_cycle(wish.reports)
-        except MonitorkitError as error:
-            if problems.of_error(error) is not None:
+        except (MonitorkitError, OSError) as error:
+            if isinstance(error, MonitorkitError) and problems.of_error(error) is not None:
                 raise
             log.error("forced_cycle_failed", reason=str(error))  # noqa: TRY400 - says it all
             raise Problem(500, "cycle-failed", "The cycle failed", str(error)) from error

@@ -25,6 +25,12 @@ BACKLOG = 2048
 class Server(uvicorn.Server):
     """uvicorn's own handlers raise the signal again at the end, which makes the exit code 143."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens, once it does."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("listening", url=url(listener))
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `serve`."""
@@ -84,7 +90,6 @@ async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> N
         try:
             async with app.router.lifespan_context(app):
                 server = Server(_configured(app, settings))
-                log.info("listening", url=url(listener))
                 await server.serve(sockets=[listener])
         except MonitorkitError as error:
             failure = error  # out of the task group, which would wrap it up

@@ -23,8 +23,9 @@ from monitorkit.errors import (
     ReferenceMissing,
     WorkerDied,
 )
+from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
-from monitorkit.monitoring.engine import LocalEngine, ProcessEngine
+from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine, ProcessEngine
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -333,3 +334,19 @@ def test_a_cycle_that_is_stopped_blames_no_monitor(place: Make, worker: Worker) 
     with pytest.raises(WorkerDied, match="closed"):
         cycle(here, ProcessEngine(here.config, worker), cancelled=stopping.is_set)
     assert here.results.count() == 0
+
+
+def test_rows_of_a_clock_that_was_far_ahead_do_not_stay_in_the_window(place: Make) -> None:
+    here = place()
+    here.append(draw(100, seed=2), ends=datetime(2099, 1, 1, tzinfo=UTC))
+    # An hour ahead is a clock that was set back: those rows count.
+    here.append(draw(200, seed=3), ends=datetime.now(UTC) + timedelta(hours=1))
+    assert cycle(here).window.rows == 200
+
+
+@pytest.mark.parametrize("tracks", [[], {"rows/60": 7}, {"rows/60": {"cursor": {}}}])
+def test_a_checkpoint_of_another_shape_is_made_again(place: Make, tracks: object) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+    checkpoint.save(here.config.storage.state / CHECKPOINT, {"tracks": tracks})
+    assert cycle(here).window.rows == 300

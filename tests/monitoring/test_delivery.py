@@ -77,11 +77,17 @@ def test_one_process_delivers_at_a_time(place: Make, worker: Worker) -> None:
     assert len(delivered(here.folder)) == 1
 
 
-def test_without_its_positions_everything_is_delivered_again(place: Make, worker: Worker) -> None:
+DAMAGED = ["{damaged", "[]", '{"schema_version": 1, "sinks": null}', '{"sinks": {}}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_without_its_positions_everything_is_delivered_again(
+    place: Make, worker: Worker, content: str
+) -> None:
     here = place(sinks=[sink("files")])
     run_ids = judged(here, 2)
     delivery = Delivery(here.config, worker, here.results)
     delivery.deliver()
-    (here.config.storage.state / "delivery.json").write_text("{damaged")
+    (here.config.storage.state / "delivery.json").write_text(content)
     delivery.deliver()
     assert delivered(here.folder) == run_ids * 2

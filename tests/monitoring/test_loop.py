@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import pytest
 from filelock import FileLock
 from monitoring_place import Place, draw
 
+from monitorkit.config import SinkEntry
 from monitorkit.contracts import RunResult, Skipped
-from monitorkit.errors import ReferenceChanged
+from monitorkit.errors import CycleBusy, ReferenceChanged
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
+SINK = SinkEntry(name="files", use="bad_sink")
 
 
 def loop_of(here: Place, worker: Worker) -> MonitoringLoop:
@@ -120,3 +123,33 @@ async def test_stopping_does_not_wait_for_somebody_elses_cycle(place: Make, work
             await anyio.sleep(0.3)
             monitoring.stop()
             tasks.cancel_scope.cancel()
+
+
+async def test_one_forced_cycle_may_wait_for_another_and_no_more(
+    place: Make, worker: Worker
+) -> None:
+    here = place()
+    here.config.storage.state.mkdir(parents=True)
+    monitoring = loop_of(here, worker)
+    async with anyio.create_task_group() as tasks:
+        with FileLock(here.config.storage.state / "cycle.lock"):
+            for _ in range(2):
+                tasks.start_soon(monitoring.force, False)
+            await anyio.sleep(0.2)
+            with pytest.raises(CycleBusy):
+                await monitoring.force(reports=False)
+    assert monitoring.status().cycles["skipped"] == 2
+
+
+async def test_trouble_with_the_disk_does_not_end_the_service(place: Make, worker: Worker) -> None:
+    here = place(monitoring={"interval": "100ms"})
+    here.config.storage.state.mkdir(parents=True)
+    (here.config.storage.state / "delivery.lock").mkdir()
+    here.append(draw(250, seed=2))
+    monitoring = loop_of(
+        replace(here, config=here.config.model_copy(update={"sinks": (SINK,)})), worker
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitoring.run)
+        await until(lambda: monitoring.status().cycles["completed"] >= 2)
+        tasks.cancel_scope.cancel()
