@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.monitoring.delivery import Delivery
-from monitorkit.monitoring.engine import ProcessEngine
 from monitorkit.monitoring.loop import MonitoringLoop
+from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.serving.pipeline import Pipeline

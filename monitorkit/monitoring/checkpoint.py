@@ -54,6 +54,15 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check(document: Any) -> None:
+    """Make sure that `save` can write it.
+
+    Raises:
+        TypeError, ValueError: it cannot.
+    """
+    _describe(document, [], [0])
+
+
 def load(path: Path) -> dict[str, Any] | None:
     """Read what `save` wrote; None when there is no file, or one that cannot be trusted.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from monitorkit.config import Config, MonitorEntry
 from monitorkit.contracts import (
     SCORE_COLUMN,
     DriftSummary,
+    Finding,
     Outcome,
     RunResult,
     Skipped,
@@ -21,11 +22,13 @@ from monitorkit.contracts import (
     Trigger,
 )
 from monitorkit.errors import CycleBusy, WorkerTimeout
-from monitorkit.monitoring.engine import Absorbed, Engine
+from monitorkit.monitoring.protocol import Absorbed, Engine
 from monitorkit.monitoring.reports import Reports
-from monitorkit.results import Results, new_run_id
+from monitorkit.results import Results, decode, new_run_id
 
 log = logs.get(__name__)
+
+LOOK_BACK_RESULTS = 10  # in which a monitor's previous findings are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class _Cycle:
     now: datetime
     version: str
     absorbed: Absorbed
-    last: RunResult | None
+    previous: Mapping[str, Sequence[Finding]]
     reports: bool
     cancelled: Callable[[], bool]
 
@@ -112,11 +115,14 @@ class _Cycle:
         outcome = Outcome(entry.name, entry.use, "failed", (), 0.0)
         if entry.name in self.absorbed.failures:
             return replace(outcome, error=self.absorbed.failures[entry.name])
-        before = self.last.outcome(entry.name) if self.last is not None else None
-        previous = before.findings if before is not None else ()
         try:
             judgement = self.engine.judge(
-                entry.name, self.version, self.now, previous, reports=self.reports
+                entry.name,
+                self.version,
+                self.now,
+                self.previous.get(entry.name, ()),
+                cursor=self.absorbed.cursor,
+                reports=self.reports,
             )
             paths = [
                 self.store.write(self.run_id, entry.name, name, content)
@@ -166,7 +172,7 @@ def _run(
         now=now,
         version=window.model_version,
         absorbed=absorbed,
-        last=_comparable(results.latest(), absorbed),
+        previous=_previous(results, absorbed, [entry.name for entry in entries]),
         reports=reports,
         cancelled=cancelled,
     )
@@ -192,11 +198,29 @@ def _run(
     return result
 
 
-def _comparable(last: RunResult | None, absorbed: Absorbed) -> RunResult | None:
-    """The last result, when it is of the same model version and reference."""
-    if last is None or last.reference_hash != absorbed.reference_hash:
-        return None
-    return last if last.window.model_version == absorbed.window.model_version else None
+def _previous(
+    results: Results, absorbed: Absorbed, names: Sequence[str]
+) -> dict[str, Sequence[Finding]]:
+    """Each monitor's last findings, of the same model version and reference.
+
+    Not every result has every monitor: one may have failed, or been left out by `--only`.
+    """
+    found: dict[str, Sequence[Finding]] = {}
+    for run_id in list(reversed(results.run_ids()))[:LOOK_BACK_RESULTS]:
+        document = results.read(run_id)
+        if document is None:
+            continue
+        result = decode(document)
+        if result.reference_hash != absorbed.reference_hash:
+            break
+        if result.window.model_version != absorbed.window.model_version:
+            break
+        for outcome in result.outcomes:
+            if outcome.error is None:
+                found.setdefault(outcome.name, outcome.findings)
+        if set(names) <= set(found):
+            break
+    return found
 
 
 def summarise_drift(

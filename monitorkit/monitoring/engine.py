@@ -1,4 +1,4 @@
-"""Where monitors run: `LocalEngine` here, `ProcessEngine` in a worker that may be killed."""
+"""The engine: holds the timeline and the monitors, reads what is new, and lets monitors judge."""
 
 from __future__ import annotations
 
@@ -6,67 +6,26 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import monitorkit
 from monitorkit import logs, plugin_manager, reference
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk, Finding, Judgement, Monitor, Timeline, Window
-from monitorkit.errors import ModelNotFound, ModelRefused, PluginError, SchemaError, WorkerError
+from monitorkit.errors import MonitorkitError, PluginError
 from monitorkit.monitoring import checkpoint
-from monitorkit.monitoring.scoring import scored_reference
+from monitorkit.monitoring.active import say_active
+from monitorkit.monitoring.protocol import Absorbed, checked
+from monitorkit.monitoring.scoring import model_hash, scored_reference
 from monitorkit.monitoring.timeline import Span, Track, bucket_number, from_microseconds
 from monitorkit.prediction_log import Block, Reader
-from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
 CHECKPOINT = "timeline.ckpt"
-ACTIVE = "active"
-SLICE_SECONDS = 5.0
-READY_SECONDS = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Absorbed:
-    """Where the timeline stands after reading what is new in the log.
-
-    Attributes:
-        window: the newest model version's rows in the look-back.
-        cursor: up to where the log was read.
-        reference_hash: of the reference, verified in this call.
-        failures: monitors that could not sum up their rows, with the reason.
-        rows_read: rows that were new.
-        more: time was up before the end of the log; call again.
-    """
-
-    window: Window
-    cursor: Mapping[str, int]
-    reference_hash: str
-    failures: Mapping[str, str]
-    rows_read: int
-    more: bool
-
-
-class Engine(Protocol):
-    """What a cycle asks of the place where monitors run."""
-
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
-        """Bring the tracks of some monitors up to the end of the log."""
-
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        reports: bool,
-    ) -> Judgement:
-        """Let one monitor judge its window."""
 
 
 @dataclass(slots=True)
@@ -103,6 +62,8 @@ class LocalEngine:
         self._reference: reference.Reference | None = None
         self._reference_chunks: dict[str, Chunk] = {}
         self._monitors: dict[tuple[str, str], Monitor[Any, Any]] = {}
+        self._hashes: dict[str, str | None] = {}
+        self._first: int | None = None
         self._rows_id = f"rows/{self._bucket.total_seconds():g}"
         self._tracks: dict[str, Track] = {}
         self._unread: dict[str, Any] = {}  # tracks of the checkpoint that nobody has asked for yet
@@ -125,7 +86,9 @@ class LocalEngine:
         horizon = now - self._horizon
         self._verify_reference()
         self._refresh()
-        rows = self._tracks.setdefault(self._rows_id, Track())
+        self._forget_changed_models()
+        self._first = bucket_number(horizon, self._bucket)
+        rows = self._whole(self._rows_id)
         failures: dict[str, str] = {}
         total, more = self._read(_Step(rows.cursor, horizon, deadline, rows=rows), names, failures)
         if not more:
@@ -135,12 +98,10 @@ class LocalEngine:
                 total += read
                 if more:
                     break
-                for track in step.tracks.values():
-                    # Whatever was deleted meanwhile, it has now read what the others have.
-                    track.cursor = dict(rows.cursor)
+                self._pass_over_gone(step, rows)
         dropped = [track.forget(horizon, self._bucket) for track in self._tracks.values()]
         if total or any(dropped) or self._stamp is None:
-            self._save(horizon)
+            self._save(horizon, names, failures)
         return Absorbed(
             window=self._window(rows, now),
             cursor=dict(rows.cursor),
@@ -150,6 +111,13 @@ class LocalEngine:
             more=more,
         )
 
+    def _pass_over_gone(self, step: _Step, rows: Track) -> None:
+        """Segments that are gone can keep no track from being where the others are."""
+        here = Reader(self._config.storage.predictions).identities()
+        gone = {segment: at for segment, at in rows.cursor.items() if segment not in here}
+        for track in step.tracks.values():
+            track.cursor = {**track.cursor, **gone}
+
     def _behind(
         self, rows: Track, names: Sequence[str], failures: dict[str, str]
     ) -> Iterable[_Step]:
@@ -158,7 +126,7 @@ class LocalEngine:
         for name in names:
             if name in failures or rows.newest is None:
                 continue
-            identity = self._track_of(rows.newest, name, failures)
+            identity = self._track_of(rows.newest, name, failures, renew=True)
             if identity is None:
                 continue
             track = self._tracks[identity]
@@ -172,7 +140,7 @@ class LocalEngine:
         self._verify_reference()
         self._refresh()
         failures: dict[str, str] = {}
-        if self._track_of(version, name, failures) is None:
+        if self._track_of(version, name, failures, renew=False) is None:
             raise PluginError(name, failures[name])
 
     def judge(
@@ -182,6 +150,7 @@ class LocalEngine:
         now: datetime,
         previous: Sequence[Finding],
         *,
+        cursor: Mapping[str, int],
         reports: bool,
     ) -> Judgement:
         """Let one monitor judge its window.
@@ -191,6 +160,7 @@ class LocalEngine:
             version: of the model whose rows are judged.
             now: the end of the window.
             previous: the monitor's findings in the last result.
+            cursor: where `absorb` said that it stands.
             reports: make the reports that are not made at every cycle.
 
         Raises:
@@ -199,17 +169,19 @@ class LocalEngine:
         self.ready(version, name)
         monitor = self._monitors[version, name]
         track = self._tracks[self._identity(name, monitor)]
-        if track.cursor != self._tracks[self._rows_id].cursor:
-            raise PluginError(name, "its summaries do not reach the end of the log")
+        if dict(track.cursor) != dict(cursor):
+            raise PluginError(
+                name, "its summaries do not reach the end of the log; the next cycle reads on"
+            )
         buckets = track.buckets(
             version, now - self._lookbacks[name], self._bucket, now + self._lookbacks[name]
         )
-        if not buckets:
-            raise PluginError(name, f"no rows in its look-back of {self._lookbacks[name]}")
+        if not buckets:  # its look-back is shorter, and was quiet
+            return Judgement([])
         self._say_active((name,))
         judgement = monitor.judge(Timeline(buckets, now, monitor.merge, reports), previous)
         self._say_active(())
-        return _checked(name, judgement)
+        return checked(name, judgement)
 
     def _read(
         self, step: _Step, names: Sequence[str], failures: dict[str, str]
@@ -271,6 +243,7 @@ class LocalEngine:
                 return _reason(error)
             finally:
                 self._say_active(())
+            track.models[block.model_version] = self._hashes.get(block.model_version) or ""
         track.cursor = block.cursor
         return None
 
@@ -281,17 +254,19 @@ class LocalEngine:
         found: dict[str, Monitor[Any, Any]] = {}
         try:
             self._reference_chunk(version)
-        except (ModelNotFound, ModelRefused, SchemaError) as error:
+        except MonitorkitError as error:  # if it is the newest version, `_behind` raises it again
             log.warning("model_version_not_judged", model_version=version, reason=str(error))
             return found
         for name in names:
             if name not in failures:
-                identity = self._track_of(version, name, failures)
+                identity = self._track_of(version, name, failures, renew=False)
                 if identity is not None:
                     found.setdefault(identity, self._monitors[version, name])
         return found
 
-    def _track_of(self, version: str, name: str, failures: dict[str, str]) -> str | None:
+    def _track_of(
+        self, version: str, name: str, failures: dict[str, str], *, renew: bool
+    ) -> str | None:
         """The identity of a monitor's track, which is made or restored when need be."""
         chunk = self._reference_chunk(version)
         monitor = self._monitors.get((version, name))
@@ -309,10 +284,30 @@ class LocalEngine:
             return None
         finally:
             self._say_active(())
-        track = self._tracks.setdefault(identity, Track())
-        if version in track.missing:  # it can be judged now: read its rows again
-            self._tracks[identity] = Track()
+        track = self._whole(identity)
+        known = track.models.get(version, self._hashes.get(version))
+        if renew and (version in track.missing or known != self._hashes.get(version)):
+            # It can be judged now, or is another model than it was: read its rows again.
+            self._tracks[identity] = Track(since=self._first)
         return identity
+
+    def _whole(self, identity: str) -> Track:
+        """A track that lacks nothing of the look-back; an empty one, if need be."""
+        track = self._tracks.get(identity)
+        dropped = track is not None and None not in (track.since, self._first)
+        if track is None or (dropped and self._first < track.since):  # type: ignore[operator] # said above
+            track = self._tracks[identity] = Track(since=self._first)
+        return track
+
+    def _forget_changed_models(self) -> None:
+        """Versions that are other models than they were, by a registry that was made anew."""
+        for version, known in list(self._hashes.items()):
+            if model_hash(self._config, version) != known:
+                log.warning("model_version_reused", model_version=version)
+                del self._hashes[version]
+                self._reference_chunks.pop(version, None)
+                for key in [key for key in self._monitors if key[0] == version]:
+                    del self._monitors[key]
 
     def _identity(self, name: str, monitor: Monitor[Any, Any]) -> str:
         """What two monitors, or two runs, must have in common to share summaries."""
@@ -356,6 +351,7 @@ class LocalEngine:
             self._reference_chunks[version] = scored_reference(
                 self._config, self._known_reference(), version
             )
+            self._hashes[version] = model_hash(self._config, version)
         return self._reference_chunks[version]
 
     def _window(self, rows: Track, now: datetime) -> Window:
@@ -392,14 +388,24 @@ class LocalEngine:
             self._tracks, self._unread = {}, {}
             log.warning("checkpoint_ignored", file=str(self._path), reason=repr(error))
 
-    def _save(self, horizon: datetime) -> None:
+    def _save(self, horizon: datetime, names: Sequence[str], failures: dict[str, str]) -> None:
         for identity, document in list(self._unread.items()):
             # Nobody asked for these (a monitor that was removed, or is skipped): they age as well.
             first = bucket_number(horizon, self._bucket)
             numbers = [int(n) for buckets in document["versions"].values() for n in buckets]
             if all(number < first for number in numbers):
                 del self._unread[identity]
-        tracks = {identity: track.to_document() for identity, track in self._tracks.items()}
+        tracks: dict[str, Any] = {}
+        for identity, track in list(self._tracks.items()):
+            try:
+                tracks[identity] = track.to_document()
+                checkpoint.check(tracks[identity])
+            except (TypeError, ValueError) as error:  # a plugin's summary may be anything
+                tracks.pop(identity, None)
+                del self._tracks[identity]
+                for version in track.versions:
+                    guilty = self._names_of(version, identity, names)
+                    failures.update(dict.fromkeys(guilty, f"its summary cannot be kept: {error}"))
         try:
             checkpoint.save(self._path, {"tracks": {**self._unread, **tracks}})
         except OSError as error:  # a cache: the next start reads the log again
@@ -409,145 +415,6 @@ class LocalEngine:
     def _say_active(self, names: tuple[str, ...]) -> None:
         """Leave word of whose code runs, for whoever has to find out after a crash or a kill."""
         say_active(self._config.storage.state, names)
-
-
-def say_active(state: Path, names: Sequence[str]) -> None:
-    """Write down which monitors' code runs."""
-    state.mkdir(parents=True, exist_ok=True)
-    (state / ACTIVE).write_text(json.dumps(list(names)), encoding="utf-8")
-
-
-def active(state: Path) -> tuple[str, ...]:
-    """The monitors whose code ran last, when a process ended in it."""
-    try:
-        return tuple(json.loads((state / ACTIVE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # never written, or the crash came in the middle of it
-        return ()
-
-
-class ProcessEngine:
-    """`LocalEngine` in a worker process: what hangs or crashes there is named and left out.
-
-    Args:
-        config: the whole configuration.
-        worker: the process.
-    """
-
-    def __init__(self, config: Config, worker: Worker) -> None:
-        self._config = config
-        self._worker = worker
-        self._entries = {entry.name: entry for entry in config.monitors}
-
-    def warm_up(self) -> None:
-        """Start the process and load what every cycle needs, ahead of the first one."""
-        self._worker.call("starting the monitors", READY_SECONDS, _open, self._config)
-
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
-        """As `LocalEngine.absorb`; a monitor that ends the process is a failure of that monitor.
-
-        Raises:
-            WorkerError: when it ended and no monitor is to blame.
-        """
-        failures: dict[str, str] = {}
-        rows_read = 0
-        while True:
-            taking_part = [name for name in names if name not in failures]
-            limit = max(
-                [READY_SECONDS, *(self._entries[n].timeout.total_seconds() for n in taking_part)]
-            )
-            say_active(self._config.storage.state, ())
-            try:
-                absorbed = self._worker.call(
-                    "reading the log", limit, _absorb, self._config, taking_part, now, SLICE_SECONDS
-                )
-            except WorkerError as error:
-                guilty = active(self._config.storage.state)
-                if not guilty or not set(guilty) <= set(taking_part):
-                    raise
-                failures.update(dict.fromkeys(guilty, str(error)))
-                continue
-            failures.update(absorbed.failures)
-            rows_read += absorbed.rows_read
-            if not absorbed.more:
-                return replace(absorbed, failures=failures, rows_read=rows_read)
-
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        reports: bool,
-    ) -> Judgement:
-        """As `LocalEngine.judge`, within the monitor's timeout.
-
-        Raises:
-            WorkerTimeout: it took longer.
-            WorkerDied: it ended the process.
-            Exception: whatever the monitor raised.
-        """
-        task = f"monitor {name!r}"
-        self._worker.call(task, READY_SECONDS, _ready, self._config, version, name)
-        limit = self._entries[name].timeout.total_seconds()
-        return self._worker.call(
-            task, limit, _judge, self._config, name, version, now, previous, reports=reports
-        )
-
-
-# The engine of a worker process: it lives as long as the process, so that nothing is loaded twice.
-_engines: dict[str, LocalEngine] = {}
-
-
-def _open(config: Config) -> None:
-    key = config.model_dump_json()
-    if key not in _engines:
-        _engines.clear()
-        _engines[key] = LocalEngine(config)
-
-
-def _local(config: Config) -> LocalEngine:
-    _open(config)
-    (engine,) = _engines.values()
-    return engine
-
-
-def _absorb(config: Config, names: Sequence[str], now: datetime, seconds: float) -> Absorbed:
-    return _local(config).absorb(names, now, seconds=seconds)
-
-
-def _ready(config: Config, version: str, name: str) -> None:
-    _local(config).ready(version, name)
-
-
-def _judge(
-    config: Config,
-    name: str,
-    version: str,
-    now: datetime,
-    previous: Sequence[Finding],
-    *,
-    reports: bool,
-) -> Judgement:
-    return _local(config).judge(name, version, now, previous, reports=reports)
-
-
-def _checked(name: str, judgement: object) -> Judgement:
-    """Refuse what could not be written into a result."""
-    if not isinstance(judgement, Judgement):
-        raise PluginError(name, f"judge returned a {type(judgement).__name__}, not a Judgement")
-    for finding in judgement.findings:
-        if not isinstance(finding, Finding):
-            raise PluginError(name, f"a finding is a {type(finding).__name__}, not a Finding")
-        try:
-            json.dumps({**asdict(finding), "since": None}, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            where = f"finding {finding.measure!r} of column {finding.column!r}"
-            raise PluginError(name, f"{where} is not JSON-safe: {error}") from error
-    for file, content in judgement.attachments.items():
-        if not isinstance(content, bytes) or Path(file).name != file or file.startswith("."):
-            raise PluginError(name, f"attachment {file!r} is not bytes under a plain file name")
-    return judgement
 
 
 def _reason(error: BaseException) -> str:

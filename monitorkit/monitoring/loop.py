@@ -18,7 +18,8 @@ from monitorkit.contracts import CycleNote, MonitoringStatus, RunResult, Skipped
 from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
-from monitorkit.monitoring.engine import Engine, ProcessEngine
+from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.protocol import Engine
 from monitorkit.reference import verify
 from monitorkit.results import Results
 

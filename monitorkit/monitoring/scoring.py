@@ -18,6 +18,17 @@ from monitorkit.reference import Reference
 log = logs.get(__name__)
 
 
+def model_hash(config: Config, version: str) -> str | None:
+    """SHA-256 of a version's file in the local store; None when it is not there.
+
+    A registry that was deleted and filled again counts its versions from one again.
+    """
+    from monitorkit import model  # noqa: PLC0415 - as below
+
+    folder = registry.stored(registry.address(config), config.storage.models, version)
+    return model.read_card(folder).sha256 if folder is not None else None
+
+
 def scored_reference(config: Config, reference: Reference, version: str) -> Chunk:
     """Score the reference with a model version; scores are kept, for a model takes seconds to load.
 

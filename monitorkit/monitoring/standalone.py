@@ -15,7 +15,7 @@ from monitorkit.errors import ConfigError, MonitorkitError
 from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.delivery import Delivery
-from monitorkit.monitoring.engine import ProcessEngine
+from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.results import Results
 from monitorkit.worker import Worker
 

@@ -38,12 +38,16 @@ class Track:
         versions: by model version, then by bucket number (time since 1970 in bucket lengths).
         newest: the model version of the last row read.
         missing: versions whose rows were passed over; to have them, the log is read again.
+        models: by version, what scored the reference for its summaries.
+        since: the first bucket that is whole: rows before it were left out, or dropped.
     """
 
     cursor: Mapping[str, int] = field(default_factory=dict)
     versions: dict[str, dict[int, Kept]] = field(default_factory=dict)
     newest: str | None = None
     missing: set[str] = field(default_factory=set)
+    models: dict[str, str] = field(default_factory=dict)
+    since: int | None = None
 
     def add(
         self, version: str, chunk: Chunk, bucket: timedelta, summarise: Summarise, merge: Merge
@@ -64,6 +68,7 @@ class Track:
     def forget(self, before: datetime, bucket: timedelta) -> bool:
         """Drop buckets that begin before a time, and versions without any; say if there were."""
         first = bucket_number(before, bucket)
+        self.since = first if self.since is None else max(first, self.since)
         dropped = False
         for version in list(self.versions):
             buckets = self.versions[version]
@@ -100,6 +105,8 @@ class Track:
             "cursor": dict(self.cursor),
             "newest": self.newest,
             "missing": sorted(self.missing),
+            "models": self.models,
+            "since": self.since,
             "versions": {
                 version: {
                     str(number): {
@@ -123,6 +130,8 @@ class Track:
             cursor=document["cursor"],
             newest=document["newest"],
             missing=set(document["missing"]),
+            models=document["models"],
+            since=document["since"],
             versions={
                 version: {
                     int(number): Kept(kept["rows"], checkpoint.load_summary(kind, kept["summary"]))

@@ -24,6 +24,9 @@ Cursor = Mapping[str, int]
 """Segment identity to byte offset: the rows before it were read."""
 
 BLOCK_BYTES = 8 * 1024 * 1024
+GONE_SEGMENTS = 1000
+"""So many segments that are not here any more are remembered in a cursor."""
+
 EVENTS = 100
 """More lines that are no rows are told of in one event."""
 
@@ -92,14 +95,15 @@ class Reader:
         with ExitStack() as stack:
             segments, live = self._segments(stack)
             here = {each.identity for each in segments}
-            cursor = {identity: at for identity, at in after.items() if identity in here}
+            # A segment that was moved away may come back, and must not be read twice then.
+            gone = [identity for identity in after if identity not in here][:-GONE_SEGMENTS]
+            cursor = {identity: at for identity, at in after.items() if identity not in gone}
             for each in segments:
                 if each.closed and since is not None and self._is_older(each, since):
                     cursor[each.identity] = each.size
                     continue
                 fd = live if not each.closed else self._open_closed(each)
                 if fd is None:  # deleted, by whoever keeps the disk tidy
-                    cursor.pop(each.identity, None)
                     continue
                 try:
                     yield from self._read_segment(fd, each, cursor, until)
@@ -108,6 +112,11 @@ class Reader:
                         os.close(fd)
         if self._told > EVENTS:
             log.warning("prediction_log_rows_skipped", rows=self.skipped - skipped)
+
+    def identities(self) -> set[str]:
+        """The segments that can be read now."""
+        with ExitStack() as stack:
+            return {each.identity for each in self._segments(stack)[0]}
 
     def _segments(self, stack: ExitStack) -> tuple[list[_Segment], int | None]:
         """What there is to read at one moment, and the open predictions.csv.

@@ -25,7 +25,8 @@ from monitorkit.errors import (
 )
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
-from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine, ProcessEngine
+from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine
+from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]

@@ -152,14 +152,15 @@ class Cycles:
 
     def _judged(self, which: int, name: str, version: str, names: list[str]) -> float | None:
         engine = self.engines[which]
+        cursor = engine.absorb([], self.now).cursor
         try:
-            judgement = engine.judge(name, version, self.now, (), reports=False)
+            judgement = engine.judge(name, version, self.now, (), cursor=cursor, reports=False)
         except PluginError:
             # A version that can be judged again makes a track start over, one cycle late.
             if not self.was_unknown:
                 raise
-            engine.absorb(names, self.now)
-            judgement = engine.judge(name, version, self.now, (), reports=False)
+            cursor = engine.absorb(names, self.now).cursor
+            judgement = engine.judge(name, version, self.now, (), cursor=cursor, reports=False)
         if name in ("rows", "frail"):
             return judgement.findings[0].value
         found = next(f for f in judgement.findings if f.column == "age")

@@ -1,0 +1,25 @@
+"""Whose code runs: written down, so that a crash or a kill has a name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+ACTIVE = "active"
+
+
+def say_active(state: Path, names: Sequence[str]) -> None:
+    """Write down which monitors' code runs."""
+    with contextlib.suppress(OSError):  # on a full disk a crash has no name, that is all
+        state.mkdir(parents=True, exist_ok=True)
+        (state / ACTIVE).write_text(json.dumps(list(names)), encoding="utf-8")
+
+
+def active(state: Path) -> tuple[str, ...]:
+    """The monitors whose code ran last, when a process ended in it."""
+    try:
+        return tuple(json.loads((state / ACTIVE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # never written, or the crash came in the middle of it
+        return ()

@@ -1,0 +1,137 @@
+"""`ProcessEngine`: the engine in a worker process, where what hangs or crashes is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from monitorkit.config import Config
+from monitorkit.contracts import Finding, Judgement
+from monitorkit.errors import WorkerError
+from monitorkit.monitoring.active import active, say_active
+from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.worker import Worker
+
+SLICE_SECONDS = 5.0
+READY_SECONDS = 120.0
+
+
+class ProcessEngine:
+    """`LocalEngine` in a worker process: what hangs or crashes there is named and left out.
+
+    Args:
+        config: the whole configuration.
+        worker: the process.
+    """
+
+    def __init__(self, config: Config, worker: Worker) -> None:
+        self._config = config
+        self._worker = worker
+        self._entries = {entry.name: entry for entry in config.monitors}
+
+    def warm_up(self) -> None:
+        """Start the process and load what every cycle needs, ahead of the first one."""
+        self._worker.call("starting the monitors", READY_SECONDS, _open, self._config)
+
+    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+        """As `LocalEngine.absorb`; a monitor that ends the process is a failure of that monitor.
+
+        Raises:
+            WorkerError: when it ended and no monitor is to blame.
+        """
+        failures: dict[str, str] = {}
+        rows_read = 0
+        while True:
+            taking_part = [name for name in names if name not in failures]
+            limit = max(
+                [READY_SECONDS, *(self._entries[n].timeout.total_seconds() for n in taking_part)]
+            )
+            say_active(self._config.storage.state, ())
+            try:
+                absorbed = self._worker.call(
+                    "reading the log", limit, _absorb, self._config, taking_part, now, SLICE_SECONDS
+                )
+            except WorkerError as error:
+                guilty = active(self._config.storage.state)
+                if not guilty or not set(guilty) <= set(taking_part):
+                    raise
+                failures.update(dict.fromkeys(guilty, str(error)))
+                continue
+            failures.update(absorbed.failures)
+            rows_read += absorbed.rows_read
+            if not absorbed.more:
+                return replace(absorbed, failures=failures, rows_read=rows_read)
+
+    def judge(
+        self,
+        name: str,
+        version: str,
+        now: datetime,
+        previous: Sequence[Finding],
+        *,
+        cursor: Mapping[str, int],
+        reports: bool,
+    ) -> Judgement:
+        """As `LocalEngine.judge`, within the monitor's timeout.
+
+        Raises:
+            WorkerTimeout: it took longer.
+            WorkerDied: it ended the process.
+            Exception: whatever the monitor raised.
+        """
+        task = f"monitor {name!r}"
+        self._worker.call(task, READY_SECONDS, _ready, self._config, version, name)
+        limit = self._entries[name].timeout.total_seconds()
+        return self._worker.call(
+            task,
+            limit,
+            _judge,
+            self._config,
+            name,
+            version,
+            now,
+            previous,
+            cursor=cursor,
+            reports=reports,
+        )
+
+
+# The engine of a worker process: it lives as long as the process, so that nothing is loaded twice.
+_engines: dict[str, LocalEngine] = {}
+
+
+def _open(config: Config) -> None:
+    key = config.model_dump_json()
+    if key not in _engines:
+        _engines.clear()
+        _engines[key] = LocalEngine(config)
+
+
+def _local(config: Config) -> LocalEngine:
+    _open(config)
+    (engine,) = _engines.values()
+    return engine
+
+
+def _absorb(config: Config, names: Sequence[str], now: datetime, seconds: float) -> Absorbed:
+    return _local(config).absorb(names, now, seconds=seconds)
+
+
+def _ready(config: Config, version: str, name: str) -> None:
+    _local(config).ready(version, name)
+
+
+def _judge(
+    config: Config,
+    name: str,
+    version: str,
+    now: datetime,
+    previous: Sequence[Finding],
+    *,
+    cursor: Mapping[str, int],
+    reports: bool,
+) -> Judgement:
+    engine = _local(config)
+    return engine.judge(name, version, now, previous, cursor=cursor, reports=reports)

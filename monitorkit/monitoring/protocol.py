@@ -1,0 +1,75 @@
+"""What a cycle asks of an engine, and what it may get back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from monitorkit.contracts import Finding, Judgement, Window
+from monitorkit.errors import PluginError
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """Where the timeline stands after reading what is new in the log.
+
+    Attributes:
+        window: the newest model version's rows in the look-back.
+        cursor: up to where the log was read.
+        reference_hash: of the reference, verified in this call.
+        failures: monitors that could not sum up their rows, with the reason.
+        rows_read: rows that were new.
+        more: time was up before the end of the log; call again.
+    """
+
+    window: Window
+    cursor: Mapping[str, int]
+    reference_hash: str
+    failures: Mapping[str, str]
+    rows_read: int
+    more: bool
+
+
+class Engine(Protocol):
+    """What a cycle asks of the place where monitors run."""
+
+    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+        """Bring the tracks of some monitors up to the end of the log."""
+
+    def judge(
+        self,
+        name: str,
+        version: str,
+        now: datetime,
+        previous: Sequence[Finding],
+        *,
+        cursor: Mapping[str, int],
+        reports: bool,
+    ) -> Judgement:
+        """Let one monitor judge its window."""
+
+
+def checked(name: str, judgement: object) -> Judgement:
+    """Refuse what could not be written into a result.
+
+    Raises:
+        PluginError: naming the monitor and what is wrong with its judgement.
+    """
+    if not isinstance(judgement, Judgement):
+        raise PluginError(name, f"judge returned a {type(judgement).__name__}, not a Judgement")
+    for finding in judgement.findings:
+        if not isinstance(finding, Finding):
+            raise PluginError(name, f"a finding is a {type(finding).__name__}, not a Finding")
+        try:
+            json.dumps({**asdict(finding), "since": None}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            where = f"finding {finding.measure!r} of column {finding.column!r}"
+            raise PluginError(name, f"{where} is not JSON-safe: {error}") from error
+    for file, content in judgement.attachments.items():
+        if not isinstance(content, bytes) or Path(file).name != file or file.startswith("."):
+            raise PluginError(name, f"attachment {file!r} is not bytes under a plain file name")
+    return judgement
