@@ -302,7 +302,9 @@ def load(
     if "features" in table:  # the field behind [schema]; BaseModel.schema is taken
         raise ConfigError(source, ("unknown key `features`; did you mean `schema`?",))
     try:
-        config = Config(**table)
+        # A file without monitors or sinks has the default ones; `monitors = []` has none.
+        defaults = tomllib.loads(default_text())
+        config = Config(**{name: defaults[name] for name in ("monitors", "sinks")} | table)
     except ValidationError as error:
         raise ConfigError(source, tuple(_problems(error, given))) from error
     return _overridden(config, overrides) if overrides else config

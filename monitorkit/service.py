@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from monitorkit import config, logs, preparation
+from monitorkit import config, logs, plugin_manager, preparation
 from monitorkit.config import Config
 from monitorkit.serving import server
 
@@ -39,6 +39,9 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     # Before the event loop takes signals over, SIGTERM does what Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        plugin_manager.check(
+            plugin_manager.kinds(plugin_manager.build(settings.monitoring.plugin_files)), settings
+        )
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
                 preparation.prepare(settings)

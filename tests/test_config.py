@@ -124,7 +124,7 @@ def test_the_file_in_the_default_place_is_found() -> None:
     config.DEFAULT_PATH.parent.mkdir()
     config.DEFAULT_PATH.write_text("[serving]\nport = 8123\n")
     assert config.load().serving.port == 8123
-    assert config.load().monitors == ()
+    assert config.load().monitors == config.load(config.DEFAULT_PATH).monitors != ()
 
 
 # What is wrong in a file

@@ -74,7 +74,7 @@ class Delivery:
         timeout = entry.timeout.total_seconds()
         try:
             task = f"sink {entry.name!r}"
-            self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
+            there = self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
         except Exception as error:  # noqa: BLE001 - one failing sink harms itself alone
             if cancelled():  # its worker was closed
                 return False
@@ -87,7 +87,8 @@ class Delivery:
             )
             return False
         self._remember(entry.name, run_id)
-        log.info("result_delivered", sink=entry.name, run_id=run_id)
+        if there:
+            log.info("result_delivered", sink=entry.name, run_id=run_id)
         return True
 
     def _waiting(self, sink: str) -> list[str]:
@@ -134,13 +135,15 @@ def context(config: Config) -> SinkContext:
 _sinks: dict[str, Sink[Any]] = {}
 
 
-def _deliver(config: Config, entry: SinkEntry, run_id: str) -> None:
+def _deliver(config: Config, entry: SinkEntry, run_id: str) -> bool:
+    """Whether there was something to deliver: it may have been pruned."""
     key = f"{config.model_dump_json()}\n{entry.name}"
     if key not in _sinks:
         kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
         _sinks[key] = plugin_manager.make_sink(kinds, entry, context(config))
     document = Results(Path(config.storage.results)).read(run_id)
-    if document is None:  # pruned since
-        return
+    if document is None:
+        return False
     _sinks[key].deliver(decode(document), document)
     logs.adopt_library_loggers()
+    return True

@@ -243,7 +243,10 @@ class LocalEngine:
                 return _reason(error)
             finally:
                 self._say_active(())
-            track.models[block.model_version] = self._hashes.get(block.model_version) or ""
+            made_with = self._hashes.get(block.model_version) or ""
+            track.models.setdefault(
+                block.model_version, made_with
+            )  # another one makes `_behind` act
         track.cursor = block.cursor
         return None
 

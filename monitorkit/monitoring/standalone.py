@@ -66,8 +66,15 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
                     reports=reports,
                     patience=interval,
                 )
-            except (MonitorkitError, OSError) as error:
-                log.error("cycle_failed", trigger="periodic", reason=str(error))  # noqa: TRY400 - says it all
+            except Exception as error:  # the next one may go better
+                reason = f"{type(error).__name__}: {error}"
+                expected = isinstance(error, MonitorkitError | OSError)
+                log.error(  # noqa: TRY400 - what is expected says it all
+                    "cycle_failed",
+                    trigger="periodic",
+                    reason=reason,
+                    exc_info=None if expected else error,
+                )
             try:
                 delivery.deliver()
             except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from monitorkit.config import Config
 from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
@@ -19,20 +20,27 @@ def show(config: Config, outcome: RunResult | Skipped, console: Console | None =
     """
     console = console or Console()
     if isinstance(outcome, Skipped):
-        console.print(f"Skipped: {outcome.reason}.")
+        console.print(f"Skipped: {outcome.reason}.", markup=False)
         return
     window = outcome.window
     console.print(
         f"{window.rows:,} rows of model version {window.model_version}, "
-        f"{window.first:%Y-%m-%d %H:%M:%S} to {window.last:%H:%M:%S} UTC"
+        f"{window.first:%Y-%m-%d %H:%M:%S} to {window.last:%H:%M:%S} UTC",
+        markup=False,
     )
     console.print(_monitors(outcome))
     if outcome.drift is not None:
-        console.print(_verdict(outcome))
-    console.print(f"Result: {config.storage.results / (outcome.run_id + '.json')}", soft_wrap=True)
+        console.print(_verdict(outcome), markup=False)
+    console.print(
+        f"Result: {config.storage.results / (outcome.run_id + '.json')}",
+        soft_wrap=True,
+        markup=False,
+    )
     for part in outcome.outcomes:
         for report in part.reports:
-            console.print(f"Report: {config.storage.reports / report}", soft_wrap=True)
+            console.print(
+                f"Report: {config.storage.reports / report}", soft_wrap=True, markup=False
+            )
 
 
 def _verdict(result: RunResult) -> str:
@@ -49,7 +57,8 @@ def _verdict(result: RunResult) -> str:
 def _monitors(result: RunResult) -> Table:
     table = Table("monitor", "status", "drifted", "seconds", box=None, pad_edge=False)
     for outcome in result.outcomes:
-        table.add_row(outcome.name, outcome.status, _said(outcome), f"{outcome.seconds:.2f}")
+        cells = (outcome.name, outcome.status, _said(outcome), f"{outcome.seconds:.2f}")
+        table.add_row(*map(Text, cells))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
+REFUSED_SECONDS = 300.0  # before a version that was refused is looked at again
 GRACE = 0.5  # seconds that a start waits for the registry once the last good model is loaded
 
 
@@ -36,6 +38,8 @@ class Reloader:
         self._address = registry.address(config)
         self._store = config.storage.models
         self._limiter = CapacityLimiter(2)
+        self._loading = anyio.Lock()
+        self._refused: tuple[str, float, ModelRefused] | None = None
         self._trouble: str | None = None
         self._stopping = False
         self._confirmed = False  # whether the registry has said what the served version is made of
@@ -81,6 +85,7 @@ class Reloader:
         except Exception as error:  # whatever it is, the model at hand goes on serving
             if self._stopping:
                 return
+            self._confirmed = False  # it may have been made anew when it answers again
             reason = str(error) if isinstance(error, MonitorkitError) else repr(error)
             if reason != self._trouble:
                 event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"
@@ -112,6 +117,17 @@ class Reloader:
         # At first the number is not enough: a registry that was deleted counts from one again.
         if version == self._version() and self._confirmed:
             return
+        if self._refused is not None:
+            refused, until, error = self._refused
+            if refused == version and time.monotonic() < until:
+                raise error
+        try:
+            await self._fetch_and_load(version)
+        except ModelRefused as error:
+            self._refused = (version, time.monotonic() + REFUSED_SECONDS, error)
+            raise
+
+    async def _fetch_and_load(self, version: str) -> None:
         call = partial(
             self._worker.call,
             f"fetching model version {version}",
@@ -123,9 +139,10 @@ class Reloader:
             self._config.registry.skops_trusted_types,
         )
         folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
-        current = self._slot.current
-        if current is None or current.model.card != model.read_card(folder):
-            await self._load(folder)
+        async with self._loading:
+            current = self._slot.current
+            if current is None or current.model.card != model.read_card(folder):
+                await self._load(folder)
         self._confirmed = True
         await to_thread.run_sync(registry.set_last_good, self._address, self._store, version)
 
@@ -133,10 +150,13 @@ class Reloader:
         folder = registry.stored(self._address, self._store, version)
         if folder is None:
             return
-        try:
-            await self._load(folder)
-        except MonitorkitError as error:
-            log.warning("last_good_model_refused", reason=str(error))
+        async with self._loading:
+            if self._slot.current is not None:  # the registry was faster
+                return
+            try:
+                await self._load(folder)
+            except MonitorkitError as error:
+                log.warning("last_good_model_refused", reason=str(error))
 
     async def _load(self, folder: Path) -> None:
         served = await to_thread.run_sync(self._make, folder, limiter=self._limiter)

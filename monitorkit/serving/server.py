@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -18,8 +19,6 @@ from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, MonitorkitError
 
 log = logs.get(__name__)
-
-BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
@@ -93,6 +92,11 @@ async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> N
                 await server.serve(sockets=[listener])
         except MonitorkitError as error:
             failure = error  # out of the task group, which would wrap it up
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            reason = error.strerror or "it is in use"
+            failure = AddressInUse(settings.host, settings.port, reason)
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -17,7 +17,8 @@ from monitoring_place import Place, draw, store_model
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.errors import ModelNotFound, PluginError
-from monitorkit.monitoring.engine import CHECKPOINT, Absorbed, LocalEngine
+from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine
+from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.timeline import bucket_number
 from monitorkit.reference import Reference

@@ -547,3 +547,15 @@ def test_predictions_have_one_time_and_ascending_ids(served: Served) -> None:
 async def test_the_example_row_is_a_valid_one(client: httpx.AsyncClient, served: Served) -> None:
     response = await client.post("/predict", json=example(served.schema))
     assert response.status_code == 200
+
+
+async def test_a_flood_of_unknown_fields_is_refused_in_a_moment(serve: Serve, row: Row) -> None:
+    flood = {f"a{n:06x}": 1 for n in range(100_000)}
+    async with serve() as (_, client):
+        slow = asyncio.create_task(client.post("/predict", json={**row, **flood}))
+        await asyncio.sleep(0)
+        assert (await client.post("/predict", json=row)).status_code == 200
+        answer = await slow
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == SHOWN_ERRORS
+    assert answer.json()["detail"].startswith("100000 fields are wrong")
