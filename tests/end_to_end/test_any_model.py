@@ -188,6 +188,18 @@ def test_a_users_model_goes_through_the_whole_job(
         while client.get("/health").json()["model_version"] != newest:
             assert time.monotonic() - promoted < 30
             time.sleep(0.1)
+
+        # One that cannot be served changes nothing; the next good one is served again.
+        register("regression", "production")
+        service.wait_for("model_refused", seconds=30)
+        assert client.get("/health").json()["model_version"] == newest
+        register("logistic", "production")
+        good = str(int(newest) + 2)
+        moved = time.monotonic()
+        while client.get("/health").json()["model_version"] != good:
+            assert time.monotonic() - moved < 30
+            time.sleep(0.1)
+        service.wait_for("registry_recovered")
     assert service.stop() == 0
     experiments = httpx.get(
         f"{mlflow_server}/api/2.0/mlflow/experiments/get-by-name",
