@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import monitorkit
-from monitorkit import logs, plugin_manager, reference
+from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
-from monitorkit.contracts import Chunk, Finding, Judgement, Monitor, Timeline, Window
+from monitorkit.contracts import Finding, Judgement, Monitor, Timeline, Window
 from monitorkit.errors import MonitorkitError, PluginError
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
 from monitorkit.monitoring.protocol import Absorbed, checked
-from monitorkit.monitoring.scoring import model_hash, scored_reference
+from monitorkit.monitoring.scoring import ScoredReferences
 from monitorkit.monitoring.timeline import Span, Track, bucket_number, from_microseconds
 from monitorkit.prediction_log import Block, Reader
 
@@ -59,10 +59,8 @@ class LocalEngine:
         self._horizon = max((settings.lookback, *self._lookbacks.values()))
         self._path = config.storage.state / CHECKPOINT
         self._stamp: tuple[int, int, int] | None = None
-        self._reference: reference.Reference | None = None
-        self._reference_chunks: dict[str, Chunk] = {}
+        self._references = ScoredReferences(config)
         self._monitors: dict[tuple[str, str], Monitor[Any, Any]] = {}
-        self._hashes: dict[str, str | None] = {}
         self._first: int | None = None
         self._rows_id = f"rows/{self._bucket.total_seconds():g}"
         self._tracks: dict[str, Track] = {}
@@ -84,9 +82,8 @@ class LocalEngine:
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         horizon = now - self._horizon
-        self._verify_reference()
+        self._verify()
         self._refresh()
-        self._forget_changed_models()
         self._first = bucket_number(horizon, self._bucket)
         rows = self._whole(self._rows_id)
         failures: dict[str, str] = {}
@@ -105,7 +102,7 @@ class LocalEngine:
         return Absorbed(
             window=self._window(rows, now),
             cursor=dict(rows.cursor),
-            reference_hash=self._known_reference().metadata.reference_hash,
+            reference_hash=self._references.hash,
             failures=failures,
             rows_read=total,
             more=more,
@@ -137,7 +134,7 @@ class LocalEngine:
 
     def ready(self, version: str, name: str) -> None:
         """Make everything that judging needs, so that only judging is timed."""
-        self._verify_reference()
+        self._verify()
         self._refresh()
         failures: dict[str, str] = {}
         if self._track_of(version, name, failures, renew=False) is None:
@@ -243,7 +240,7 @@ class LocalEngine:
                 return _reason(error)
             finally:
                 self._say_active(())
-            made_with = self._hashes.get(block.model_version) or ""
+            made_with = self._references.model(block.model_version)
             track.models.setdefault(
                 block.model_version, made_with
             )  # another one makes `_behind` act
@@ -256,7 +253,7 @@ class LocalEngine:
         """One monitor for each track of a version; none when the version cannot be judged."""
         found: dict[str, Monitor[Any, Any]] = {}
         try:
-            self._reference_chunk(version)
+            self._references.chunk(version)
         except MonitorkitError as error:  # if it is the newest version, `_behind` raises it again
             log.warning("model_version_not_judged", model_version=version, reason=str(error))
             return found
@@ -271,7 +268,7 @@ class LocalEngine:
         self, version: str, name: str, failures: dict[str, str], *, renew: bool
     ) -> str | None:
         """The identity of a monitor's track, which is made or restored when need be."""
-        chunk = self._reference_chunk(version)
+        chunk = self._references.chunk(version)
         monitor = self._monitors.get((version, name))
         self._say_active((name,))
         try:
@@ -288,8 +285,9 @@ class LocalEngine:
         finally:
             self._say_active(())
         track = self._whole(identity)
-        known = track.models.get(version, self._hashes.get(version))
-        if renew and (version in track.missing or known != self._hashes.get(version)):
+        made_with = self._references.model(version)
+        changed = track.models.get(version, made_with) != made_with
+        if renew and (version in track.missing or changed):
             # It can be judged now, or is another model than it was: read its rows again.
             self._tracks[identity] = Track(since=self._first)
         return identity
@@ -302,16 +300,6 @@ class LocalEngine:
             track = self._tracks[identity] = Track(since=self._first)
         return track
 
-    def _forget_changed_models(self) -> None:
-        """Versions that are other models than they were, by a registry that was made anew."""
-        for version, known in list(self._hashes.items()):
-            if model_hash(self._config, version) != known:
-                log.warning("model_version_reused", model_version=version)
-                del self._hashes[version]
-                self._reference_chunks.pop(version, None)
-                for key in [key for key in self._monitors if key[0] == version]:
-                    del self._monitors[key]
-
     def _identity(self, name: str, monitor: Monitor[Any, Any]) -> str:
         """What two monitors, or two runs, must have in common to share summaries."""
         entry = self._entries[name]
@@ -320,7 +308,7 @@ class LocalEngine:
         parts = [
             monitorkit.__version__,
             self._bucket.total_seconds(),
-            self._known_reference().metadata.reference_hash,
+            self._references.hash,
             # Without a shared key the plugin's code and options decide what a summary is.
             shared if shared is not None else [kind.kind, kind.digest, entry.options],
         ]
@@ -336,26 +324,11 @@ class LocalEngine:
             and self._identity(name, monitor) == identity
         )
 
-    def _verify_reference(self) -> None:
-        folder = self._config.storage.reference
-        known = self._reference
-        if known is None or reference.verify(folder) != known.metadata:
-            self._reference = reference.load(folder)
-            self._reference_chunks.clear()
-            self._monitors.clear()
-
-    def _known_reference(self) -> reference.Reference:
-        if self._reference is None:
-            self._reference = reference.load(self._config.storage.reference)
-        return self._reference
-
-    def _reference_chunk(self, version: str) -> Chunk:
-        if version not in self._reference_chunks:
-            self._reference_chunks[version] = scored_reference(
-                self._config, self._known_reference(), version
-            )
-            self._hashes[version] = model_hash(self._config, version)
-        return self._reference_chunks[version]
+    def _verify(self) -> None:
+        """Verify the reference, and forget the monitors that were made with another one."""
+        changed = self._references.verify()
+        for key in [key for key in self._monitors if key[0] in changed]:
+            del self._monitors[key]
 
     def _window(self, rows: Track, now: datetime) -> Window:
         lookback = self._config.monitoring.lookback

@@ -13,9 +13,74 @@ from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.errors import SchemaError
 from monitorkit.monitoring import checkpoint
-from monitorkit.reference import Reference
+from monitorkit.reference import Reference, load, verify
 
 log = logs.get(__name__)
+
+
+class ScoredReferences:
+    """The verified reference with each model version's scores, until one of both changes.
+
+    Args:
+        config: the whole configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._reference: Reference | None = None
+        self._chunks: dict[str, Chunk] = {}
+        self._models: dict[str, str | None] = {}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the reference that was verified last."""
+        return self._known().metadata.reference_hash
+
+    def verify(self) -> list[str]:
+        """Verify the reference, and look whether versions are still the models that they were.
+
+        Returns:
+            The versions of which everything has to be made anew.
+
+        Raises:
+            ReferenceProblem: the reference is missing or is not what was frozen.
+        """
+        folder = self._config.storage.reference
+        if self._reference is None or verify(folder) != self._reference.metadata:
+            self._reference = load(folder)
+            changed = list(self._chunks)
+        else:
+            changed = [
+                version
+                for version, known in self._models.items()
+                if model_hash(self._config, version) != known
+            ]
+            if changed:
+                log.warning("model_versions_reused", model_versions=changed)
+        for version in changed:
+            self._chunks.pop(version, None)
+            self._models.pop(version, None)
+        return changed
+
+    def chunk(self, version: str) -> Chunk:
+        """The reference as a version sees it.
+
+        Raises:
+            RegistryError, SchemaError: as `scored_reference`.
+        """
+        if version not in self._chunks:
+            self._chunks[version] = scored_reference(self._config, self._known(), version)
+            self._models[version] = model_hash(self._config, version)
+        return self._chunks[version]
+
+    def model(self, version: str) -> str:
+        """What tells the model of a version apart from another one of the same number."""
+        return self._models.get(version) or ""
+
+    def _known(self) -> Reference:
+        if self._reference is None:
+            self._reference = load(self._config.storage.reference)
+        return self._reference
 
 
 def model_hash(config: Config, version: str) -> str | None:

@@ -241,5 +241,5 @@ def unknown(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise ModelNotFound(f"version {version}", "Wait.")
         return scored_reference(config, reference, version)
 
-    monkeypatch.setattr("monitorkit.monitoring.engine.scored_reference", scored)
+    monkeypatch.setattr("monitorkit.monitoring.scoring.scored_reference", scored)
     return versions
