@@ -14,7 +14,7 @@ from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.loop import MonitoringLoop
-from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.serving.pipeline import Pipeline
@@ -22,7 +22,6 @@ from monitorkit.serving.reloader import Reloader
 from monitorkit.serving.routes import application, routes
 from monitorkit.serving.served import Slot
 from monitorkit.serving.services import Services
-from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
@@ -49,12 +48,11 @@ async def running(config: Config) -> AsyncIterator[Services]:
     Raises:
         MonitorkitError: there is nothing to serve or nowhere to log to.
     """
-    kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
-    plugin_manager.check(kinds, config)
+    plugin_manager.checked(config)
     async with contextlib.AsyncExitStack() as stack:
         # MLflow, monitors and sinks: three processes, so that none of them can hold up another.
         registry_worker, monitor_worker, sink_worker = (
-            _worker(stack, config, name) for name in ("registry", "monitors", "sinks")
+            stack.enter_context(worker(config, name)) for name in ("registry", "monitors", "sinks")
         )
         slot = Slot()
         reloader = Reloader(config, registry_worker, slot)
@@ -98,18 +96,6 @@ async def running(config: Config) -> AsyncIterator[Services]:
             await pipeline.close()
             monitoring.stop()
             reloader.stop()
-            for worker in (registry_worker, monitor_worker, sink_worker):
-                await anyio.to_thread.run_sync(worker.close)
+            for each in (registry_worker, monitor_worker, sink_worker):
+                await anyio.to_thread.run_sync(each.close)
             tasks.cancel_scope.cancel()
-
-
-def _worker(stack: contextlib.AsyncExitStack, config: Config, name: str) -> Worker:
-    memory = int(config.monitoring.worker_memory) if name == "monitors" else None
-    worker = Worker(
-        name,
-        memory_bytes=memory,
-        log_level=config.logging.level,
-        log_format=config.logging.format,
-    )
-    stack.callback(worker.close)
-    return worker

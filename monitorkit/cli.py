@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from monitorkit import __version__, config, logs
 from monitorkit.errors import MonitorkitError
 
 INTERRUPTED = 130  # as shells have it
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 config_option = click.option(
     "--config",

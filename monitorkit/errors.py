@@ -35,6 +35,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 
+def told(error: BaseException) -> str:
+    """An exception of any kind in one line, for a reason in an event or a result."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 @dataclass(eq=False)
 class MonitorkitError(Exception):
     """Base of every error that monitorkit raises on purpose.

@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitorkit import logs, model
+from monitorkit import durable, logs, model
 from monitorkit.config import Config
 from monitorkit.errors import ModelRefused
 
@@ -107,12 +106,7 @@ def set_last_good(address: Address, store: Path, version: str) -> None:
     path = _model_folder(address, store) / CURRENT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     document = json.dumps({"schema_version": SCHEMA_VERSION, "version": version})
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{CURRENT_FILE}", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(document)
-        file.flush()
-        os.fsync(descriptor)
-    Path(temporary).replace(path)
+    durable.replace_file(path, document.encode())
 
 
 def _model_folder(address: Address, store: Path) -> Path:

@@ -165,6 +165,17 @@ def make_sink(known: Sequence[Kind], entry: SinkEntry, context: SinkContext) -> 
     return sink
 
 
+def checked(config: Config) -> list[Kind]:
+    """The kinds of a configuration, once `check` has nothing against it.
+
+    Raises:
+        PluginError, ConfigError: as `build`, `kinds` and `check`.
+    """
+    known = kinds(build(config.monitoring.plugin_files))
+    check(known, config)
+    return known
+
+
 def check(known: Sequence[Kind], config: Config) -> None:
     """Refuse a configuration that names unknown kinds, wrong options or no verdict monitor.
 

@@ -135,12 +135,12 @@ class Results:
 
     def read(self, run_id: str) -> bytes | None:
         """One result's document; None when there is none of that id, or only a damaged one."""
-        found = self._read(run_id)
+        found = self.find(run_id)
         return None if found is None else found[0]
 
     def latest(self) -> RunResult | None:
         """The newest result that can be read."""
-        found = (self._read(run_id) for run_id in reversed(self.run_ids()))
+        found = (self.find(run_id) for run_id in reversed(self.run_ids()))
         return next((result[1] for result in found if result is not None), None)
 
     def list(self, limit: int, offset: int = 0) -> Sequence[Mapping[str, Any]]:
@@ -157,7 +157,7 @@ class Results:
         for run_id in self.run_ids()[::-1][offset:]:
             if len(page) >= limit:
                 break
-            found = self._read(run_id)
+            found = self.find(run_id)
             if found is not None:
                 page.append(_summary(found[1]))
         return page
@@ -177,7 +177,8 @@ class Results:
             self._path(run_id).unlink(missing_ok=True)
         return len(surplus)
 
-    def _read(self, run_id: str) -> tuple[bytes, RunResult] | None:
+    def find(self, run_id: str) -> tuple[bytes, RunResult] | None:
+        """One result, as it is on disk and decoded; None as for `read`."""
         if not _RUN_ID.fullmatch(run_id):
             return None
         path = self._path(run_id)

@@ -39,11 +39,9 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     # Before the event loop takes signals over, SIGTERM does what Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        plugin_manager.check(
-            plugin_manager.kinds(plugin_manager.build(settings.monitoring.plugin_files)), settings
-        )
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
+                plugin_manager.checked(settings)  # a wrong one is told before a training, not after
                 preparation.prepare(settings)
             # Imported late: a first start has the preparation to get through before.
             from monitorkit.app import create_app  # noqa: PLC0415 - see above

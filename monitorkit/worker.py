@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from monitorkit import logs
-from monitorkit.errors import WorkerDied, WorkerTimeout
+from monitorkit.errors import WorkerDied, WorkerTimeout, told
 from monitorkit.logs import LogFormat, LogLevel
 
 CLOSED_POLL = 0.2  # seconds between looks at whether the worker was closed meanwhile
@@ -155,7 +155,7 @@ def _run(request: bytes) -> tuple[bool, bytes]:
         return True, _portable(error)
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like
         # There it would end the thread that asked, or the service.
-        return True, pickle.dumps(RuntimeError(_told(error)))
+        return True, pickle.dumps(RuntimeError(told(error)))
     finally:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, logs.Printed):
@@ -168,16 +168,8 @@ def _portable(error: Exception) -> bytes:
         pickled = pickle.dumps(error)
         pickle.loads(pickled)  # noqa: S301 - our own bytes, of a moment ago
     except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
-        return pickle.dumps(RuntimeError(_told(error)))
+        return pickle.dumps(RuntimeError(told(error)))
     return pickled
-
-
-def _told(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _ending(code: int) -> str:
@@ -202,8 +194,3 @@ def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> N
         import resource  # noqa: PLC0415 - not on Windows
 
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-
-
-def alive(_: Any = None) -> bool:
-    """A task that does nothing, to start a worker's process ahead of need."""
-    return True

@@ -16,7 +16,7 @@ import pytest
 import worker_tasks as tasks
 
 from monitorkit.errors import DataError, WorkerDied, WorkerTimeout
-from monitorkit.worker import Worker, alive
+from monitorkit.worker import Worker
 
 MEBIBYTE = 2**20
 
@@ -39,7 +39,7 @@ def test_it_calls_functions_in_one_other_process(worker: Worker) -> None:
     assert worker.call("adding", 30, tasks.add, 1, right=2) == 3
     first, second = (worker.call("asking", 30, tasks.pid) for _ in range(2))
     assert first == second != os.getpid()
-    assert worker.call("starting", 30, alive) is True
+    assert worker.call("starting", 30, tasks.alive) is True
 
 
 def test_what_takes_too_long_is_stopped_and_the_process_replaced(worker: Worker) -> None:
@@ -132,7 +132,7 @@ def test_a_broken_pool_is_replaced() -> None:
 def test_a_pool_that_keeps_no_time_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker("test")
     try:
-        worker.call("starting", 30, alive)
+        worker.call("starting", 30, tasks.alive)
         monkeypatch.setattr("monitorkit.worker.BACKSTOP_SECONDS", -59.8)
         with pytest.raises(WorkerTimeout):
             worker.call("sleeping", 60, tasks.sleep, 60)
@@ -148,7 +148,7 @@ def test_closing_while_it_starts_ends_at_once() -> None:
 
     def call() -> None:
         try:
-            worker.call("starting", 60, alive)
+            worker.call("starting", 60, tasks.alive)
         except WorkerDied as error:
             errors.append(error)
 

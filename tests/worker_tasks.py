@@ -100,3 +100,8 @@ def talk() -> None:
 
 def encoding() -> str:
     return sys.stdout.encoding
+
+
+def alive() -> bool:
+    """A task that does nothing."""
+    return True

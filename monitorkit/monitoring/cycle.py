@@ -21,10 +21,10 @@ from monitorkit.contracts import (
     Status,
     Trigger,
 )
-from monitorkit.errors import CycleBusy, WorkerTimeout
+from monitorkit.errors import CycleBusy, WorkerTimeout, told
 from monitorkit.monitoring.protocol import Absorbed, Engine
 from monitorkit.monitoring.reports import Reports
-from monitorkit.results import Results, decode, new_run_id
+from monitorkit.results import Results, new_run_id
 
 log = logs.get(__name__)
 
@@ -133,9 +133,8 @@ class _Cycle:
                 raise
             # One failing monitor harms itself alone.
             status: Status = "timed_out" if isinstance(error, WorkerTimeout) else "failed"
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             seconds = time.perf_counter() - started
-            return replace(outcome, status=status, error=reason, seconds=seconds)
+            return replace(outcome, status=status, error=told(error), seconds=seconds)
         return Outcome(
             name=entry.name,
             kind=entry.use,
@@ -207,10 +206,10 @@ def _previous(
     """
     found: dict[str, Sequence[Finding]] = {}
     for run_id in list(reversed(results.run_ids()))[:LOOK_BACK_RESULTS]:
-        document = results.read(run_id)
-        if document is None:
+        found_result = results.find(run_id)
+        if found_result is None:
             continue
-        result = decode(document)
+        _, result = found_result
         if result.reference_hash != absorbed.reference_hash:
             break
         if result.window.model_version != absorbed.window.model_version:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from monitorkit import logs, plugin_manager
+from monitorkit import durable, logs, plugin_manager
 from monitorkit.config import Config, SinkEntry
 from monitorkit.contracts import Sink, SinkContext
-from monitorkit.results import Results, decode
+from monitorkit.errors import told
+from monitorkit.results import Results
 from monitorkit.worker import Worker
 
 SCHEMA_VERSION = 1
@@ -83,7 +83,7 @@ class Delivery:
                 sink=entry.name,
                 run_id=run_id,
                 undelivered=len(self._waiting(entry.name)),
-                reason=f"{type(error).__name__}: {error}",
+                reason=told(error),
             )
             return False
         self._remember(entry.name, run_id)
@@ -113,11 +113,8 @@ class Delivery:
     def _remember(self, sink: str, run_id: str) -> None:
         sinks = {**self._positions(), sink: run_id}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({"schema_version": SCHEMA_VERSION, "sinks": sinks}), encoding="utf-8"
-        )
-        temporary.replace(self._path)
+        document = {"schema_version": SCHEMA_VERSION, "sinks": sinks}
+        durable.replace_file(self._path, json.dumps(document).encode())
 
 
 def context(config: Config) -> SinkContext:
@@ -141,9 +138,10 @@ def _deliver(config: Config, entry: SinkEntry, run_id: str) -> bool:
     if key not in _sinks:
         kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
         _sinks[key] = plugin_manager.make_sink(kinds, entry, context(config))
-    document = Results(Path(config.storage.results)).read(run_id)
-    if document is None:
+    found = Results(config.storage.results).find(run_id)
+    if found is None:
         return False
-    _sinks[key].deliver(decode(document), document)
+    document, result = found
+    _sinks[key].deliver(result, document)
     logs.adopt_library_loggers()
     return True

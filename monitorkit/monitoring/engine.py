@@ -15,7 +15,7 @@ import monitorkit
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.contracts import Finding, Judgement, Monitor, Timeline, Window
-from monitorkit.errors import MonitorkitError, PluginError
+from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
 from monitorkit.monitoring.protocol import Absorbed, checked
@@ -237,7 +237,7 @@ class LocalEngine:
                     monitor.merge,
                 )
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                return _reason(error)
+                return told(error)
             finally:
                 self._say_active(())
             made_with = self._references.model(block.model_version)
@@ -280,7 +280,7 @@ class LocalEngine:
                 kind = type(monitor.summarise(chunk.take(slice(0, 1))))
                 self._tracks[identity] = Track.from_document(self._unread.pop(identity), kind)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            failures[name] = _reason(error)
+            failures[name] = told(error)
             return None
         finally:
             self._say_active(())
@@ -371,30 +371,34 @@ class LocalEngine:
             numbers = [int(n) for buckets in document["versions"].values() for n in buckets]
             if all(number < first for number in numbers):
                 del self._unread[identity]
-        tracks: dict[str, Any] = {}
-        for identity, track in list(self._tracks.items()):
-            try:
-                tracks[identity] = track.to_document()
-                checkpoint.check(tracks[identity])
-            except (TypeError, ValueError) as error:  # a plugin's summary may be anything
-                tracks.pop(identity, None)
-                del self._tracks[identity]
-                for version in track.versions:
-                    guilty = self._names_of(version, identity, names)
-                    failures.update(dict.fromkeys(guilty, f"its summary cannot be kept: {error}"))
+        try:
+            self._write()
+        except (TypeError, ValueError):
+            self._drop_unkeepable(names, failures)
+            self._write()
+        self._stamp = _stamp(self._path)
+
+    def _write(self) -> None:
+        tracks = {identity: track.to_document() for identity, track in self._tracks.items()}
         try:
             checkpoint.save(self._path, {"tracks": {**self._unread, **tracks}})
         except OSError as error:  # a cache: the next start reads the log again
             log.warning("checkpoint_not_written", file=str(self._path), reason=str(error))
-        self._stamp = _stamp(self._path)
+
+    def _drop_unkeepable(self, names: Sequence[str], failures: dict[str, str]) -> None:
+        """A plugin's summary may be anything; one that no checkpoint takes fails its monitors."""
+        for identity, track in list(self._tracks.items()):
+            try:
+                checkpoint.check(track.to_document())
+            except (TypeError, ValueError) as error:
+                del self._tracks[identity]
+                for version in track.versions:
+                    guilty = self._names_of(version, identity, names)
+                    failures.update(dict.fromkeys(guilty, f"its summary cannot be kept: {error}"))
 
     def _say_active(self, names: tuple[str, ...]) -> None:
         """Leave word of whose code runs, for whoever has to find out after a crash or a kill."""
         say_active(self._config.storage.state, names)
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from monitorkit import logs
 from monitorkit.config import Config
 from monitorkit.contracts import CycleNote, MonitoringStatus, RunResult, Skipped, Trigger
-from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem
+from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem, told
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.process_engine import ProcessEngine
@@ -123,7 +123,7 @@ class MonitoringLoop:
                 log.error(  # noqa: TRY400 - a refusal says it all; anything else brings its traceback
                     "cycle_failed",
                     trigger="periodic",
-                    reason=f"{type(error).__name__}: {error}",
+                    reason=told(error),
                     exc_info=None if isinstance(error, REFUSED) else error,
                 )
             # Cycles that were due while one ran are left out, not made up for.
@@ -172,8 +172,7 @@ class MonitoringLoop:
                 )
                 self._update(undelivered=undelivered)
             except Exception as error:  # noqa: BLE001 - a full disk, perhaps; next time it may go
-                reason = f"{type(error).__name__}: {error}"
-                log.error("delivery_failed", reason=reason)  # noqa: TRY400 - says it all
+                log.error("delivery_failed", reason=told(error))  # noqa: TRY400 - says it all
             await self._deliver.wait()
 
     async def _warm_up(self, engine: ProcessEngine) -> None:
@@ -181,7 +180,7 @@ class MonitoringLoop:
             await to_thread.run_sync(engine.warm_up, limiter=self._threads, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001 - the cycle tries again and reports it
             if not self._stopping:
-                log.warning("monitors_not_warm", reason=f"{type(error).__name__}: {error}")
+                log.warning("monitors_not_warm", reason=told(error))
 
     def _is_stopping(self) -> bool:
         return self._stopping

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +17,26 @@ from monitorkit.worker import Worker
 
 SLICE_SECONDS = 5.0
 READY_SECONDS = 120.0
+
+
+@contextmanager
+def worker(config: Config, name: str) -> Iterator[Worker]:
+    """A worker process as the configuration wants it; only the one for monitors has a memory limit.
+
+    Args:
+        config: the whole configuration.
+        name: registry | monitors | sinks.
+    """
+    process = Worker(
+        name,
+        memory_bytes=int(config.monitoring.worker_memory) if name == "monitors" else None,
+        log_level=config.logging.level,
+        log_format=config.logging.format,
+    )
+    try:
+        yield process
+    finally:
+        process.close()
 
 
 class ProcessEngine:

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
-from monitorkit.errors import ConfigError, MonitorkitError
+from monitorkit.errors import ConfigError, MonitorkitError, told
 from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.delivery import Delivery
-from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.results import Results
-from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
@@ -67,12 +66,11 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
                     patience=interval,
                 )
             except Exception as error:  # the next one may go better
-                reason = f"{type(error).__name__}: {error}"
                 expected = isinstance(error, MonitorkitError | OSError)
                 log.error(  # noqa: TRY400 - what is expected says it all
                     "cycle_failed",
                     trigger="periodic",
-                    reason=reason,
+                    reason=told(error),
                     exc_info=None if expected else error,
                 )
             try:
@@ -87,25 +85,14 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
 def _parts(
     config: Config, selection: Selection
 ) -> Iterator[tuple[ProcessEngine, Results, Delivery]]:
-    kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
-    plugin_manager.check(kinds, config)
+    plugin_manager.checked(config)
     names = [entry.name for entry in config.monitors]
     for name in (*selection.only, *selection.skip):
         if name not in names:
             problem = f"no monitor is called {name!r}; there are: {', '.join(names)}"
             raise ConfigError("--only / --skip", (problem,))
     with contextlib.ExitStack() as stack:
-        monitors, sinks = (_worker(stack, config, name) for name in ("monitors", "sinks"))
+        monitors = stack.enter_context(worker(config, "monitors"))
+        sinks = stack.enter_context(worker(config, "sinks"))
         results = Results(config.storage.results)
         yield ProcessEngine(config, monitors), results, Delivery(config, sinks, results)
-
-
-def _worker(stack: contextlib.ExitStack, config: Config, name: str) -> Worker:
-    worker = Worker(
-        name,
-        memory_bytes=int(config.monitoring.worker_memory) if name == "monitors" else None,
-        log_level=config.logging.level,
-        log_format=config.logging.format,
-    )
-    stack.callback(worker.close)
-    return worker
