@@ -6,6 +6,7 @@ Another engine is one more function that makes an `Engine`, tried in `choose`.
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import threading
 import time
@@ -17,12 +18,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit import estimators
+from monitorkit import compiled, estimators
 from monitorkit.estimators import Unfit
 from monitorkit.schema import FeatureSchema
 
 TOLERANCE = 1e-12  # BLAS may sum in another order for another memory layout: an ulp or two
 PROBE_ROWS = 256
+BULK_ROWS = 1024
 
 _here = threading.local()
 
@@ -38,7 +40,8 @@ class Engine:
     """One way to score rows.
 
     Attributes:
-        name: as `/model/info` shows it.
+        name: as `/model/info` shows it: `treelite` or `numpy` for what is compiled, `sklearn` for
+            scikit-learn on arrays, `pandas` for scikit-learn on DataFrames.
         scores: P(positive) of (rows, columns), at least one row; thread-safe.
     """
 
@@ -55,52 +58,133 @@ class Choice:
     max_difference: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """An engine, with the milliseconds that the first row of a call takes, and each further one."""
+
+    engine: Engine
+    first_row: float
+    each_further_row: float
+
+    def milliseconds(self, rows: int) -> float:
+        """What scoring so many rows takes, about."""
+        return self.first_row + self.each_further_row * (rows - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """What scores a model's rows: an engine, and for many rows at once perhaps another one.
+
+    Attributes:
+        choice: the engine's name, and what the comparison with `predict_proba` found.
+        few: the engine for less than `bulk_from` rows.
+        bulk: for as many or more; the same one when it is the fastest for any number.
+        bulk_from: rows.
+    """
+
+    choice: Choice
+    few: Timed
+    bulk: Timed
+    bulk_from: float
+
+    def scores(self, rows: Features) -> Scores:
+        """P(positive) of (rows, columns), at least one row; thread-safe."""
+        return self._timed(len(rows)).engine.scores(rows)
+
+    def milliseconds(self, rows: int) -> float:
+        """What scoring so many rows takes, about."""
+        return self._timed(rows).milliseconds(rows)
+
+    def _timed(self, rows: int) -> Timed:
+        return self.few if rows < self.bulk_from else self.bulk
+
+
 def as_fitted(estimator: Any, names: Sequence[str]) -> Engine:
     """scikit-learn as it comes, given what the estimator was fitted on: a DataFrame or an array."""
     if hasattr(estimator, "feature_names_in_"):
         return Engine("pandas", lambda rows: _positive(estimator, frame(rows, names)))
-    return Engine("numpy", lambda rows: _positive(estimator, rows))
+    return Engine("sklearn", lambda rows: _positive(estimator, rows))
 
 
-def unchecked(estimator: Any) -> Engine:
+def _compiled(estimator: Any, *, arrays: bool) -> Engine | None:
+    """The estimator's arithmetic; where a part is not known, scikit-learn must take arrays."""
+    made = compiled.compile_estimator(estimator)
+    if made is None or not (made.complete or arrays):
+        return None
+    if made.complete:
+        return Engine(made.name, made.scores)
+    return Engine(made.name, _without_checks(made.scores))
+
+
+def _unchecked(estimator: Any) -> Engine:
     """Array input without scikit-learn's checks of what was checked when the row came in."""
+    return Engine("sklearn", _without_checks(lambda rows: _positive(estimator, rows)))
+
+
+def _without_checks(scores: Callable[[Features], Scores]) -> Callable[[Features], Scores]:
     from sklearn import config_context  # noqa: PLC0415 - 1 s, when a model loads
 
-    def scores(rows: Features) -> Scores:
+    def unchecked(rows: Features) -> Scores:
+        _use_one_thread()
         with config_context(assume_finite=True, skip_parameter_validation=True):
-            return _positive(estimator, rows)
+            return scores(rows)
 
-    return Engine("numpy", scores)
+    return unchecked
 
 
 def choose(
     estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, arrays: bool
-) -> tuple[Engine, Choice]:
-    """The fastest engine that equals `predict_proba` on these rows.
+) -> Scorer:
+    """The fastest engines that equal `predict_proba` on these rows.
 
     Args:
-        estimator: forgets its column names when an engine that takes arrays is chosen.
+        estimator: forgets its column names when it takes arrays.
         fitted: the slow engine that is right by definition.
         expected: (rows,) what it answers.
-        rows: (rows, columns).
+        rows: (rows, columns), at least one.
         arrays: whether the estimator takes arrays at all.
 
     Raises:
         Unfit: what it answers are no probabilities.
     """
-    if not len(rows) or not arrays:
-        return fitted, Choice(fitted.name, None if len(rows) else "no rows to compare engines on")
     if not bool(np.all((expected >= 0) & (expected <= 1))):
         raise Unfit("its probabilities are not between 0 and 1", "Train it again.")
-    removed = estimators.strip_names(estimator)
-    reason = None
-    for engine in (unchecked(estimator),):
-        difference = float(np.max(np.abs(engine.scores(rows) - expected)))
+    reasons: list[str] = []
+
+    def equal(make: Callable[[], Engine | None]) -> tuple[Engine, float] | None:
+        try:
+            engine = make()
+            if engine is None:
+                return None
+            difference = float(np.max(np.abs(engine.scores(rows) - expected)))
+        except Exception as error:  # noqa: BLE001 - whatever a library raises: it does not serve
+            reasons.append(f"{type(error).__name__}: {error}"[:300])
+            return None
         if difference <= TOLERANCE:
-            return engine, Choice(engine.name, reason, difference)
-        reason = f"{engine.name} differs by {difference:g}"
-    estimators.restore_names(removed)
-    return fitted, Choice(fitted.name, reason)
+            return engine, difference
+        reasons.append(f"{engine.name} differs by {difference:g}")
+        return None
+
+    removed = estimators.strip_names(estimator) if arrays else []
+    plain = equal(lambda: _unchecked(estimator)) if arrays else None
+    if plain is None:
+        estimators.restore_names(removed)
+    fast = equal(lambda: _compiled(estimator, arrays=plain is not None))
+    plain = plain or (fitted, 0.0)
+    engine, difference = fast or plain
+    few = _timed(engine, rows)
+    # treelite goes through its trees row by row, scikit-learn tree by tree: slow at first only.
+    bulk = _timed(plain[0], rows) if engine.name == "treelite" else few
+    choice = Choice(engine.name, "; ".join(reasons) or None, difference)
+    return Scorer(choice, few, bulk, crossing(few, bulk))
+
+
+def crossing(few: Timed, bulk: Timed) -> float:
+    """The number of rows from which the other engine is faster; infinite when it never is."""
+    gain = few.each_further_row - bulk.each_further_row
+    if few is bulk or gain <= 0:
+        return math.inf
+    return max(1.0, 1 + math.ceil((bulk.first_row - few.first_row) / gain))
 
 
 def compare_with_frame(estimator: Any, schema: FeatureSchema) -> Choice:
@@ -112,7 +196,7 @@ def compare_with_frame(estimator: Any, schema: FeatureSchema) -> Choice:
     rows = random_rows(schema, np.zeros(len(schema.names), dtype=bool))
     fitted = as_fitted(estimator, schema.names)
     expected = fitted.scores(rows)
-    if fitted.name == "numpy":
+    if fitted.name != "pandas":
         return Choice("numpy")
     removed = estimators.strip_names(estimator)
     try:
@@ -175,15 +259,22 @@ def random_rows(schema: FeatureSchema, may_be_missing: NDArray[np.bool_]) -> Fea
     return np.column_stack(columns)
 
 
-def milliseconds(engine: Engine, row: Features) -> float:
-    """The median time of scoring one row, from a tenth of a second of trying."""
+def _timed(engine: Engine, rows: Features) -> Timed:
+    """Measure an engine: the median time of one row, and the best of a thousand together."""
+    first = statistics.median(_milliseconds(engine, rows[:1], 50))
+    bulk = min(_milliseconds(engine, np.resize(rows, (BULK_ROWS, rows.shape[1])), 3))
+    return Timed(engine, first, max(0.0, bulk - first) / (BULK_ROWS - 1))
+
+
+def _milliseconds(engine: Engine, rows: Features, most: int) -> list[float]:
+    """At least three times, and not much longer than a twentieth of a second."""
     times: list[float] = []
-    deadline = time.perf_counter() + 0.1
-    while len(times) < 3 or (len(times) < 50 and time.perf_counter() < deadline):  # noqa: PLR2004
+    deadline = time.perf_counter() + 0.05
+    while len(times) < 3 or (len(times) < most and time.perf_counter() < deadline):  # noqa: PLR2004
         started = time.perf_counter()
-        engine.scores(row)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times) * 1000
+        engine.scores(rows)
+        times.append((time.perf_counter() - started) * 1000)
+    return times
 
 
 def frame(rows: Features, names: Sequence[str]) -> Any:

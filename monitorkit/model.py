@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit import engines, estimators, logs
-from monitorkit.engines import Features, Scores
+from monitorkit.engines import Choice, Features, Scorer, Scores
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.estimators import Class, Unfit
 from monitorkit.schema import FeatureSchema
@@ -56,8 +56,8 @@ class ModelCard:
         estimator: class name of the final estimator.
         metadata: what the model was logged with: fingerprint, metrics, libraries.
         source: what the registry says it was made from; tells versions of one number apart.
-        engine: `numpy`, or `pandas` for a model that reads columns by name.
-        engine_reason: why it is not numpy.
+        engine: `numpy` when it takes arrays, `pandas` when it reads columns by name.
+        engine_reason: why it takes no arrays.
         max_difference: between numpy input and a DataFrame, on random rows.
     """
 
@@ -117,20 +117,13 @@ class Model:
 
     Attributes:
         card: what is known of it.
-        engine: which engine scores, `numpy` or `pandas`.
-        engine_reason: why not the fastest one.
-        max_difference: between the engine's scores and `predict_proba`, on the probe.
-        milliseconds_per_row: single-row latency, measured when it was loaded.
+        scorer: the engines that score, how fast they are, and how they were compared.
         accepts_missing: columns in which the model itself can take NaN.
     """
 
     card: ModelCard
-    engine: str
-    engine_reason: str | None
-    max_difference: float
-    milliseconds_per_row: float
+    scorer: Scorer
     accepts_missing: frozenset[str]
-    _scores: Callable[[Features], Scores] = field(repr=False)
     _refused: NDArray[np.intp] = field(repr=False)
 
     def scores(self, features: Features) -> Scores:
@@ -157,7 +150,7 @@ class Model:
                     f"a value is missing, and {self.card.title()} cannot take that",
                     "Leave `nullable` false in [schema], or train with an imputer.",
                 )
-        return self._scores(features)
+        return self.scorer.scores(features)
 
     def labels(self, scores: Scores) -> list[Class]:
         """The class of each score, as `predict` says: the positive one above 0.5."""
@@ -267,34 +260,38 @@ def _load(
         fitted = engines.as_fitted(estimator, names)
         accepts = engines.accepts_missing(fitted, len(names))
         refused = np.flatnonzero(~accepts)
-        rows = probe if probe is not None else engines.random_rows(card.schema, accepts)
-        rows = np.ascontiguousarray(rows[~np.isnan(rows[:, refused]).any(axis=1)])
-        expected = fitted.scores(rows) if len(rows) else np.empty(0)
-        differ = engines.labels_differ(estimator, names, rows, expected)
-        engine, choice = engines.choose(
-            estimator, fitted, expected, rows, arrays=card.engine == "numpy"
-        )
+        rows = engines.random_rows(card.schema, accepts)
+        if probe is not None:
+            sound = ~np.isnan(probe[:, refused]).any(axis=1)
+            rows = np.vstack((probe[sound], rows))
+        expected = fitted.scores(rows)
+        likely = slice(-engines.PROBE_ROWS) if probe is not None else slice(None)
+        differ = engines.labels_differ(estimator, names, rows[likely], expected[likely])
+        scorer = engines.choose(estimator, fitted, expected, rows, arrays=card.engine == "numpy")
         if differ > LABELS_DIFFER and probe is not None:
             raise Unfit(
                 f"predict and a probability above 0.5 disagree on {differ:.1%} of the reference",
                 "Register the classifier without a threshold of its own, and apply that to the "
                 "`probability` in the answers.",
             )
-        row = engines.random_rows(card.schema, accepts)[:1]
-        milliseconds = engines.milliseconds(engine, row)
     if differ:
         log.warning("labels_differ_from_predict", model=card.title(), share=differ)
     return Model(
         card=card,
-        engine=engine.name,
-        engine_reason=choice.reason or card.engine_reason,
-        max_difference=max(choice.max_difference, card.max_difference),
-        milliseconds_per_row=milliseconds,
+        scorer=replace(scorer, choice=_with_card(scorer.choice, card)),
         accepts_missing=frozenset(
             name for name, accepted in zip(names, accepts, strict=True) if accepted
         ),
-        _scores=engine.scores,
         _refused=refused,
+    )
+
+
+def _with_card(choice: Choice, card: ModelCard) -> Choice:
+    """The choice, with what was found when the model came from the registry."""
+    return replace(
+        choice,
+        reason=choice.reason or (card.engine_reason if choice.name == "pandas" else None),
+        max_difference=max(choice.max_difference, card.max_difference),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,15 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import LinearSVC
 
-from monitorkit import engines, estimators, model
+from monitorkit import compiled, engines, estimators, model
+from monitorkit.compiled import Compiled
 from monitorkit.config import Config
+from monitorkit.engines import Engine, Timed
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.schema import Feature, FeatureSchema
 
@@ -87,26 +92,54 @@ def forest(**options: Any) -> RandomForestClassifier:
 
 
 IMPUTING = [
-    pytest.param(make_pipeline(SimpleImputer(), forest(n_jobs=2)), id="random forest"),
+    pytest.param(make_pipeline(SimpleImputer(), forest(n_jobs=2)), "treelite", id="random forest"),
     pytest.param(
-        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), id="logistic"
+        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
+        "numpy",
+        id="logistic",
     ),
-    pytest.param(HistGradientBoostingClassifier(max_iter=20), id="hist gradient boosting"),
     pytest.param(
-        make_pipeline(SimpleImputer(), GradientBoostingClassifier(n_estimators=20)), id="boosting"
+        HistGradientBoostingClassifier(max_iter=20), "treelite", id="hist gradient boosting"
+    ),
+    pytest.param(
+        make_pipeline(SimpleImputer(), GradientBoostingClassifier(n_estimators=20)),
+        "treelite",
+        id="boosting",
     ),
     pytest.param(
         make_pipeline(
             SimpleImputer().set_output(transform="pandas"), StandardScaler(), LogisticRegression()
         ),
+        "numpy",
         id="DataFrames between the steps",
+    ),
+    pytest.param(
+        make_pipeline(SimpleImputer(), StandardScaler(), GaussianNB()),
+        "sklearn",
+        id="a classifier that is not compiled",
+    ),
+    pytest.param(
+        make_pipeline(SimpleImputer(), PolynomialFeatures(2), LogisticRegression(max_iter=9000)),
+        "numpy",
+        id="a step that is not compiled",
+    ),
+    pytest.param(
+        make_pipeline(
+            ColumnTransformer(
+                [("few", SimpleImputer(), ["area", "mean radius"])], remainder=SimpleImputer()
+            ),
+            forest(),
+        ),
+        "treelite",
+        id="columns by name",
     ),
 ]
 
 
-@pytest.mark.parametrize("estimator", IMPUTING)
-def test_the_numpy_engine_scores_exactly_as_predict_proba_on_a_dataframe(
-    tmp_path: Path, estimator: Any
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge:Warning")  # no matter here
+@pytest.mark.parametrize(("estimator", "engine"), IMPUTING)
+def test_every_engine_scores_exactly_as_predict_proba_on_a_dataframe(
+    tmp_path: Path, estimator: Any, engine: str
 ) -> None:
     frame, target = breast_cancer(missing=0.1)
     estimator.fit(frame, target)
@@ -116,16 +149,81 @@ def test_the_numpy_engine_scores_exactly_as_predict_proba_on_a_dataframe(
     rows = frame.to_numpy(dtype=np.float64)
     loaded = model.load(store(tmp_path / "m", estimator, nullable=True), TRUSTED, rows)
 
-    assert loaded.engine == "numpy", loaded.engine_reason
+    choice = loaded.scorer.choice
+    assert choice.name == engine, choice.reason
+    assert choice.reason is None
     scores = loaded.scores(rows)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=engines.TOLERANCE)
     single = np.concatenate([loaded.scores(rows[i : i + 1]) for i in range(20)])
     np.testing.assert_allclose(single, expected[:20], rtol=0, atol=engines.TOLERANCE)
     assert loaded.labels(scores) == said
-    assert loaded.max_difference <= engines.TOLERANCE
+    assert choice.max_difference <= engines.TOLERANCE
     assert loaded.accepts_missing == set(NAMES)
     assert all(feature.nullable for feature in loaded.card.schema.features)
-    assert loaded.milliseconds_per_row > 0
+
+
+def test_an_engine_that_answers_otherwise_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, target = breast_cancer()
+    estimator = forest().fit(frame, target)
+    folder = store(tmp_path / "m", estimator)
+    real = compiled.compile_estimator
+
+    def wrong(given: Any) -> Compiled | None:
+        made = real(given)
+        assert made is not None
+        return replace(made, scores=lambda rows: made.scores(rows) * (1 + 1e-9))
+
+    monkeypatch.setattr(compiled, "compile_estimator", wrong)
+    choice = model.load(folder, TRUSTED).scorer.choice
+    assert choice.name == "sklearn"
+    assert choice.max_difference == 0
+    assert choice.reason is not None
+    assert choice.reason.startswith("treelite differs by ")
+
+    def fails(_: Any) -> None:
+        raise ValueError("no such tree")
+
+    monkeypatch.setattr(compiled, "compile_estimator", fails)
+    assert model.load(folder, TRUSTED).scorer.choice.reason == "ValueError: no such tree"
+
+
+def test_many_rows_go_to_the_engine_that_is_fastest_for_many(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    estimator = forest(max_depth=10).fit(frame, target)
+    rows = frame.to_numpy(dtype=np.float64)
+    scorer = model.load(store(tmp_path / "m", estimator), TRUSTED, rows).scorer
+    few, bulk = scorer.few, scorer.bulk
+    assert (few.engine.name, bulk.engine.name) == ("treelite", "sklearn")
+    assert few.first_row < bulk.first_row
+    assert scorer.milliseconds(1) == few.first_row
+    for edge in (scorer.bulk_from, 50.0):
+        scorer = replace(scorer, bulk_from=edge)
+        np.testing.assert_allclose(
+            scorer.scores(rows), estimator.predict_proba(frame)[:, 1], rtol=0, atol=1e-12
+        )
+    assert scorer.milliseconds(49) == few.milliseconds(49)
+    assert scorer.milliseconds(50) == bulk.milliseconds(50)
+
+
+@pytest.mark.parametrize(
+    ("few", "bulk", "expected"),
+    [
+        ((0.1, 0.02), (4.0, 0.004), 245),
+        ((0.1, 0.004), (4.0, 0.02), math.inf),
+        ((5.0, 0.02), (4.0, 0.004), 1),
+    ],
+)
+def test_where_the_other_engine_takes_over(
+    few: tuple[float, float], bulk: tuple[float, float], expected: float
+) -> None:
+    engine = Engine("x", lambda rows: rows[:, 0])
+    one, other = Timed(engine, *few), Timed(engine, *bulk)
+    assert engines.crossing(one, other) == expected
+    assert engines.crossing(one, one) == math.inf
+    if math.isfinite(expected):
+        assert other.milliseconds(int(expected)) <= one.milliseconds(int(expected))
 
 
 def test_tree_scores_are_the_same_bits(tmp_path: Path) -> None:
@@ -142,12 +240,13 @@ def test_a_model_that_reads_columns_by_name_gets_dataframes(tmp_path: Path) -> N
     by_name = ColumnTransformer(
         [("scaled", StandardScaler(), ["area", "mean radius"])], remainder="passthrough"
     )
-    estimator = make_pipeline(by_name, LogisticRegression(max_iter=5000)).fit(frame, target)
+    estimator = make_pipeline(by_name, GaussianNB()).fit(frame, target)
     loaded = model.load(store(tmp_path / "m", estimator), TRUSTED, frame.to_numpy())
 
-    assert loaded.engine == "pandas"
-    assert loaded.engine_reason is not None
-    assert "array input" in loaded.engine_reason
+    choice = loaded.scorer.choice
+    assert choice.name == "pandas"
+    assert choice.reason is not None
+    assert "array input" in choice.reason
     expected = estimator.predict_proba(frame)[:, 1]
     np.testing.assert_array_equal(loaded.scores(frame.to_numpy()), expected)
 
@@ -201,10 +300,11 @@ def test_scoring_uses_one_openmp_thread_in_whichever_thread_it_runs(tmp_path: Pa
     frame, target = breast_cancer()
     estimator = HistGradientBoostingClassifier(max_iter=5).fit(frame, target)
     loaded = model.load(store(tmp_path / "m", estimator), TRUSTED)
+    assert loaded.scorer.bulk.engine.name == "sklearn"
     seen: list[int] = []
 
     def score() -> None:
-        loaded.scores(frame.to_numpy())
+        loaded.scorer.bulk.engine.scores(frame.to_numpy())
         pools = threadpoolctl.threadpool_info()
         seen.extend(pool["num_threads"] for pool in pools if pool["user_api"] == "openmp")
 

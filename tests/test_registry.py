@@ -186,7 +186,7 @@ def test_a_registered_model_is_promoted_found_and_fetched(
     assert registry.stored(address, tmp_path, "1") == folder
     assert sorted(path.name for path in folder.iterdir()) == [model.CARD_FILE, model.MODEL_FILE]
     loaded = model.load(folder, TRUSTED, FRAME.to_numpy(dtype=np.float64))
-    assert loaded.engine == "numpy"
+    assert loaded.scorer.choice.name == "treelite"
     np.testing.assert_array_equal(
         loaded.scores(FRAME.to_numpy(dtype=np.float64)), estimator.predict_proba(FRAME)[:, 1]
     )

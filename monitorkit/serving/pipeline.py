@@ -72,7 +72,8 @@ class Pipeline:
         return await self.batcher.submit(served, rows)
 
     async def _flush(self, served: Served, rows: Sequence[Values]) -> Sequence[Prediction]:
-        if served.cost(len(rows)) + MAKE_MILLISECONDS * len(rows) < INLINE_MILLISECONDS:
+        cost = served.model.scorer.milliseconds(len(rows)) + MAKE_MILLISECONDS * len(rows)
+        if cost < INLINE_MILLISECONDS:
             predictions = predict(served, rows)
         else:
             predictions = await to_thread.run_sync(predict, served, rows, limiter=self._threads)

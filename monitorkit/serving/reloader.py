@@ -170,8 +170,8 @@ class Reloader:
             model=served.model.card.name,
             version=served.model.card.version,
             replaces=before,
-            engine=served.model.engine,
-            max_difference=served.model.max_difference,
+            engine=served.model.scorer.choice.name,
+            max_difference=served.model.scorer.choice.max_difference,
         )
 
     def _make(self, folder: Path) -> Served:

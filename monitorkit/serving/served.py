@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,6 @@ Values = list[float | None]
 """One row in schema order, None where missing."""
 
 SHOWN_ERRORS = 100
-_BULK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +32,11 @@ class Served:
         model: the loaded model.
         schema: the model's schema with the bounds of the configuration.
         request: the pydantic model of one row.
-        milliseconds: what scoring costs: of the first row of a batch, and of each further one.
     """
 
     model: Model
     schema: FeatureSchema
     request: type[Row]
-    milliseconds: tuple[float, float]
     _row: TypeAdapter[Row] = field(repr=False)
     _version: str = field(repr=False)
     _labels: Mapping[int | bool | str, str] = field(repr=False)
@@ -70,16 +66,10 @@ class Served:
             model,
             schema,
             request,
-            (model.milliseconds_per_row, _each_further_row(model, schema)),
             TypeAdapter(request),
             json.dumps(model.card.version),
             {label: json.dumps(label) for label in model.card.classes},
         )
-
-    def cost(self, rows: int) -> float:
-        """The milliseconds that scoring so many rows will take, about."""
-        first, each = self.milliseconds
-        return first + each * (rows - 1)
 
     def read_row(self, body: bytes | bytearray) -> Values:
         """Read and validate one row, straight from its bytes.
@@ -160,14 +150,3 @@ def example(schema: FeatureSchema) -> dict[str, float | int]:
 def matrix(rows: Sequence[Values]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Rows as the model reads them: (rows, features) float64, NaN where missing."""
     return np.array(rows, dtype=np.float64)
-
-
-def _each_further_row(model: Model, schema: FeatureSchema) -> float:
-    """Milliseconds: a batch is far cheaper than its rows one by one."""
-    rows = np.tile(np.array([list(example(schema).values())], dtype=np.float64), (_BULK, 1))
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        model.scores(rows)
-        best = min(best, time.perf_counter() - started)
-    return max(0.0, best * 1000 - model.milliseconds_per_row) / (_BULK - 1)

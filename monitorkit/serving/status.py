@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import monitorkit
 from monitorkit.contracts import MonitoringStatus, RunResult
+from monitorkit.engines import Scorer
 from monitorkit.schema import spellings
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -128,12 +130,27 @@ def model_info(served: Served, alias: str) -> dict[str, Any]:
             for feature in served.schema.features
         ],
         "metadata": dict(card.metadata),
-        "engine": model.engine,
-        "engine_reason": model.engine_reason,
-        "max_difference": model.max_difference,
+        "engine": model.scorer.choice.name,
+        "engine_reason": model.scorer.choice.reason,
+        "max_difference": model.scorer.choice.max_difference,
         "milliseconds": {
-            "first_row": served.milliseconds[0],
-            "each_further_row": served.milliseconds[1],
+            "first_row": model.scorer.few.first_row,
+            "each_further_row": model.scorer.few.each_further_row,
+        },
+        "bulk": bulk(model.scorer),
+    }
+
+
+def bulk(scorer: Scorer) -> dict[str, Any] | None:
+    """The engine that takes over for many rows at once; None when one is fastest for any number."""
+    if not math.isfinite(scorer.bulk_from):
+        return None
+    return {
+        "engine": scorer.bulk.engine.name,
+        "from_rows": int(scorer.bulk_from),
+        "milliseconds": {
+            "first_row": scorer.bulk.first_row,
+            "each_further_row": scorer.bulk.each_further_row,
         },
     }
 

@@ -156,8 +156,8 @@ async def test_model_info_is_the_card_with_bounds_spellings_and_engine(
     assert info["estimator"] == "LogisticRegression"
     assert info["sha256"] == card.sha256
     assert info["metadata"]["metrics"] == {"roc_auc": 0.9}
-    assert info["engine"] == served.model.engine
-    assert info["max_difference"] == served.model.max_difference
+    assert info["engine"] == served.model.scorer.choice.name
+    assert info["max_difference"] == served.model.scorer.choice.max_difference
     assert info["tracking_uri"] == "http://registry.example:5000", "without the password"
     assert info["features"][:2] == [
         {

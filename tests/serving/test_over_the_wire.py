@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ import numpy as np
 import uvicorn
 from structlog.testing import capture_logs
 
+from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.serving.predict import WATCH_FROM_ROWS
 from monitorkit.serving.routes import application, routes
 from monitorkit.serving.served import Served
@@ -53,8 +55,9 @@ class Held:
     def __init__(self, served: Served) -> None:
         self.gate = threading.Event()
         self.reached = threading.Event()
-        model = replace(served.model, _scores=self._scores)
-        self.served = replace(served, model=model, milliseconds=(1000.0, 1.0))
+        slow = Timed(Engine("test", self._scores), 1000.0, 1.0)
+        model = replace(served.model, scorer=Scorer(Choice("test"), slow, slow, math.inf))
+        self.served = replace(served, model=model)
 
     def _scores(self, rows: Any) -> Any:
         self.reached.set()

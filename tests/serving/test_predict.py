@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import math
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.serving.pipeline import predict
 from monitorkit.serving.served import SHOWN_ERRORS, Served, example, matrix
 from monitorkit.serving.services import Services
@@ -40,7 +42,9 @@ def probability(served: Served, row: Row) -> float:
 
 def with_scores(served: Served, scores: Callable[[Any], Any]) -> Served:
     """The same model with other scores: what a broken one would do."""
-    return replace(served, model=replace(served.model, _scores=scores))
+    timed = Timed(Engine("test", scores), 0.01, 0.0)
+    scorer = Scorer(Choice("test"), timed, timed, math.inf)
+    return replace(served, model=replace(served.model, scorer=scorer))
 
 
 def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
@@ -527,12 +531,6 @@ async def test_a_row_that_the_model_cannot_answer_harms_no_other_caller(
 
 
 # -- the functions behind
-
-
-def test_where_a_batch_runs_depends_on_what_it_costs(served: Served) -> None:
-    assert served.cost(1) == served.model.milliseconds_per_row
-    assert served.cost(10_000) > served.cost(100) > 0
-    assert served.cost(1000) < 1000 * served.cost(1)
 
 
 def test_predictions_have_one_time_and_ascending_ids(served: Served) -> None:

@@ -1,0 +1,215 @@
+"""What is compiled equals scikit-learn to the last bits, wherever a value may lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import make_classification
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.tree import DecisionTreeClassifier
+
+from monitorkit.compiled import Compiled, compile_estimator
+
+Rows = NDArray[np.float64]
+
+COLUMNS = 4
+
+
+def data(*, missing: bool) -> tuple[Rows, NDArray[np.int64]]:
+    """400 rows of wide, tied, whole and small numbers."""
+    rows, labels = make_classification(
+        400, COLUMNS, n_informative=3, n_redundant=0, random_state=0, flip_y=0.2
+    )
+    rows[:, 0] = np.round(rows[:, 0])
+    rows[:, 1] = np.exp(3 * rows[:, 1])
+    rows[:, 2] /= 1e3
+    if missing:
+        rows[np.random.default_rng(0).random(rows.shape) < 0.1] = np.nan
+    return rows, labels
+
+
+def compiled(estimator: Any) -> Compiled:
+    made = compile_estimator(estimator)
+    assert made is not None
+    return made
+
+
+values = st.one_of(
+    st.integers(-4, 4).map(float),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([0.0, -0.0, 1e-300, 1e30, -1e30]),
+)
+rows_of_values = st.lists(
+    st.lists(values, min_size=COLUMNS, max_size=COLUMNS), min_size=1, max_size=20
+).map(lambda rows: np.array(rows, dtype=np.float64))
+
+STEPS = [
+    SimpleImputer(strategy="median"),
+    SimpleImputer(strategy="constant", fill_value=-1.0),
+    StandardScaler(),
+    StandardScaler(with_mean=False),
+    StandardScaler(with_std=False),
+    RobustScaler(),
+    RobustScaler(with_centering=False, with_scaling=False),
+    MinMaxScaler(),
+    MinMaxScaler(feature_range=(-2, 3), clip=True),
+    MaxAbsScaler(),
+    QuantileTransformer(n_quantiles=1000, random_state=0),
+    QuantileTransformer(n_quantiles=5, random_state=0),
+    FunctionTransformer(np.abs),
+    ColumnTransformer(
+        [
+            ("a", StandardScaler(), [3, 1]),
+            ("nothing", StandardScaler(), []),
+            ("gone", "drop", [0]),
+            ("b", make_pipeline(SimpleImputer(), MaxAbsScaler()), [2]),
+        ],
+        remainder="passthrough",
+    ),
+    ColumnTransformer([("all", "passthrough", slice(0, COLUMNS))]),
+    "passthrough",
+]
+
+
+@pytest.mark.filterwarnings("ignore:n_quantiles .* is greater:UserWarning")  # shows small samples
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_a_step(step: Any) -> None:
+    rows, labels = data(missing=False)
+    fitted = Pipeline([("step", step), ("classify", LogisticRegression())]).fit(rows, labels)
+    made = compiled(fitted)
+    assert (made.name, made.complete) == ("numpy", True)
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(rows_of_values)
+    def equals(rows: Rows) -> None:
+        before = rows.copy()
+        expected = fitted.predict_proba(rows)[:, 1]
+        np.testing.assert_allclose(made.scores(rows), expected, rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(rows, before, "the rows are also logged: not to be changed")
+
+    equals()
+    np.testing.assert_allclose(  # ties and ends of ranges
+        made.scores(rows), fitted.predict_proba(rows)[:, 1], rtol=0, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        QuantileTransformer(output_distribution="normal", n_quantiles=50),
+        SimpleImputer(add_indicator=True),
+        SimpleImputer(missing_values=-1),
+        FunctionTransformer(np.abs, validate=True),
+        ColumnTransformer([("a", SimpleImputer(missing_values=-1), [0, 1])]),
+        ColumnTransformer([("a", StandardScaler(), [0, 1])], transformer_weights={"a": 2.0}),
+    ],
+    ids=str,
+)
+def test_what_is_not_known_is_left_to_scikit_learn(step: Any) -> None:
+    rows, labels = data(missing=False)
+    fitted = make_pipeline(step, LogisticRegression()).fit(rows, labels)
+    made = compiled(fitted)
+    assert not made.complete
+    np.testing.assert_allclose(
+        made.scores(rows), fitted.predict_proba(rows)[:, 1], rtol=0, atol=1e-14
+    )
+
+
+def test_a_subclass_may_do_otherwise() -> None:
+    class Doubled(StandardScaler):  # type: ignore[misc]
+        def transform(self, X: Any, copy: Any = None) -> Any:  # noqa: N803
+            return 2 * super().transform(X, copy)
+
+    Doubled.__module__ = "sklearn.elsewhere"
+    rows, labels = data(missing=False)
+    fitted = make_pipeline(Doubled(), LogisticRegression()).fit(rows, labels)
+    made = compiled(fitted)
+    assert not made.complete
+    np.testing.assert_allclose(made.scores(rows), fitted.predict_proba(rows)[:, 1], atol=1e-14)
+
+
+def test_an_estimator_of_which_nothing_is_known_is_not_compiled() -> None:
+    rows, labels = data(missing=False)
+    assert compile_estimator(DecisionTreeClassifier().fit(rows, labels)) is None
+
+
+def test_columns_without_any_value_are_left_to_scikit_learn() -> None:
+    rows, labels = data(missing=False)
+    rows[:, 2] = np.nan
+    with pytest.warns(UserWarning, match="Skipping features without any observed values"):
+        fitted = make_pipeline(SimpleImputer(), LogisticRegression()).fit(rows, labels)
+    assert not compiled(fitted).complete
+
+
+TREES: list[BaseEstimator] = [
+    RandomForestClassifier(30, random_state=0),
+    ExtraTreesClassifier(30, random_state=0),
+    GradientBoostingClassifier(n_estimators=30, random_state=0),
+    HistGradientBoostingClassifier(max_iter=30, random_state=0),
+]
+
+
+def thresholds(estimator: Any) -> list[tuple[int, float]]:
+    """Every (column, threshold) at which a tree of the ensemble decides."""
+    if hasattr(estimator, "_predictors"):
+        nodes = np.concatenate([p.nodes for stage in estimator._predictors for p in stage])
+        inner = nodes[nodes["is_leaf"] == 0]
+        return list(zip(inner["feature_idx"].tolist(), inner["num_threshold"], strict=True))
+    found: list[tuple[int, float]] = []
+    for member in np.ravel(np.asarray(estimator.estimators_, dtype=object)):
+        tree = member.tree_
+        inner = tree.children_left != -1
+        found += zip(tree.feature[inner].tolist(), tree.threshold[inner], strict=True)
+    return found
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("estimator", TREES, ids=lambda e: type(e).__name__)
+def test_trees_decide_alike_at_their_very_thresholds(estimator: Any, missing: bool) -> None:
+    rows, labels = data(missing=missing)
+    if missing and isinstance(estimator, GradientBoostingClassifier):
+        pytest.skip("it takes no missing values")
+    fitted = estimator.fit(rows, labels)
+    made = compiled(fitted)
+    assert (made.name, made.complete) == ("treelite", True)
+    random = np.random.default_rng(1)
+    # A threshold is infinite where only missing values go the other way.
+    at = [(column, value) for column, value in thresholds(fitted) if abs(value) < 1e30]
+    probe = rows[random.integers(0, len(rows), 6 * len(at))]
+    for index, (column, threshold) in enumerate(at):
+        single = np.float32(threshold)
+        probe[6 * index : 6 * index + 6, column] = [
+            threshold,
+            np.nextafter(threshold, np.inf),
+            np.nextafter(threshold, -np.inf),
+            single,
+            np.nextafter(single, np.float32(np.inf)),
+            np.nextafter(single, np.float32(-np.inf)),
+        ]
+    expected = fitted.predict_proba(probe)[:, 1]
+    np.testing.assert_allclose(made.scores(probe), expected, rtol=0, atol=1e-14)
+    one_by_one = [made.scores(probe[i : i + 1])[0] for i in range(50)]
+    np.testing.assert_allclose(one_by_one, expected[:50], rtol=0, atol=1e-14)
