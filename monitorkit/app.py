@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import anyio
-from starlette.applications import Starlette
 
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
@@ -17,28 +17,29 @@ from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
+from monitorkit.serving.application import Application
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.reloader import Reloader
-from monitorkit.serving.routes import application, routes
+from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Slot
 from monitorkit.serving.services import Services
 
 log = logs.get(__name__)
 
 
-def create_app(config: Config) -> Starlette:
+def create_app(config: Config) -> Application:
     """The service as an ASGI application; everything starts and ends with its lifespan.
 
     Starting raises MonitorkitError when there is nothing to serve or nowhere to log to.
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Application) -> AsyncIterator[None]:
         async with running(config) as services:
-            app.router.routes.extend(routes(services))
+            app.add(*routes(services))
             yield
 
-    return application(config.serving, lifespan)
+    return Application(config.serving, lifespan)
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +91,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             tasks.start_soon(reloader.run)
             tasks.start_soon(monitoring.run)
             # What start-up made stays until the end: no garbage collection needs to look at it.
+            sys.setswitchinterval(0.0005)
             gc.collect()
             gc.freeze()
             yield services

@@ -1,4 +1,4 @@
-"""A fitted scikit-learn model as plain numpy and treelite: what its steps compute, and no more.
+"""A fitted scikit-learn model as plain arithmetic: what its steps compute, and no more.
 
 scikit-learn takes 0.2-5 ms to check and hand on a single row; the arithmetic takes 0.05 ms. What is
 not known here is left to scikit-learn, step by step, and `monitorkit.engines` compares the whole
@@ -7,12 +7,15 @@ with `predict_proba` before it serves.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monitorkit import forest
 
 Rows = NDArray[np.float64]
 """(rows, columns)."""
@@ -24,7 +27,8 @@ class Compiled:
     """An estimator's arithmetic.
 
     Attributes:
-        name: of what does the work at the end: `treelite` for trees, `numpy`, or `sklearn`.
+        name: of what does the work at the end: `one-tree` for forests, `treelite` for other trees,
+            `numpy`, or `sklearn`.
         scores: (rows, columns) to (rows,) P(positive); thread-safe.
         complete: whether no part of it calls scikit-learn, which may want column names.
     """
@@ -141,25 +145,39 @@ def _min_max_scaler(step: Any) -> Step:
 
 
 def _quantile_transformer(step: Any) -> Step | None:
-    """Ranks: the mean of interpolating upwards and downwards, which differ at repeated values."""
+    """Ranks: the mean of interpolating upwards and downwards.
+
+    The two differ only at a value that several quantiles share, where one finds the first of them
+    and the other the last. Three knots there, a float apart, say the same with one interpolation.
+    """
     if step.output_distribution != "uniform":
         return None
-    quantiles = np.ascontiguousarray(step.quantiles_.T)
-    up, down = step.references_, -step.references_[::-1]
-    columns = [(column, -column[::-1]) for column in quantiles]
-    lowest, highest = quantiles[:, 0], quantiles[:, -1]
+    quantiles, references = step.quantiles_, step.references_
+    knots = [_knots(column, references) for column in np.ascontiguousarray(quantiles.T)]
+    lowest, highest = quantiles[0], quantiles[-1]
+    interpolate = np.interp
 
     def transform(rows: Rows) -> Rows:
         ranks = np.empty_like(rows)
-        for index, (rising, falling) in enumerate(columns):
-            column = rows[:, index]
-            ranks[:, index] = np.interp(column, rising, up) - np.interp(-column, falling, down)
-        ranks *= 0.5
+        for index, (values, heights) in enumerate(knots):
+            ranks[:, index] = interpolate(rows[:, index], values, heights)
         ranks[rows == highest] = 1.0
         ranks[rows == lowest] = 0.0
         return ranks
 
     return transform
+
+
+def _knots(quantiles: Rows, references: Rows) -> tuple[Rows, Rows]:
+    """Values and ranks of one column, each value once or three times a float apart."""
+    values, first, count = np.unique(quantiles, return_index=True, return_counts=True)
+    last = first + count - 1
+    low, high = references[first], references[last]
+    shared = count > 1
+    x = np.stack((np.nextafter(values, -np.inf), values, np.nextafter(values, np.inf)), axis=1)
+    y = np.stack((low, (low + high) / 2, high), axis=1)
+    kept = np.stack((shared, np.ones_like(shared), shared), axis=1)
+    return x[kept], y[kept]
 
 
 def _function_transformer(step: Any) -> Step | None:
@@ -200,7 +218,8 @@ _STEPS: dict[str, Callable[[Any], Step | None]] = {
 }
 
 _LINEAR = ("LogisticRegression", "LogisticRegressionCV")
-_ROUNDING_TREES = ("RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier")
+_FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier")
+_ROUNDING_TREES = (*_FORESTS, "GradientBoostingClassifier")
 """scikit-learn's own trees compare float32 with their thresholds."""
 _TREES = (*_ROUNDING_TREES, "HistGradientBoostingClassifier")
 
@@ -210,6 +229,10 @@ def _final(estimator: Any) -> tuple[str, Callable[[Rows], NDArray[np.float64]] |
     kind = type(estimator).__name__ if type(estimator).__module__.startswith("sklearn.") else ""
     if kind in _LINEAR:
         return "numpy", _linear(estimator)
+    if kind in _FORESTS:
+        made = forest.one_tree(estimator)
+        if made is not None:
+            return "one-tree", made
     if kind in _TREES:
         return "treelite", _trees(estimator, rounding=kind in _ROUNDING_TREES)
     return "sklearn", None
@@ -223,16 +246,39 @@ def _linear(estimator: Any) -> Callable[[Rows], NDArray[np.float64]]:
 
 
 def _trees(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[np.float64]]:
+    """The trees in treelite, called as `treelite.gtil.predict` calls it.
+
+    That function makes its settings anew for each call, which takes longer than the trees.
+    """
     import treelite  # noqa: PLC0415 - when a model of trees loads
+    from treelite.gtil.gtil import GTILConfig  # noqa: PLC0415
 
     model = treelite.sklearn.import_model(estimator)
-    predict = treelite.gtil.predict
+    columns = estimator.n_features_in_
+    shape = treelite.gtil.predict(model, np.zeros((1, columns)), nthread=1).shape[1:]
+    if model.input_type != "float64" or model.num_feature != columns:
+        raise ValueError(f"treelite reads {model.num_feature} columns of {model.input_type}")
+    settings = GTILConfig(predict_type="default", nthread=1)
+    library = treelite.core._LIB  # noqa: SLF001 - its documented C API has no other door
+    double = ctypes.POINTER(ctypes.c_double)
 
     def scores(rows: Rows) -> NDArray[np.float64]:
         if rounding:
             with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
                 rows = rows.astype(np.float32).astype(np.float64)
-        return np.asarray(predict(model, rows, nthread=1)[:, 0, -1], dtype=np.float64)
+        rows = np.ascontiguousarray(rows, dtype=np.float64)
+        found = np.zeros((len(rows), *shape))
+        failed = library.TreeliteGTILPredict(
+            model.handle,
+            ctypes.cast(rows.ctypes.data, double),
+            b"float64",
+            ctypes.c_uint64(len(rows)),
+            ctypes.cast(found.ctypes.data, double),
+            settings.handle,
+        )
+        if failed:
+            raise RuntimeError(library.TreeliteGetLastError().decode())
+        return found[:, 0, -1]
 
     return scores
 

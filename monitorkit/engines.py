@@ -40,8 +40,8 @@ class Engine:
     """One way to score rows.
 
     Attributes:
-        name: as `/model/info` shows it: `treelite` or `numpy` for what is compiled, `sklearn` for
-            scikit-learn on arrays, `pandas` for scikit-learn on DataFrames.
+        name: as `/model/info` shows it: `one-tree`, `treelite` or `numpy` for what is compiled,
+            `sklearn` for scikit-learn on arrays, `pandas` for scikit-learn on DataFrames.
         scores: P(positive) of (rows, columns), at least one row; thread-safe.
     """
 
@@ -173,8 +173,9 @@ def choose(
     plain = plain or (fitted, 0.0)
     engine, difference = fast or plain
     few = _timed(engine, rows)
-    # treelite goes through its trees row by row, scikit-learn tree by tree: slow at first only.
-    bulk = _timed(plain[0], rows) if engine.name == "treelite" else few
+    # Compiled trees go through all of them row by row, scikit-learn tree by tree: slow at first
+    # only.
+    bulk = _timed(plain[0], rows) if engine.name in ("one-tree", "treelite") else few
     choice = Choice(engine.name, "; ".join(reasons) or None, difference)
     return Scorer(choice, few, bulk, crossing(few, bulk))
 

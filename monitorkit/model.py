@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,10 +152,10 @@ class Model:
                 )
         return self.scorer.scores(features)
 
-    def labels(self, scores: Scores) -> list[Class]:
+    def labels(self, scores: Iterable[float]) -> list[Class]:
         """The class of each score, as `predict` says: the positive one above 0.5."""
         negative, positive = self.card.classes
-        return [positive if score > 0.5 else negative for score in scores.tolist()]  # noqa: PLR2004
+        return [positive if score > 0.5 else negative for score in scores]  # noqa: PLR2004
 
 
 def read_card(folder: Path) -> ModelCard:

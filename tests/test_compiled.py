@@ -31,6 +31,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
+from monitorkit import forest
 from monitorkit.compiled import Compiled, compile_estimator
 
 Rows = NDArray[np.float64]
@@ -164,11 +165,13 @@ def test_columns_without_any_value_are_left_to_scikit_learn() -> None:
     assert not compiled(fitted).complete
 
 
-TREES: list[BaseEstimator] = [
-    RandomForestClassifier(30, random_state=0),
-    ExtraTreesClassifier(30, random_state=0),
-    GradientBoostingClassifier(n_estimators=30, random_state=0),
-    HistGradientBoostingClassifier(max_iter=30, random_state=0),
+TREES: list[tuple[BaseEstimator, str]] = [
+    (RandomForestClassifier(30, random_state=0), "one-tree"),
+    (RandomForestClassifier(1, random_state=0), "one-tree"),
+    (RandomForestClassifier(7, max_depth=2, class_weight={0: 1, 1: 9}, random_state=0), "one-tree"),
+    (ExtraTreesClassifier(30, random_state=0), "one-tree"),
+    (GradientBoostingClassifier(n_estimators=30, random_state=0), "treelite"),
+    (HistGradientBoostingClassifier(max_iter=30, random_state=0), "treelite"),
 ]
 
 
@@ -187,14 +190,16 @@ def thresholds(estimator: Any) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize("estimator", TREES, ids=lambda e: type(e).__name__)
-def test_trees_decide_alike_at_their_very_thresholds(estimator: Any, missing: bool) -> None:
+@pytest.mark.parametrize(("estimator", "engine"), TREES)
+def test_trees_decide_alike_at_their_very_thresholds(
+    estimator: Any, engine: str, missing: bool
+) -> None:
     rows, labels = data(missing=missing)
     if missing and isinstance(estimator, GradientBoostingClassifier):
         pytest.skip("it takes no missing values")
     fitted = estimator.fit(rows, labels)
     made = compiled(fitted)
-    assert (made.name, made.complete) == ("treelite", True)
+    assert (made.name, made.complete) == (engine, True)
     random = np.random.default_rng(1)
     # A threshold is infinite where only missing values go the other way.
     at = [(column, value) for column, value in thresholds(fitted) if abs(value) < 1e30]
@@ -213,3 +218,26 @@ def test_trees_decide_alike_at_their_very_thresholds(estimator: Any, missing: bo
     np.testing.assert_allclose(made.scores(probe), expected, rtol=0, atol=1e-14)
     one_by_one = [made.scores(probe[i : i + 1])[0] for i in range(50)]
     np.testing.assert_allclose(one_by_one, expected[:50], rtol=0, atol=1e-14)
+
+
+def test_a_forest_too_large_to_be_held_twice_goes_to_treelite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, labels = data(missing=False)
+    fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
+    monkeypatch.setattr(forest, "MOST_NODES", 10)
+    made = compiled(fitted)
+    assert made.name == "treelite"
+    np.testing.assert_allclose(
+        made.scores(rows), fitted.predict_proba(rows)[:, 1], rtol=0, atol=1e-14
+    )
+
+
+def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
+    rows, labels = data(missing=False)
+    fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
+    huge = np.where(rows > 0, 1e300, -1e300)
+    large = np.where(rows > 0, 1e30, -1e30)
+    np.testing.assert_allclose(
+        compiled(fitted).scores(huge), fitted.predict_proba(large)[:, 1], atol=1e-14
+    )

@@ -92,7 +92,7 @@ def forest(**options: Any) -> RandomForestClassifier:
 
 
 IMPUTING = [
-    pytest.param(make_pipeline(SimpleImputer(), forest(n_jobs=2)), "treelite", id="random forest"),
+    pytest.param(make_pipeline(SimpleImputer(), forest(n_jobs=2)), "one-tree", id="random forest"),
     pytest.param(
         make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
         "numpy",
@@ -130,7 +130,7 @@ IMPUTING = [
             ),
             forest(),
         ),
-        "treelite",
+        "one-tree",
         id="columns by name",
     ),
 ]
@@ -180,7 +180,7 @@ def test_an_engine_that_answers_otherwise_does_not_serve(
     assert choice.name == "sklearn"
     assert choice.max_difference == 0
     assert choice.reason is not None
-    assert choice.reason.startswith("treelite differs by ")
+    assert choice.reason.startswith("one-tree differs by ")
 
     def fails(_: Any) -> None:
         raise ValueError("no such tree")
@@ -195,7 +195,7 @@ def test_many_rows_go_to_the_engine_that_is_fastest_for_many(tmp_path: Path) -> 
     rows = frame.to_numpy(dtype=np.float64)
     scorer = model.load(store(tmp_path / "m", estimator), TRUSTED, rows).scorer
     few, bulk = scorer.few, scorer.bulk
-    assert (few.engine.name, bulk.engine.name) == ("treelite", "sklearn")
+    assert (few.engine.name, bulk.engine.name) == ("one-tree", "sklearn")
     assert few.first_row < bulk.first_row
     assert scorer.milliseconds(1) == few.first_row
     for edge in (scorer.bulk_from, 50.0):

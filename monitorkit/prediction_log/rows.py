@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic_core import to_json
 
 from monitorkit.contracts import SCORE_COLUMN
 from monitorkit.schema import FeatureSchema
@@ -15,9 +17,12 @@ FIXED = ("prediction_id", "timestamp", "model_version", "prediction", SCORE_COLU
 """The columns before the features."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One answered row.
+CHUNK = 256
+"""Rows that become text in one call into Rust, which lets no other thread in meanwhile: 0.1 ms."""
+
+
+class Prediction(NamedTuple):
+    """One answered row; a tuple, for a dataclass takes three times as long to make.
 
     Attributes:
         prediction_id: unique; ids sort as rows do.
@@ -54,16 +59,18 @@ class Formatter:
             ValueError: a row has not as many features as the schema.
         """
         width = len(self.columns)
-        parts = []
         for row in predictions:
             if len(row.features) != width:
                 raise ValueError(f"{len(row.features)} values for {width} features")
-            label = row.prediction
-            parts.append(
-                f"{_text(row.prediction_id)},{row.timestamp},{_field(row.model_version)},"
-                f"{_field(label) if isinstance(label, str) else label},"
-                f"{row.probability},{_numbers(row.features)}\n"
-            )
+        parts = []
+        for start in range(0, len(predictions), CHUNK):
+            chunk = predictions[start : start + CHUNK]
+            for row, cells in zip(chunk, _cells(chunk), strict=True):
+                label = row.prediction
+                parts.append(
+                    f"{_text(row.prediction_id)},{row.timestamp},{_field(row.model_version)},"
+                    f"{_field(label) if isinstance(label, str) else label},{cells}\n"
+                )
         return _encoded("".join(parts))
 
 
@@ -83,13 +90,18 @@ def features_in(line: bytes) -> tuple[str, ...] | None:
     return tuple(names[len(FIXED) :]) if known else None
 
 
-def _numbers(values: Sequence[float | None]) -> str:
-    """The cells of a row's features."""
-    # One call for the whole row: formatting them one by one takes twice as long.
-    text = str(values if type(values) is list else list(values))[1:-1]
-    if "(" in text or "na" in text:  # numpy's numbers, which say so; NaN, which is missing
-        text = ", ".join(["None" if v is None or v != v else str(float(v)) for v in values])  # noqa: PLR0124
-    return f"{text},".replace("None", "").replace(" ", "").replace(".0,", ",")[:-1]
+def _cells(predictions: Sequence[Prediction]) -> list[str]:
+    """The cells of each row's probability and features.
+
+    JSON's numbers are the shortest that read back to the last bit, as `repr` writes them, and
+    pydantic-core writes a row of them in a fifth of the time.
+    """
+    rows = [(row.probability, *row.features) for row in predictions]
+    text = to_json(rows, fallback=float).decode()  # float: numpy's numbers
+    text = text.replace("null", "").replace(".0,", ",").replace(".0]", "]")
+    if "N" in text or "I" in text:
+        text = text.replace("NaN", "").replace("Infinity", "inf")
+    return text[2:-2].split("],[")
 
 
 _SPECIAL = re.compile(r'[,"\r\n]')

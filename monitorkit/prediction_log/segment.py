@@ -162,7 +162,12 @@ def settled_size(fd: int, *, seconds: float) -> int | None:
 
 
 def hold(fd: int, *, seconds: float) -> bool:
-    """Keep readers from seeing a segment's size until `release`; False when one is in the way."""
+    """Keep readers from seeing a segment's size until `release`; False when one is in the way.
+
+    Args:
+        fd: of the segment.
+        seconds: to wait for a reader; 0: not at all.
+    """
     return _lock(fd, shared=False, seconds=seconds)
 
 
@@ -184,7 +189,7 @@ def _lock(fd: int, *, shared: bool, seconds: float) -> bool:
         except BlockingIOError:
             now = time.monotonic()
             deadline = deadline or now + seconds
-            if now > deadline:
+            if now >= deadline:
                 return False
             time.sleep(0.0005)
         except OSError as error:

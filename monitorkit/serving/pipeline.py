@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import numpy as np
 import uuid_utils
 from anyio import CapacityLimiter, to_thread
 
@@ -97,17 +96,17 @@ def predict(served: Served, rows: Sequence[Values]) -> list[Prediction]:
     """
     card = served.model.card
     try:
-        scores = served.model.scores(matrix(rows))
+        scores = served.model.scores(matrix(rows)).tolist()
         labels = served.model.labels(scores)
     except Exception as error:
         raise PredictionFailed(card.title(), f"{type(error).__name__}: {error}") from error
-    if not np.all((scores >= 0.0) & (scores <= 1.0)):  # NaN fails both
-        wrong = scores[~((scores >= 0.0) & (scores <= 1.0))][0]
-        raise PredictionFailed(card.title(), f"its score is {wrong}, which is no probability")
+    for score in scores:
+        if not 0.0 <= score <= 1.0:  # NaN neither
+            raise PredictionFailed(card.title(), f"its score is {score}, which is no probability")
     # RFC 9562 allows any order within a millisecond; uuid_utils counts up, so ids sort as rows do.
-    timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    new_id = uuid_utils.uuid7
+    timestamp = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    new_id, version = uuid_utils.uuid7, card.version
     return [
-        Prediction(str(new_id()), timestamp, card.version, label, score, row)
-        for label, score, row in zip(labels, scores.tolist(), rows, strict=True)
+        Prediction(str(new_id()), timestamp, version, label, score, row)
+        for label, score, row in zip(labels, scores, rows, strict=True)
     ]

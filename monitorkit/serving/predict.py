@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from anyio import CapacityLimiter, to_thread
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from monitorkit.errors import MonitorkitError
 from monitorkit.prediction_log import Prediction
 from monitorkit.serving import problems
+from monitorkit.serving.problems import Problem
 from monitorkit.serving.requests import read_json_body, unless_gone
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -21,7 +25,41 @@ THREAD_FROM_BYTES = 32 * 1024
 """About 100 rows: what takes longer to read than 1 ms is read in a thread."""
 
 
-class Predict:
+class Answering(ABC):
+    """A bare ASGI endpoint that answers by itself whatever goes wrong with a request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; nobody gets one who has left."""
+        try:
+            body = await self.answer(scope, receive)
+        except ClientDisconnect:
+            return
+        except (Problem, MonitorkitError) as error:
+            await problems.told(error, scope)(scope, receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    @abstractmethod
+    async def answer(self, scope: Scope, receive: Receive) -> bytes:
+        """The JSON that answers one request.
+
+        Raises:
+            Problem, MonitorkitError: what is answered instead.
+            ClientDisconnect: nobody waits any more.
+        """
+
+
+class Predict(Answering):
     """One row: an object in, an object out."""
 
     def __init__(self, services: Services) -> None:
@@ -30,13 +68,8 @@ class Predict:
         self._max_body = int(services.config.serving.max_body)
         self._threads = CapacityLimiter(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request.
-
-        Raises:
-            Problem, MonitorkitError: for the exception handlers.
-            ClientDisconnect: nobody waits any more.
-        """
+    async def answer(self, scope: Scope, receive: Receive) -> bytes:
+        """The answer to one row."""
         body = await read_json_body(scope, receive, self._max_body)
         served = self._slot.current
         if served is None:
@@ -50,10 +83,10 @@ class Predict:
             [prediction] = await answer
         else:
             [prediction] = await unless_gone(receive, answer)
-        await _send_json(send, served.encode(prediction).encode())
+        return served.encode(prediction).encode()
 
 
-class PredictBatch:
+class PredictBatch(Answering):
     """An array of rows in, `{"predictions": [...]}` in their order out; all or nothing."""
 
     def __init__(self, services: Services) -> None:
@@ -63,13 +96,8 @@ class PredictBatch:
         self._max_rows = services.config.serving.max_batch_rows
         self._threads = CapacityLimiter(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request.
-
-        Raises:
-            Problem, MonitorkitError: for the exception handlers.
-            ClientDisconnect: nobody waits any more.
-        """
+    async def answer(self, scope: Scope, receive: Receive) -> bytes:
+        """The answers to the rows of one array."""
         body = await read_json_body(scope, receive, self._max_body)
         served = self._slot.current
         if served is None:
@@ -79,33 +107,15 @@ class PredictBatch:
             rows = served.read_rows(body, self._max_rows)
             if rows:
                 predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
-            answer = encode_batch(served, predictions)
-        else:
-            rows = await to_thread.run_sync(
-                served.read_rows, body, self._max_rows, limiter=self._threads
-            )
-            if rows:
-                predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
-            answer = await to_thread.run_sync(
-                encode_batch, served, predictions, limiter=self._threads
-            )
-        await _send_json(send, answer)
+            return encode_batch(served, predictions)
+        rows = await to_thread.run_sync(
+            served.read_rows, body, self._max_rows, limiter=self._threads
+        )
+        if rows:
+            predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+        return await to_thread.run_sync(encode_batch, served, predictions, limiter=self._threads)
 
 
 def encode_batch(served: Served, predictions: Sequence[Prediction]) -> bytes:
     """The JSON of a batch's answers."""
     return f'{{"predictions":[{",".join(map(served.encode, predictions))}]}}'.encode()
-
-
-async def _send_json(send: Send, body: bytes) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

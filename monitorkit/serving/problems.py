@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Scope
 
+from monitorkit import logs
 from monitorkit.errors import (
     CycleBusy,
     LogWriteFailed,
@@ -23,6 +24,8 @@ from monitorkit.errors import (
     Stopping,
 )
 from monitorkit.serving.fields import FieldError, Known, field_errors
+
+log = logs.get(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:monitorkit:problem:"
@@ -73,6 +76,27 @@ def response(problem: Problem, scope: Scope) -> Response:
         {**problem.headers, "X-Request-ID": identity},
         MEDIA_TYPE,
     )
+
+
+def told(error: Problem | MonitorkitError, scope: Scope) -> Response:
+    """The HTTP response of an error that is for clients.
+
+    Raises:
+        MonitorkitError: it is for nobody but the log.
+    """
+    if isinstance(error, Problem):
+        return response(error, scope)
+    problem = of_error(error)
+    if problem is None:
+        raise error
+    if isinstance(error, PredictionFailed):
+        log.error(
+            "prediction_failed",
+            request_id=request_id(scope),
+            reason=str(error),
+            exc_info=error.__cause__,
+        )
+    return response(problem, scope)
 
 
 def request_id(scope: Scope) -> str:

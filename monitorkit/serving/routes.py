@@ -1,4 +1,4 @@
-"""The HTTP edge: the route table, and what errors become."""
+"""The route table, and the endpoints that are no predictions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Any
 from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Lifespan
 
-from monitorkit import config, logs
+from monitorkit import logs
 from monitorkit.contracts import Skipped
-from monitorkit.errors import MonitorkitError, PredictionFailed
+from monitorkit.errors import MonitorkitError
 from monitorkit.results import encode
 from monitorkit.serving import docs, openapi, problems, status
-from monitorkit.serving.edge import Edge
 from monitorkit.serving.predict import Predict, PredictBatch
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.requests import read_json_body, whole_numbers
@@ -51,27 +46,6 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     reports: bool = False
-
-
-def application(
-    serving: config.Serving, lifespan: Lifespan[Starlette] | None = None, *routes: Route
-) -> Starlette:
-    """A Starlette application in which every error has the one shape.
-
-    Args:
-        serving: `[serving]` of the configuration.
-        lifespan: may add `routes(services)` to `app.router.routes` once there are services.
-        routes: those that are known already.
-    """
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(Edge, access_log=serving.access_log)],
-        exception_handlers=exception_handlers(),
-        lifespan=lifespan,
-    )
-    # A redirect makes a client send its rows twice, or drop them.
-    app.router.redirect_slashes = False
-    return app
 
 
 def routes(services: Services) -> list[Route]:
@@ -227,43 +201,6 @@ class Endpoints:
             document = openapi.document(served, self._services.config)
             self._openapi = (served, to_json(document))
         return Response(self._openapi[1], media_type="application/json")
-
-
-def exception_handlers() -> dict[Any, Any]:
-    """For Starlette: problems, the router's refusals, and our errors. The rest is for `Edge`."""
-    return {
-        Problem: _problem,
-        HTTPException: _http_exception,
-        MonitorkitError: _monitorkit_error,
-        ClientDisconnect: _nobody_there,
-    }
-
-
-async def _problem(request: Request, problem: Problem) -> Response:
-    return problems.response(problem, request.scope)
-
-
-async def _http_exception(request: Request, error: HTTPException) -> Response:
-    problem = problems.of_status(error.status_code, request.url.path, error.headers)
-    return problems.response(problem, request.scope)
-
-
-async def _monitorkit_error(request: Request, error: MonitorkitError) -> Response:
-    problem = problems.of_error(error)
-    if problem is None:
-        raise error
-    if isinstance(error, PredictionFailed):
-        log.error(
-            "prediction_failed",
-            request_id=problems.request_id(request.scope),
-            reason=str(error),
-            exc_info=error.__cause__,
-        )
-    return problems.response(problem, request.scope)
-
-
-async def _nobody_there(_: Request, __: ClientDisconnect) -> None:
-    return None
 
 
 def _json(value: Any) -> Response:

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from monitorkit import logs
 from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, MonitorkitError
+from monitorkit.serving.protocol import Protocol
 
 log = logs.get(__name__)
 
@@ -109,7 +110,9 @@ def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        http="httptools",
+        http=Protocol,
+        # What a proxy says of its clients is nothing that we use.
+        proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace.total_seconds())),
     )

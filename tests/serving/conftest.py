@@ -24,8 +24,9 @@ from monitorkit.contracts import MonitoringStatus, RunResult, Skipped, Window
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.serving.application import Application
 from monitorkit.serving.pipeline import Pipeline
-from monitorkit.serving.routes import application, routes
+from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served, Slot
 from monitorkit.serving.services import Services
 
@@ -148,7 +149,7 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
             force_cycle=force_cycle,
             started_at=datetime.now(UTC),
         )
-        app = application(config.serving, None, *routes(services))
+        app = Application(config.serving, None, *routes(services))
         transport = httpx.ASGITransport(app)
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

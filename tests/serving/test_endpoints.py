@@ -31,8 +31,9 @@ from monitorkit.contracts import (
     Window,
 )
 from monitorkit.errors import CycleBusy, ReferenceChanged, WorkerTimeout
+from monitorkit.serving.application import Application
 from monitorkit.serving.components import PROBLEMS
-from monitorkit.serving.routes import LINKS, application, routes
+from monitorkit.serving.routes import LINKS, routes
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 
@@ -414,7 +415,7 @@ async def test_an_error_nobody_foresaw_is_a_500_without_insides_and_an_event_wit
     async def broken(_: Request) -> Response:
         raise KeyError("a secret path")
 
-    app = application(Serving(), None, Route("/broken", broken))
+    app = Application(Serving(), None, Route("/broken", broken))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:
@@ -437,7 +438,7 @@ async def test_an_error_within_an_answer_ends_the_connection_and_is_an_event() -
 
         return StreamingResponse(half())
 
-    app = application(Serving(), None, Route("/broken", broken))
+    app = Application(Serving(), None, Route("/broken", broken))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:

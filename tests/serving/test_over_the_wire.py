@@ -18,8 +18,9 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
+from monitorkit.serving.application import Application
 from monitorkit.serving.predict import WATCH_FROM_ROWS
-from monitorkit.serving.routes import application, routes
+from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 
@@ -30,7 +31,7 @@ Row = dict[str, Any]
 @asynccontextmanager
 async def listening(services: Services) -> AsyncIterator[int]:
     """Serve on a free port; yields the port."""
-    app = application(services.config.serving, None, *routes(services))
+    app = Application(services.config.serving, None, *routes(services))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools")
     )
