@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -17,7 +15,9 @@ from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
+from monitorkit.serving import pauses
 from monitorkit.serving.application import Application
+from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.reloader import Reloader
 from monitorkit.serving.routes import routes
@@ -67,7 +67,9 @@ async def running(config: Config) -> AsyncIterator[Services]:
             rotate_bytes=int(config.log.rotate),
         )
         stack.push_async_callback(writer.close)
-        pipeline = Pipeline(writer, max_waiting_rows=config.serving.max_waiting_rows)
+        metrics = Metrics()
+        stack.enter_context(pauses.tuned(metrics))
+        pipeline = Pipeline(writer, metrics, max_waiting_rows=config.serving.max_waiting_rows)
         results = Results(config.storage.results)
         monitoring = MonitoringLoop(
             config,
@@ -81,19 +83,19 @@ async def running(config: Config) -> AsyncIterator[Services]:
             slot=slot,
             pipeline=pipeline,
             writer=writer,
+            metrics=metrics,
             results=results,
             monitoring_status=monitoring.status,
             force_cycle=monitoring.force,
             started_at=datetime.now(UTC),
         )
+        metrics.watch(services)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pipeline.run)
             tasks.start_soon(reloader.run)
             tasks.start_soon(monitoring.run)
-            # What start-up made stays until the end: no garbage collection needs to look at it.
-            sys.setswitchinterval(0.0005)
-            gc.collect()
-            gc.freeze()
+            tasks.start_soon(pauses.measure_lag, metrics)
+            pauses.settle()
             yield services
             await pipeline.close()
             monitoring.stop()

@@ -26,6 +26,9 @@ CLOSED_POLL = 0.2  # seconds between looks at whether the worker was closed mean
 BACKSTOP_SECONDS = 120.0
 """To start a process and to stop it; a pool that is silent for longer is not waited for."""
 
+NICENESS = 10
+"""What has time leaves the processors to the service that answers requests."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -181,6 +184,8 @@ def _ending(code: int) -> str:
 
 def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> None:
     """Runs first in the new process."""
+    if sys.platform != "win32":
+        os.nice(NICENESS)
     # Ctrl-C goes to the whole process group; the parent decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What is written past Python, to descriptor 1, must not get between the events either.

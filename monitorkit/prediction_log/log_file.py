@@ -79,8 +79,12 @@ class LogFile:
         """The rows to come have these features."""
         self._columns = columns
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, latest: bytes) -> int:
         """Append whole lines: all of them are in the file at `path` when this returns.
+
+        Args:
+            data: the lines.
+            latest: the latest timestamp in them.
 
         Raises:
             LogLocked: the folder was replaced, and another process writes in the new one.
@@ -90,14 +94,15 @@ class LogFile:
             self._get_ready(len(data))
             self._append(data)
             if self._landed(data):
-                self._note(data)
+                self._note(data, latest)
                 return len(data)
         raise OSError(errno.ESTALE, "another program keeps changing the file")
 
-    def write_at_once(self, data: bytes) -> bool:
+    def write_at_once(self, data: bytes, latest: bytes) -> bool:
         """Append whole lines if that takes nothing but one write to the page cache.
 
-        It waits for nobody, syncs nothing, and neither begins nor closes a file.
+        It waits for nobody, syncs nothing, and neither begins nor closes a file. The arguments are
+        those of `write`.
 
         Returns:
             Whether they are in the file at `path`; if not, nothing was done: use `write`.
@@ -119,7 +124,7 @@ class LogFile:
         self._put(data)
         if not self._landed(data):
             return False
-        self._note(data)
+        self._note(data, latest)
         return True
 
     def close(self) -> None:
@@ -389,7 +394,7 @@ class LogFile:
     def _expected(self) -> tuple[tuple[int, int] | None, int]:
         return self._file, self._size
 
-    def _note(self, data: bytes) -> None:
+    def _note(self, data: bytes, latest: bytes) -> None:
         """Keep count."""
         if self._identity is None:
             assert self._fd is not None  # noqa: S101
@@ -397,7 +402,7 @@ class LogFile:
             if head is not None:
                 self._identity, self._first = head.identity, head.first_timestamp
         self._rows += data.count(b"\n")
-        self._last = max(self._last, segment.latest(data))
+        self._last = max(self._last, latest)
         self.total_rows = self._closed_rows + self._rows
         if self._size - self._counted >= SIDECAR_EVERY:
             self._save_sidecar()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -67,9 +68,11 @@ class Writer:
         self._file = file
         self._formatter = formatter
         self._threads = threads
-        self._async_file = AsyncFileIO(
-            cast(BinaryIO, file), loop=None, executor=threads
-        )  # all it needs is write and close
+        # All that aiofiles needs of a file is its methods.
+        self._async_file = AsyncFileIO(cast(BinaryIO, file), loop=None, executor=threads)
+        self._write_in_thread = cast(
+            Callable[[bytes, bytes], Awaitable[int]], self._async_file.write
+        )
         self._path = str(file.path)
         self._closed = False
 
@@ -140,21 +143,22 @@ class Writer:
             # The thread does this before the write that follows, and before nobody else's.
             self._formatter = formatter
             self._threads.submit(self._file.use, formatter.columns)
+        latest = max(map(_timestamp, predictions)).encode()
         try:
-            if not (few and self._write_at_once(data)):
-                await self._async_file.write(data)
+            if not (few and self._write_at_once(data, latest)):
+                await self._write_in_thread(data, latest)
         except (OSError, LogLocked) as error:
             self.failure = reason(error)
             raise LogWriteFailed(self._path, self.failure) from error
         self.failure = None
 
-    def _write_at_once(self, data: bytes) -> bool:
+    def _write_at_once(self, data: bytes, latest: bytes) -> bool:
         """Write on the event loop, if the disk keeps up and the thread leaves the file alone."""
         started = time.monotonic()
         if started < self._patient_until or not self._threads.idle:
             return False
         try:
-            return self._file.write_at_once(data)
+            return self._file.write_at_once(data, latest)
         finally:
             ended = time.monotonic()
             if ended - started > SLOW_SECONDS:
@@ -174,6 +178,9 @@ class Writer:
             self._closed = True
             await self._async_file.close()
             self._threads.shutdown(wait=False)
+
+
+_timestamp = attrgetter("timestamp")
 
 
 def reason(error: OSError | LogLocked) -> str:

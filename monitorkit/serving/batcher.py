@@ -51,12 +51,14 @@ class Batcher(Generic[G, R, A]):
         isolate: tuple[type[Exception], ...] = (),
     ) -> None:
         self.waiting_rows = 0
+        self.answered_rows = 0
+        """Rows answered to callers who were still there."""
         self.refused_rows = 0
         """Rows refused because too many waited."""
         self.dropped_rows = 0
         """Rows whose caller left before they were dispatched; nothing was done for them."""
         self.late_rows = 0
-        """Rows whose caller left while they were being answered; they count as answered."""
+        """Rows whose caller left while they were being answered: logged, and told to nobody."""
         self._flush = flush
         self._max_waiting_rows = max_waiting_rows
         self._max_flush_rows = max_flush_rows
@@ -191,6 +193,7 @@ class Batcher(Generic[G, R, A]):
                 self.late_rows += end - start
             else:
                 caller.answers.set_result(answers[start:end])
+                self.answered_rows += end - start
             start = end
 
     def _fail(self, callers: Iterable[_Caller[G, R, A]], error: Exception) -> None:
@@ -207,4 +210,5 @@ class Batcher(Generic[G, R, A]):
             caller.rows = ()
         elif not caller.answers.cancelled() and caller.answers.exception() is None:
             # Answered and cancelled within one turn of the loop.
+            self.answered_rows -= len(caller.rows)
             self.late_rows += len(caller.rows)

@@ -142,6 +142,16 @@ def document(served: Served | None, config: Config) -> Schema:
                     ("/openapi.json", "openapi", "This document", "Object", _ANY),
                 )
             },
+            "/metrics": {
+                "get": _operation(
+                    "metrics",
+                    "service",
+                    "Metrics for Prometheus",
+                    "",
+                    {"description": "Metrics as text", "content": {"text/plain": {}}},
+                    _ANY,
+                )
+            },
             "/docs": {
                 "get": _operation(
                     "docs",

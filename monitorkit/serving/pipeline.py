@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from monitorkit import logs
 from monitorkit.errors import LogWriteFailed, PredictionFailed
 from monitorkit.prediction_log import Prediction, Writer
 from monitorkit.serving.batcher import Batcher
+from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.served import Served, Values, matrix
 
 log = logs.get(__name__)
@@ -31,12 +33,18 @@ class Pipeline:
 
     Args:
         writer: the prediction log.
+        metrics: of batches.
         max_waiting_rows: rows that may wait before `answer` raises `Overloaded`.
         max_flush_rows: rows predicted and appended at once.
     """
 
     def __init__(
-        self, writer: Writer, *, max_waiting_rows: int, max_flush_rows: int = 10_000
+        self,
+        writer: Writer,
+        metrics: Metrics,
+        *,
+        max_waiting_rows: int,
+        max_flush_rows: int = 10_000,
     ) -> None:
         self.batcher = Batcher(
             self._flush,
@@ -45,6 +53,7 @@ class Pipeline:
             isolate=(PredictionFailed,),
         )
         self._writer = writer
+        self._metrics = metrics
         # One batch runs at a time; a limiter of its own, so that nothing else's threads delay it.
         self._threads = CapacityLimiter(1)
 
@@ -71,6 +80,7 @@ class Pipeline:
         return await self.batcher.submit(served, rows)
 
     async def _flush(self, served: Served, rows: Sequence[Values]) -> Sequence[Prediction]:
+        started = time.perf_counter()
         cost = served.model.scorer.milliseconds(len(rows)) + MAKE_MILLISECONDS * len(rows)
         if cost < INLINE_MILLISECONDS:
             predictions = predict(served, rows)
@@ -85,6 +95,8 @@ class Pipeline:
             raise
         if failing:
             log.info("prediction_log_works_again")
+        self._metrics.batch_rows.observe(len(rows))
+        self._metrics.batch_seconds.observe(time.perf_counter() - started)
         return predictions
 
 

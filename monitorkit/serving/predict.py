@@ -80,10 +80,10 @@ class Predict(Answering):
             row = await to_thread.run_sync(served.read_row, body, limiter=self._threads)
         answer = self._pipeline.answer(served, [row])
         if self._pipeline.batcher.waiting_rows < WATCH_FROM_ROWS:
-            [prediction] = await answer
+            predictions = await answer
         else:
-            [prediction] = await unless_gone(receive, answer)
-        return served.encode(prediction).encode()
+            predictions = await unless_gone(receive, answer)
+        return served.encode(predictions).encode()
 
 
 class PredictBatch(Answering):
@@ -118,4 +118,4 @@ class PredictBatch(Answering):
 
 def encode_batch(served: Served, predictions: Sequence[Prediction]) -> bytes:
     """The JSON of a batch's answers."""
-    return f'{{"predictions":[{",".join(map(served.encode, predictions))}]}}'.encode()
+    return f'{{"predictions":[{served.encode(predictions) if predictions else ""}]}}'.encode()

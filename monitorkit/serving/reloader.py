@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from anyio import CapacityLimiter, to_thread
 from monitorkit import logs, model, reference, registry
 from monitorkit.config import Config
 from monitorkit.errors import ModelRefused, MonitorkitError, ReferenceProblem
+from monitorkit.serving import pauses
 from monitorkit.serving.served import Served, Slot
 from monitorkit.worker import Worker
 
@@ -162,9 +162,7 @@ class Reloader:
         served = await to_thread.run_sync(self._make, folder, limiter=self._limiter)
         before = self._version()
         self._slot.current = served
-        # What was loaded stays: a full collection over it would stall the event loop for 65 ms.
-        gc.collect()
-        gc.freeze()
+        pauses.settle()
         log.info(
             "model_loaded",
             model=served.model.card.name,

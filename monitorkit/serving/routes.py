@@ -30,6 +30,7 @@ LINKS = {
     "health": "/health",
     "ready": "/ready",
     "model": "/model/info",
+    "metrics": "/metrics",
     "predict": "/predict",
     "predict_batch": "/predict/batch",
     "monitoring_stats": "/monitoring/stats",
@@ -59,6 +60,7 @@ def routes(services: Services) -> list[Route]:
         Route("/health", endpoints.health),
         Route("/ready", endpoints.ready),
         Route("/model/info", endpoints.model_info),
+        Route("/metrics", endpoints.metrics),
         Route("/monitoring/stats", endpoints.stats),
         Route("/monitoring/results", endpoints.results),
         Route("/monitoring/results/{run_id}", endpoints.result),
@@ -107,6 +109,11 @@ class Endpoints:
         if served is None:
             raise problems.no_model()
         return _json(status.model_info(served, self._services.config.registry.alias))
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics, for Prometheus: its text format, or OpenMetrics where that is accepted."""
+        body, media_type = self._services.metrics.render(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": media_type})
 
     async def stats(self, _: Request) -> Response:
         """GET /monitoring/stats."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from monitorkit.errors import SchemaError
 from monitorkit.model import Model
@@ -22,6 +22,12 @@ Values = list[float | None]
 """One row in schema order, None where missing."""
 
 SHOWN_ERRORS = 100
+
+PIECE_BYTES = 32 * 1024
+"""Of a batch, read at once: about 100 rows, which take 0.4 ms."""
+
+MATRIX_ROWS = 1000
+"""Rows that become an array at once: 0.4 ms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,7 @@ class Served:
     schema: FeatureSchema
     request: type[Row]
     _row: TypeAdapter[Row] = field(repr=False)
+    _rows: TypeAdapter[list[Row]] = field(repr=False)
     _version: str = field(repr=False)
     _labels: Mapping[int | bool | str, str] = field(repr=False)
 
@@ -67,6 +74,7 @@ class Served:
             schema,
             request,
             TypeAdapter(request),
+            TypeAdapter(list[request]),  # type: ignore[valid-type] # made a moment ago
             json.dumps(model.card.version),
             {label: json.dumps(label) for label in model.card.classes},
         )
@@ -85,13 +93,41 @@ class Served:
     def read_rows(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """Read and validate a JSON array of rows.
 
-        Row by row in Python, not in one call into pydantic-core: that would hold the interpreter
-        for 25 ms with 10,000 rows, where this lets the event loop in between when run in a thread.
-
         Raises:
             Problem: 400 for what is no JSON, 413 for too many rows, 422 for what is no array of
                 valid rows.
         """
+        accepted = self._read_in_pieces(body, limit)
+        return accepted if accepted is not None else self._read_row_by_row(body, limit)
+
+    def _read_in_pieces(self, body: bytes | bytearray, limit: int) -> list[Values] | None:
+        """The rows of a body in which all is well; None: something is not, or is unusual.
+
+        pydantic-core keeps the interpreter for itself until a text is read, 40 ms for 10,000 rows.
+        So the array is cut at commas. Where is a guess, the result is none: when every piece in
+        brackets of its own is an array of at least one row, then so is the whole, of the same rows.
+        """
+        text = bytes(body.strip())
+        if not (text.startswith(b"[{") and text.endswith(b"}]")):
+            return None
+        validate = self._rows.validator.validate_json
+        accepted: list[Values] = []
+        start, end = 1, len(text) - 1
+        while start < end:
+            brace = text.find(b"},", min(start + PIECE_BYTES, end), end)
+            stop = brace + 1 if brace >= 0 else end
+            try:
+                rows = validate(b"[%b]" % text[start:stop])
+            except ValidationError:
+                return None
+            if not rows or len(accepted) + len(rows) > limit:
+                return None
+            accepted += [list(row.__dict__.values()) for row in rows]
+            start = stop + 1
+        return accepted
+
+    def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:
+        """The rows of any body, or everything that is wrong with them."""
         try:
             rows = from_json(body)
         except ValueError as error:
@@ -116,12 +152,18 @@ class Served:
             raise problems.invalid_fields(wrong[:SHOWN_ERRORS], count)
         return accepted
 
-    def encode(self, prediction: Prediction) -> str:
-        """The JSON of one answer. Ids and timestamps are ours and need no escaping."""
-        return (
-            f'{{"prediction_id":"{prediction.prediction_id}","timestamp":"{prediction.timestamp}",'
-            f'"model_version":{self._version},"prediction":{self._labels[prediction.prediction]},'
-            f'"probability":{prediction.probability!r}}}'
+    def encode(self, predictions: Sequence[Prediction]) -> str:
+        """The JSON of some answers, with commas between. Ids and timestamps need no escaping."""
+        probabilities = to_json([row.probability for row in predictions])[1:-1].decode().split(",")
+        return ",".join(
+            [
+                f'{{"prediction_id":"{identity}","timestamp":"{timestamp}",'
+                f'"model_version":{self._version},"prediction":{self._labels[label]},'
+                f'"probability":{probability}}}'
+                for (identity, timestamp, _, label, _, _), probability in zip(
+                    predictions, probabilities, strict=True
+                )
+            ]
         )
 
 
@@ -149,4 +191,7 @@ def example(schema: FeatureSchema) -> dict[str, float | int]:
 
 def matrix(rows: Sequence[Values]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Rows as the model reads them: (rows, features) float64, NaN where missing."""
-    return np.array(rows, dtype=np.float64)
+    if len(rows) <= MATRIX_ROWS:
+        return np.array(rows, dtype=np.float64)
+    parts = range(0, len(rows), MATRIX_ROWS)
+    return np.concatenate([matrix(rows[start : start + MATRIX_ROWS]) for start in parts])

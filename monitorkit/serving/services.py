@@ -10,6 +10,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import MonitoringStatus, RunResult, Skipped
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
+from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.served import Slot
 
@@ -23,6 +24,7 @@ class Services:
         slot: what is served now, if anything.
         pipeline: answers rows.
         writer: the prediction log, for its state.
+        metrics: what /metrics shows.
         results: committed monitoring results.
         monitoring_status: what the service knows of its monitoring, without reading anything.
         force_cycle: runs a cycle now; the argument asks for HTML reports.
@@ -33,6 +35,7 @@ class Services:
     slot: Slot
     pipeline: Pipeline
     writer: Writer
+    metrics: Metrics
     results: Results
     monitoring_status: Callable[[], MonitoringStatus]
     force_cycle: Callable[[bool], Awaitable[RunResult | Skipped]]

@@ -25,6 +25,7 @@ from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.serving.application import Application
+from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served, Slot
@@ -137,18 +138,21 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
         writer = await Writer.open(
             config.storage.predictions, served.schema, durability="os", rotate_bytes=2**28
         )
-        pipeline = Pipeline(writer, max_waiting_rows=config.serving.max_waiting_rows)
+        metrics = Metrics()
+        pipeline = Pipeline(writer, metrics, max_waiting_rows=config.serving.max_waiting_rows)
         task = asyncio.create_task(pipeline.run())
         services = Services(
             config=config,
             slot=Slot(served),
             pipeline=pipeline,
             writer=writer,
+            metrics=metrics,
             results=Results(config.storage.results),
             monitoring_status=lambda: status,
             force_cycle=force_cycle,
             started_at=datetime.now(UTC),
         )
+        metrics.watch(services)
         app = Application(config.serving, None, *routes(services))
         transport = httpx.ASGITransport(app)
         try:

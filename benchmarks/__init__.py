@@ -1,0 +1,1 @@
+"""Measurements of monitorkit beside its peers, each one command: `python -m benchmarks.serving`."""

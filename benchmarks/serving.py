@@ -1,0 +1,257 @@
+"""Requests a second, latency and cost of monitorkit and its peers, side by side on one machine.
+
+`python -m benchmarks.serving` (about half an hour; `--quick` takes some minutes) starts one server
+after the other, drives each with wrk, and writes `benchmarks/results/serving.md`. Absolute numbers
+depend on the machine and its neighbours; ratios are taken within a round, in which the servers that
+are compared run right after each other, and the median round counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import servers
+from benchmarks.load import Load, find_wrk, run
+from benchmarks.report import (
+    BATCH,
+    BATCH_ROWS,
+    CYCLES,
+    FSYNC,
+    MANY,
+    ONE,
+    OPEN,
+    SOME,
+    Results,
+    report,
+)
+from benchmarks.servers import MODELS, Server
+from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log.rows import Formatter, header
+from monitorkit.schema import Feature, FeatureSchema
+
+RESULT = Path(__file__).with_name("results") / "serving.md"
+HISTORY_ROWS = 1_000_000
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is repeated")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each single run")
+    parser.add_argument("--quick", action="store_true", help="one short round without peers")
+    parser.add_argument("--output", type=Path, default=RESULT, help="the Markdown file to write")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(__file__).with_name(".environments"),
+        help="where BentoML and LitServe are installed, each in its own virtual environment",
+    )
+    given = parser.parse_args()
+    find_wrk()
+    rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="monitorkit-benchmark-") as name:
+        place = Place(Path(name), seconds, results)
+        for model in MODELS:
+            say(f"training {model}")
+            servers.prepare(place.folder / model, model)
+        for number in range(rounds):
+            place.measure_all("-", servers.bare("nothing"), number)
+            for model in MODELS:
+                measure_ours(place, model, number)
+                if number == 0 and not given.quick:
+                    measure_peers(place, model, given.environments)
+    text = report(results, rounds, seconds)
+    given.output.parent.mkdir(exist_ok=True)
+    given.output.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"\n{text}")
+
+
+class Place:
+    """A folder with the trained models, and the bodies to send."""
+
+    def __init__(self, folder: Path, seconds: float, results: Results) -> None:
+        self.folder = folder
+        self.seconds = seconds
+        self.results = results
+
+    def bodies(self, server: Server, model: str, batch: int = 0) -> Path:
+        """A file with one request body a line: rows of the frozen reference."""
+        target = self.folder / "bodies.txt"
+        rows = list(self.rows(model if model in MODELS else MODELS[0]))
+        if batch:
+            many = (rows * (batch // len(rows) + 1))[:batch]
+            target.write_text(f"[{','.join(many)}]\n", encoding="utf-8")
+        else:
+            target.write_text("".join(f"{server.body(row)}\n" for row in rows), encoding="utf-8")
+        return target
+
+    def rows(self, model: str) -> Iterator[str]:
+        """2,000 rows of the reference as JSON objects."""
+        for row in self.reference(model).head(2_000).itertuples(index=False):
+            yield json.dumps(dict(zip(self.columns(model), map(_plain, row), strict=True)))
+
+    def reference(self, model: str) -> pd.DataFrame:
+        """The features of the frozen reference."""
+        path = self.folder / model / "monitoring" / "reference" / "reference_data.csv"
+        return pd.read_csv(path)[self.columns(model)]
+
+    def columns(self, model: str) -> list[str]:
+        """The model's features."""
+        path = self.folder / model / "monitoring" / "reference" / "reference_metadata.json"
+        names: list[str] = json.loads(path.read_text(encoding="utf-8"))["features"]
+        return names
+
+    def measure_all(
+        self,
+        model: str,
+        server: Server,
+        number: int,
+        *,
+        loads: tuple[Load, ...] = (ONE, SOME, MANY, OPEN),
+        batch: int = 0,
+    ) -> None:
+        """Start a server, drive it with each load, and count the rows that it logged."""
+        bodies = self.bodies(server, model, batch)
+        log = self.folder / "server.log"
+        before = server.rows() if server.rows is not None else 0
+        with servers.started(server, log) as running:
+            time.sleep(server.settle)
+            url = running.address + server.path
+            answers = run(url, bodies, loads[0], running.pid, seconds=1.0, drain=2.0).answers
+            per_second = 0.0
+            for load in loads:
+                if load.rate and per_second < load.rate:
+                    continue  # it cannot keep up; an open loop would only grow its queue
+                drain = 1.0 + load.connections / max(per_second, 20.0)
+                measured = run(url, bodies, load, running.pid, seconds=self.seconds, drain=drain)
+                answers += measured.answers
+                per_second = max(per_second, measured.per_second)
+                self.results.runs[server.name, model, load][number] = measured
+                say(
+                    f"round {number + 1}, {model}, {server.name}, {load}: "
+                    f"{measured.per_second:,.0f}/s, p99 {measured.p99:.2f} ms"
+                )
+                if measured.wrong:
+                    self.results.notes.append(
+                        f"{server.name}, {model}, {load}: {measured.wrong} requests failed."
+                    )
+        if server.rows is not None:
+            missing = server.rows() - before - answers * max(batch, 1)
+            self.results.rows[server.name, model].append(missing)
+
+
+def measure_ours(place: Place, model: str, number: int) -> None:
+    """Our service in each of its settings, with the bare route right before it."""
+    folder = place.folder / model
+    place.measure_all(model, servers.bare("validated"), number)
+    servers.forget_log(folder)
+    place.measure_all(model, servers.monitorkit(folder), number)
+    servers.forget_log(folder)
+    place.measure_all(model, servers.monitorkit(folder, durability="fsync", name=FSYNC), number)
+    servers.forget_log(folder)
+    batches = replace(servers.monitorkit(folder, name=BATCH), path="/predict/batch")
+    place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)
+    servers.forget_log(folder)
+    write_history(place, model)
+    with cycles(place) as watch:
+        port = servers.free_port()
+        watch.append(f"http://127.0.0.1:{port}")
+        server = replace(servers.monitorkit(folder, name=CYCLES), port=port)
+        place.measure_all(model, server, number, loads=(SOME, OPEN))
+    servers.forget_log(folder)
+
+
+def measure_peers(place: Place, model: str, environments: Path) -> None:
+    """The others, once: they are far away."""
+    folder = place.folder / model
+    peers = [servers.mlflow_serve(folder), servers.pandas_append(folder)]
+    for package, make in (("bentoml", servers.bentoml), ("litserve", servers.litserve)):
+        found = servers.environment_for(package, environments.resolve())
+        if isinstance(found, Path):
+            peers.append(make(folder, found))
+        elif model == MODELS[0]:
+            place.results.notes.append(f"{package} did not install: {found}")
+    for peer in peers:
+        try:
+            place.measure_all(model, peer, 0)
+        except RuntimeError as error:
+            say(str(error))
+            place.results.notes.append(f"{peer.name}, {model}: it did not start.")
+
+
+def write_history(place: Place, model: str) -> None:
+    """A prediction log of a million rows, spread over the last hour."""
+    schema = FeatureSchema(tuple(Feature(name) for name in place.columns(model)))
+    known = place.reference(model)
+    rows = [[None if v != v else v for v in row] for row in known.to_numpy().tolist()]  # noqa: PLR0124
+    folder = place.folder / model / "monitoring" / "predictions"
+    folder.mkdir()
+    formatter, start = Formatter(schema), datetime.now(UTC) - timedelta(hours=1)
+    with (folder / "predictions.csv").open("wb") as file:
+        file.write(header(schema.names))
+        for first in range(0, HISTORY_ROWS, 10_000):
+            made = []
+            for n in range(first, first + 10_000):
+                time = start + timedelta(hours=n / HISTORY_ROWS)
+                stamp = time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+                row = rows[n % len(rows)]
+                made.append(Prediction(f"past-{n:08d}", stamp, "1", 0, (n % 997) / 997, row))
+            file.write(formatter.lines(made))
+
+
+@contextmanager
+def cycles(place: Place) -> Iterator[list[str]]:
+    """Force one monitoring cycle after the other at the address that is put into the list."""
+    addresses: list[str] = []
+    done, ended = threading.Event(), []
+
+    def force() -> None:
+        while not done.is_set():
+            if not addresses:
+                done.wait(0.05)
+                continue
+            request = urllib.request.Request(f"{addresses[-1]}/monitoring/run", method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=300) as answer:
+                    ended.append(json.load(answer)["status"])
+            except (OSError, ValueError):  # not up yet, or already down
+                done.wait(0.2)
+
+    thread = threading.Thread(target=force)
+    thread.start()
+    try:
+        yield addresses
+    finally:
+        done.set()
+        thread.join()
+        place.results.cycles.append(ended.count("completed"))
+
+
+def _plain(value: float) -> float | int | None:
+    number = float(value)
+    if number != number:  # noqa: PLR0124 - missing
+        return None
+    return int(number) if number.is_integer() else number
+
+
+def say(what: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {what}\n")
+
+
+if __name__ == "__main__":
+    main()
