@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.serving.application import Application
 from monitorkit.serving.predict import WATCH_FROM_ROWS
+from monitorkit.serving.protocol import Protocol
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -33,7 +34,7 @@ async def listening(services: Services) -> AsyncIterator[int]:
     """Serve on a free port; yields the port."""
     app = Application(services.config.serving, None, *routes(services))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools")
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http=Protocol)
     )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
