@@ -242,9 +242,10 @@ def prepare(folder: Path, estimator: str) -> None:
     )
 
 
-def forget_log(folder: Path) -> None:
-    """Begin a new prediction log."""
-    shutil.rmtree(folder / "monitoring" / "predictions", ignore_errors=True)
+def forget(folder: Path) -> None:
+    """Begin a new prediction log, and a monitoring that knows of none."""
+    for name in ("predictions", "metrics", "reports"):
+        shutil.rmtree(folder / "monitoring" / name, ignore_errors=True)
 
 
 def environment_for(package: str, folder: Path) -> Path | str:

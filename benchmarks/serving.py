@@ -158,21 +158,21 @@ def measure_ours(place: Place, model: str, number: int) -> None:
     """Our service in each of its settings, with the bare route right before it."""
     folder = place.folder / model
     place.measure_all(model, servers.bare("validated"), number)
-    servers.forget_log(folder)
+    servers.forget(folder)
     place.measure_all(model, servers.monitorkit(folder), number)
-    servers.forget_log(folder)
+    servers.forget(folder)
     place.measure_all(model, servers.monitorkit(folder, durability="fsync", name=FSYNC), number)
-    servers.forget_log(folder)
+    servers.forget(folder)
     batches = replace(servers.monitorkit(folder, name=BATCH), path="/predict/batch")
     place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)
-    servers.forget_log(folder)
+    servers.forget(folder)
     write_history(place, model)
     with cycles(place) as watch:
         port = servers.free_port()
         watch.append(f"http://127.0.0.1:{port}")
         server = replace(servers.monitorkit(folder, name=CYCLES), port=port)
         place.measure_all(model, server, number, loads=(SOME, OPEN))
-    servers.forget_log(folder)
+    servers.forget(folder)
 
 
 def measure_peers(place: Place, model: str, environments: Path) -> None:
