@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# The benchmarks are no part of the package; last, so that the installed monitorkit is tested.
+sys.path.append(str(Path(__file__).parents[1]))
 
 REAL_ROWS = "give_me_some_credit_12k.csv"
 

@@ -83,3 +83,11 @@ def test_every_kind_is_in_the_changelog_or_the_readme(kind: plugin_manager.Kind)
 def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_metric_is_in_the_operations_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    source = (ROOT / "monitorkit" / "serving" / "metrics.py").read_text(encoding="utf-8")
+    names = set(re.findall(r'"(monitorkit_\w+)"', source))
+    assert len(names) >= 10
+    assert [name for name in sorted(names) if f"`{name}" not in page] == []
