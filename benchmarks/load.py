@@ -86,13 +86,9 @@ def run(
     used = _cpu_seconds(server) - before
     found = json.loads(done.stdout.splitlines()[-1])
     answers = found["answers"] - found["wrong_status"]
-    if load.rate:  # connections that wait for their slot when the time is up still take it
-        per_second = answers / (seconds + load.connections / load.rate)
-    else:  # each connection has one request under way then
-        per_second = max(answers - load.connections, 0) / seconds
     return Measured(
         answers=answers,
-        per_second=per_second,
+        per_second=answers / found["seconds"] if found["seconds"] else 0.0,
         p50=found["p50"] / 1000,
         p99=found["p99"] / 1000,
         p999=found["p999"] / 1000,

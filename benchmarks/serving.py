@@ -161,7 +161,12 @@ def measure_ours(place: Place, model: str, number: int) -> None:
     servers.forget(folder)
     place.measure_all(model, servers.monitorkit(folder), number)
     servers.forget(folder)
-    place.measure_all(model, servers.monitorkit(folder, durability="fsync", name=FSYNC), number)
+    place.measure_all(
+        model,
+        servers.monitorkit(folder, durability="fsync", name=FSYNC),
+        number,
+        loads=(SOME, MANY),
+    )
     servers.forget(folder)
     batches = replace(servers.monitorkit(folder, name=BATCH), path="/predict/batch")
     place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)

@@ -5,10 +5,11 @@ import os
 import bentoml
 import joblib
 import pandas as pd
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Row(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
     RevolvingUtilizationOfUnsecuredLines: float
     age: int
     late_30: int = Field(alias="NumberOfTime30-59DaysPastDueNotWorse")
