@@ -68,7 +68,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
         )
         stack.push_async_callback(writer.close)
         metrics = Metrics()
-        stack.enter_context(pauses.tuned(metrics))
+        collections = stack.enter_context(pauses.tuned())
         pipeline = Pipeline(writer, metrics, max_waiting_rows=config.serving.max_waiting_rows)
         results = Results(config.storage.results)
         monitoring = MonitoringLoop(
@@ -94,7 +94,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             tasks.start_soon(pipeline.run)
             tasks.start_soon(reloader.run)
             tasks.start_soon(monitoring.run)
-            tasks.start_soon(pauses.measure_lag, metrics)
+            tasks.start_soon(pauses.measure, metrics, collections)
             pauses.settle()
             yield services
             await pipeline.close()

@@ -154,6 +154,8 @@ def _quantile_transformer(step: Any) -> Step | None:
         return None
     quantiles, references = step.quantiles_, step.references_
     knots = [_knots(column, references) for column in np.ascontiguousarray(quantiles.T)]
+    if any((np.diff(values) <= 0).any() for values, _ in knots):
+        return None  # quantiles a float or two apart leave no room between them
     lowest, highest = quantiles[0], quantiles[-1]
     interpolate = np.interp
 
@@ -267,6 +269,8 @@ def _trees(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[np.flo
             with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
                 rows = rows.astype(np.float32).astype(np.float64)
         rows = np.ascontiguousarray(rows, dtype=np.float64)
+        if rows.shape[1] != columns:  # C would read on beyond their end
+            raise ValueError(f"{rows.shape[1]} columns for {columns}")
         found = np.zeros((len(rows), *shape))
         failed = library.TreeliteGTILPredict(
             model.handle,

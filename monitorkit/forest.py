@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 MOST_NODES = 2_000_000
 """A larger forest would be held in memory twice: 128 MB more."""
 
+CELLS = 4_000_000
+"""Values in the copies of the rows that are scored at once: 16 MB."""
+
 
 def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
     """P(positive) of a fitted binary forest of scikit-learn; None: it is too large.
@@ -63,7 +66,12 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
     positive = values[:, 0, 1] / values[:, 0].sum(axis=1)
     numbers = np.arange(len(trees), dtype=np.float32)
 
+    most = max(1, CELLS // (len(trees) * (columns + 1)))
+
     def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(rows) > most:
+            parts = range(0, len(rows), most)
+            return np.concatenate([scores(rows[start : start + most]) for start in parts])
         given = np.empty((len(rows), len(trees), columns + 1), dtype=np.float32)
         with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
             given[:, :, :columns] = rows[:, np.newaxis]

@@ -241,3 +241,28 @@ def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
     np.testing.assert_allclose(
         compiled(fitted).scores(huge), fitted.predict_proba(large)[:, 1], atol=1e-14
     )
+
+
+def test_many_rows_go_through_a_forest_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = data(missing=False)
+    fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
+    whole = compiled(fitted).scores(rows)
+    monkeypatch.setattr(forest, "CELLS", 5 * (rows.shape[1] + 1) * 7)  # seven rows at once
+    np.testing.assert_array_equal(compiled(fitted).scores(rows), whole)
+
+
+@pytest.mark.parametrize("apart", [1, 2])
+def test_quantiles_that_are_neighbouring_floats_are_left_to_scikit_learn(apart: int) -> None:
+    low = high = 0.3
+    for _ in range(apart):
+        high = float(np.nextafter(high, 1))
+    column = np.array([0.1] * 5 + [low] * 10 + [high] * 10 + [0.9] * 5)
+    labels = np.arange(30) % 2
+    step = QuantileTransformer(n_quantiles=30, random_state=0)
+    fitted = make_pipeline(step, LogisticRegression()).fit(column[:, np.newaxis], labels)
+    made = compiled(fitted)
+    assert not made.complete
+    rows = np.array([[0.1], [low], [high], [0.5], [0.9]])
+    np.testing.assert_allclose(
+        made.scores(rows), fitted.predict_proba(rows)[:, 1], rtol=0, atol=1e-14
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,10 @@ def worker(config: Config, name: str) -> Iterator[Worker]:
         config: the whole configuration.
         name: registry | monitors | sinks.
     """
+    # numpy, pyarrow and their like would take every processor for a moment, one of them the
+    # service's: a cycle takes one. Read by the libraries when the process imports them.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
     process = Worker(
         name,
         memory_bytes=int(config.monitoring.worker_memory) if name == "monitors" else None,

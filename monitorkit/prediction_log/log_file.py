@@ -105,7 +105,7 @@ class LogFile:
         those of `write`.
 
         Returns:
-            Whether they are in the file at `path`; if not, nothing was done: use `write`.
+            Whether they are in the file at `path`; if not, use `write`.
 
         Raises:
             OSError: none of them is in the file.
@@ -147,6 +147,8 @@ class LogFile:
                 self._take_back(self._size)
             else:
                 self._changed_by_others(found[1])
+        if self._fd is not None and self._unsound:  # it has its size, but that may not be all
+            self._take_back(self._size)
         if self._fd is None:
             self._open()
         if self._has != self._columns:

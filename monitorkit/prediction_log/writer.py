@@ -39,17 +39,19 @@ class Thread(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__(1, thread_name_prefix="prediction-log")
-        self._last: Future[Any] | None = None
+        self._open: set[Future[Any]] = set()
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs in it or waits for it."""
-        return self._last is None or self._last.done()
+        return not self._open
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run something in the thread, after everything before it."""
-        self._last = super().submit(fn, *args, **kwargs)
-        return self._last
+        future = super().submit(fn, *args, **kwargs)
+        self._open.add(future)  # all of them: one that was cancelled may wait behind one that runs
+        future.add_done_callback(self._open.discard)
+        return future
 
 
 class Writer:

@@ -52,7 +52,7 @@ class Batcher(Generic[G, R, A]):
     ) -> None:
         self.waiting_rows = 0
         self.answered_rows = 0
-        """Rows answered to callers who were still there."""
+        """Rows answered to callers who were still there then; a few may count as late, too."""
         self.refused_rows = 0
         """Rows refused because too many waited."""
         self.dropped_rows = 0
@@ -210,5 +210,4 @@ class Batcher(Generic[G, R, A]):
             caller.rows = ()
         elif not caller.answers.cancelled() and caller.answers.exception() is None:
             # Answered and cancelled within one turn of the loop.
-            self.answered_rows -= len(caller.rows)
             self.late_rows += len(caller.rows)

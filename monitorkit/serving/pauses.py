@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import anyio
 
@@ -35,33 +35,49 @@ def settle() -> None:
     gc.freeze()
 
 
-@contextmanager
-def tuned(metrics: Metrics) -> Iterator[None]:
-    """Set the collector and the switch interval for a service, and measure each collection."""
-    started = 0.0
+class Pauses:
+    """How long garbage collections took.
 
-    def watch(phase: Literal["start", "stop"], info: dict[str, int]) -> None:
-        nonlocal started
+    A collection may begin anywhere, in the middle of a metric that is being read, too. So what it
+    leaves is only kept here, and given to the metrics by `measure`.
+    """
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._kept: deque[tuple[int, float]] = deque(maxlen=1000)
+
+    def watch(self, phase: str, info: dict[str, int]) -> None:
+        """For `gc.callbacks`."""
         if phase == "start":
-            started = time.perf_counter()
+            self._started = time.perf_counter()
         else:
-            generation = str(info["generation"])
-            metrics.collections.labels(generation).observe(time.perf_counter() - started)
+            self._kept.append((info["generation"], time.perf_counter() - self._started))
 
+    def tell(self, metrics: Metrics) -> None:
+        """Give away what was kept."""
+        while self._kept:
+            generation, seconds = self._kept.popleft()
+            metrics.collections.labels(str(generation)).observe(seconds)
+
+
+@contextmanager
+def tuned() -> Iterator[Pauses]:
+    """Set the collector and the switch interval for a service, and watch collections."""
+    pauses = Pauses()
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*THRESHOLDS)
-    gc.callbacks.append(watch)
+    gc.callbacks.append(pauses.watch)
     try:
-        yield
+        yield pauses
     finally:
-        gc.callbacks.remove(watch)
+        gc.callbacks.remove(pauses.watch)
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(interval)
 
 
-async def measure_lag(metrics: Metrics) -> None:
-    """Note how late the event loop wakes a task that sleeps, until cancelled.
+async def measure(metrics: Metrics, pauses: Pauses) -> None:
+    """Note how late the event loop wakes a task that sleeps, and collections, until cancelled.
 
     A stall of twice `EVERY_SECONDS` is always seen, a shorter one as often as it is long. uvloop
     counts whole milliseconds, so up to 1 ms is no lag.
@@ -70,3 +86,4 @@ async def measure_lag(metrics: Metrics) -> None:
         due = time.perf_counter() + EVERY_SECONDS
         await anyio.sleep(EVERY_SECONDS)
         metrics.lag.observe(max(0.0, time.perf_counter() - due))
+        pauses.tell(metrics)

@@ -37,7 +37,8 @@ class JoinedWrites(asyncio.Transport):
     def _flush(self) -> None:
         if self._held is not None:
             held, self._held = self._held, None
-            self._transport.write(held)
+            if not self._transport.is_closing():  # lost meanwhile: there is nobody to write to
+                self._transport.write(held)
 
     def close(self) -> None:
         """Close once everything is written."""

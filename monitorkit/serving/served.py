@@ -107,7 +107,7 @@ class Served:
         So the array is cut at commas. Where is a guess, the result is none: when every piece in
         brackets of its own is an array of at least one row, then so is the whole, of the same rows.
         """
-        text = bytes(body.strip())
+        text = bytes(body.strip(b" \t\r\n"))
         if not (text.startswith(b"[{") and text.endswith(b"}]")):
             return None
         validate = self._rows.validator.validate_json

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from prediction_rows import LARGE, OTHER, SCHEMA, ids, logged, read, rows
 from structlog.testing import capture_logs
 
+from monitorkit.errors import LogWriteFailed
 from monitorkit.prediction_log import Prediction, Writer, writer
 from monitorkit.prediction_log.log_file import LogFile
 
@@ -149,4 +152,49 @@ async def test_a_disk_that_stays_slow_is_given_ever_more_time(tmp_path: Path) ->
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
     log._be_patient(now + 11)  # it was fast for a while
     assert round(log._patient_until - now - 11, 3) == 0.1
+    await log.close()
+
+
+async def test_an_append_that_was_cancelled_in_the_queue_hides_none_that_runs(
+    tmp_path: Path, threads_used: list[str]
+) -> None:
+    log = await open_log(tmp_path)
+    await log.append(SCHEMA, rows(1))
+    threads_used.clear()
+    with (tmp_path / "predictions.csv").open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # the first one waits for it in the thread
+        running, queued = (asyncio.create_task(log.append(SCHEMA, rows(1))) for _ in range(2))
+        await asyncio.sleep(0.05)
+        queued.cancel()
+        await asyncio.sleep(0)
+        last = asyncio.create_task(log.append(SCHEMA, rows(1)))
+        await asyncio.sleep(0.05)
+        assert threads_used == ["loop False", "thread"]  # the last one waits for its turn
+        fcntl.flock(reader, fcntl.LOCK_UN)
+    await asyncio.gather(running, last)
+    assert threads_used == ["loop False", "thread", "thread"]
+    found, _ = read(tmp_path)
+    assert len(found) == len(set(found)) == log.rows == 3
+    await log.close()
+
+
+async def test_what_could_not_be_taken_back_is_taken_back_by_the_next_append(
+    tmp_path: Path, threads_used: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await open_log(tmp_path)
+    await log.append(SCHEMA, rows(1))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only for a moment")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", fails)
+        patched.setattr(os, "ftruncate", fails)
+        with pytest.raises(LogWriteFailed):
+            await log.append(SCHEMA, rows(1))
+    await log.append(SCHEMA, rows(1))
+    threads_used.clear()
+    await log.append(SCHEMA, rows(1))
+    assert threads_used == ["loop True"]
+    assert log.rows == len(read(tmp_path)[0]) == 3
     await log.close()

@@ -25,7 +25,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float:
 
 async def test_a_stall_of_the_event_loop_is_seen() -> None:
     metrics = Metrics()
-    task = asyncio.create_task(pauses.measure_lag(metrics))
+    task = asyncio.create_task(pauses.measure(metrics, pauses.Pauses()))
     await asyncio.sleep(0.05)
     time.sleep(0.1)  # noqa: ASYNC251 - the stall
     await asyncio.sleep(0.05)
@@ -39,10 +39,11 @@ async def test_a_stall_of_the_event_loop_is_seen() -> None:
 def test_collections_are_measured_and_settings_end_with_the_service() -> None:
     interval, thresholds, callbacks = sys.getswitchinterval(), gc.get_threshold(), [*gc.callbacks]
     metrics = Metrics()
-    with pauses.tuned(metrics):
+    with pauses.tuned() as watched:
         assert gc.get_threshold() == pauses.THRESHOLDS
         assert sys.getswitchinterval() < interval
         gc.collect()
+    watched.tell(metrics)
     assert sample(metrics, "monitorkit_gc_pause_seconds_count", generation="2") == 1
     assert (sys.getswitchinterval(), gc.get_threshold(), gc.callbacks) == (
         interval,

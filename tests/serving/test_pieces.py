@@ -35,7 +35,9 @@ text = st.builds(
     indent=st.none() | st.integers(0, 2),
     separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " :\t")]),
 ).map(str.encode)
-damaged = st.tuples(text, st.integers(0, 400), st.sampled_from([b"", b",", b"]", b"}", b"\xff"]))
+damaged = st.tuples(
+    text, st.integers(0, 400), st.sampled_from([b"", b",", b"]", b"}", b"\xff", b"\x0c"])
+)
 
 
 def outcome(served: Served, body: bytes, *, whole: bool) -> Any:
@@ -75,7 +77,20 @@ def test_any_batch_with_something_put_in_or_cut_off(
 
 @pytest.mark.parametrize(
     "body",
-    [b"[{},]", b"[,{}]", b"[{},,{}]", b"[{}},{]", b"[{}]]", b"[[{}]", b"[{}", b"{}", b"[]", b""],
+    [
+        b"[{},]",
+        b"[{}]\x0c",
+        b"\x0b[{}]",
+        b"[,{}]",
+        b"[{},,{}]",
+        b"[{}},{]",
+        b"[{}]]",
+        b"[[{}]",
+        b"[{}",
+        b"{}",
+        b"[]",
+        b"",
+    ],
 )
 def test_what_only_looks_like_an_array(served: Served, body: bytes) -> None:
     good = (
@@ -83,6 +98,14 @@ def test_what_only_looks_like_an_array(served: Served, body: bytes) -> None:
     )
     body = body.replace(b"{}", good)
     assert outcome(served, body, whole=False) == outcome(served, body, whole=True)
+
+
+def test_a_name_that_is_given_twice_counts_as_its_last_value(served: Served) -> None:
+    body = (
+        b'[{"age":1,"age":30,"NumberOfTime30-59DaysPastDueNotWorse":0,"DebtRatio":2,"DebtRatio":3}]'
+    )
+    assert served._read_in_pieces(body, LIMIT) == [[30.0, 0.0, 3.0, None]]
+    assert served._read_row_by_row(body, LIMIT) == [[30.0, 0.0, 3.0, None]]
 
 
 def test_a_sound_batch_takes_the_way_in_pieces(served: Served) -> None:

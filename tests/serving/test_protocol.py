@@ -33,6 +33,9 @@ class Recorder(asyncio.Transport):
     def close(self) -> None:
         self.calls.append("close")
 
+    def is_closing(self) -> bool:
+        return "lost" in self.calls
+
     def abort(self) -> None:
         self.calls.append("abort")
 
@@ -75,6 +78,15 @@ async def test_what_is_held_is_gone_after_an_abort() -> None:
     transport.abort()
     await asyncio.sleep(0)
     assert recorder.calls == ["abort"]
+
+
+async def test_what_is_held_when_the_connection_is_lost_is_dropped() -> None:
+    recorder = Recorder()
+    transport = JoinedWrites(recorder)
+    transport.write(b"head")
+    recorder.calls.append("lost")
+    await asyncio.sleep(0)
+    assert recorder.calls == ["lost"]
 
 
 @asynccontextmanager
