@@ -47,19 +47,7 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
         branch["left_child"][inner] += root
         branch["right_child"][inner] += root
         values[root : root + tree.node_count] = state["values"]
-    router = iter(range(above))
-
-    def route(low: int, high: int) -> int:
-        """The node that leads to trees `low` to `high - 1`."""
-        if high - low == 1:
-            return int(roots[low])
-        node, middle = next(router), (low + high) // 2
-        nodes[node]["feature"], nodes[node]["threshold"] = columns, middle - 0.5
-        nodes[node]["left_child"] = route(low, middle)
-        nodes[node]["right_child"] = route(middle, high)
-        return node
-
-    route(0, len(trees))
+    _route(nodes, roots.tolist(), columns)
     tree = Tree(columns + 1, np.array([2], dtype=np.intp), 1)
     depth = max(each.max_depth for each in trees) + above.bit_length()
     tree.__setstate__({"max_depth": depth, "node_count": total, "nodes": nodes, "values": values})
@@ -68,10 +56,7 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
 
     most = max(1, CELLS // (len(trees) * (columns + 1)))
 
-    def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if len(rows) > most:
-            parts = range(0, len(rows), most)
-            return np.concatenate([scores(rows[start : start + most]) for start in parts])
+    def part(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         given = np.empty((len(rows), len(trees), columns + 1), dtype=np.float32)
         with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
             given[:, :, :columns] = rows[:, np.newaxis]
@@ -80,4 +65,30 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
         found: NDArray[np.float64] = positive[leaves].reshape(len(rows), -1).mean(axis=1)
         return found
 
+    def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(rows) <= most:
+            return part(rows)
+        starts = range(0, len(rows), most)
+        return np.concatenate([part(rows[start : start + most]) for start in starts])
+
     return scores
+
+
+def _route(nodes: NDArray[np.void], roots: list[int], column: int) -> None:
+    """Fill the first nodes with a router: below them, tree n is where the column is n.
+
+    No inner function that calls itself: that would be a cycle, which no collection would free.
+    """
+    free = 1
+    todo = [(0, 0, len(roots))] if len(roots) > 1 else []
+    while todo:
+        node, low, high = todo.pop()
+        middle = (low + high) // 2
+        nodes[node]["feature"], nodes[node]["threshold"] = column, middle - 0.5
+        for side, first, last in (("left_child", low, middle), ("right_child", middle, high)):
+            if last - first == 1:
+                nodes[node][side] = roots[first]
+            else:
+                nodes[node][side] = free
+                todo.append((free, first, last))
+                free += 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -542,3 +544,20 @@ def test_another_scikit_learn_is_an_event(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as events:
         model.load(folder, TRUSTED)
     assert [event["event"] for event in events] == ["model_from_another_scikit_learn"]
+
+
+@pytest.mark.parametrize(("estimator", "engine"), IMPUTING[:3])
+def test_a_model_that_is_replaced_is_freed_without_a_collection(
+    tmp_path: Path, estimator: Any, engine: str
+) -> None:
+    frame, target = breast_cancer()
+    loaded = model.load(store(tmp_path / "m", estimator.fit(frame, target)), TRUSTED)
+    assert loaded.scorer.choice.name == engine
+    gc.collect()
+    gc.disable()  # what a service has frozen is never looked at
+    try:
+        scores = weakref.ref(loaded.scorer.few.engine.scores)
+        del loaded
+        assert scores() is None
+    finally:
+        gc.enable()
