@@ -18,8 +18,8 @@ import anyio
 
 from monitorkit.serving.metrics import Metrics
 
-SWITCH_SECONDS = 0.0005
-"""How long another thread may keep the interpreter when the event loop wants it; Python's own 5 ms
+SWITCH_SECONDS = 0.0001
+"""How long another thread may keep the interpreter when the event loop wants it: Python's own 5 ms
 would be a stall each time that a thread reads a batch."""
 
 THRESHOLDS = (2_000, 5, 1_000)
