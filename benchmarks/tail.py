@@ -36,7 +36,8 @@ HEAD = """# The tail
 
 Made by `python -m benchmarks.tail`, in which stands how. Lag is how late the event loop woke a task
 that sleeps 10 ms (up to 1 ms is the timer's step), in milliseconds; pauses are those of Python's
-garbage collector, full ones included. Each number counts what came in that slice alone.
+garbage collector, full ones included. Each number counts what came in that slice alone. A service
+looks for promotions every ten seconds, so a reload may fall into the slice after its own.
 """
 TABLE = """
 | slice | requests/s | p50 | p99 | p99.9 | lag <= 1 | <= 2 | <= 5 | <= 10 | <= 20 | more | pauses | longest | MiB |
