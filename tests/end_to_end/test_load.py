@@ -58,44 +58,36 @@ def different_rows() -> pd.DataFrame:
     )
 
 
-async def drive(port: int, bodies: list[bytes], promote: Callable[[], None]) -> list[Any]:
+async def drive(port: int, bodies: list[bytes], *, until: str | None = None) -> list[Any]:
     """Send every body over 200 connections at once; the answers, in the order of the bodies.
 
-    After a quarter of them everybody waits until the other model is promoted (a command that takes
-    seconds), and goes on at 1,000 requests a second until it answers, which takes some more.
+    Until a model version has answered it is 1,000 requests a second, then as many as are answered.
     """
     answers: list[Any] = [None] * len(bodies)
     todo = iter(enumerate(bodies))
-    given, versions = 0, {"1"}
-    pause = 0.0
-    go = asyncio.Event()
-    go.set()
+    versions = {until} if until is None else set()
 
     async def client() -> None:
-        nonlocal given, pause
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for number, body in todo:
-            await go.wait()
-            await asyncio.sleep(pause if len(versions) == 1 else 0)
-            writer.write(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
-                % (len(body), body)
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200 "), head
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            answers[number] = json.loads(await reader.readexactly(length))
-            versions.add(answers[number]["model_version"])
-            given += 1
-            if given == len(bodies) // 4:
-                pause = CONNECTIONS / 1000
-                go.clear()
-                await asyncio.to_thread(promote)
-                go.set()
-        writer.close()
-        await writer.wait_closed()
+        try:
+            for number, body in todo:
+                await asyncio.sleep(0 if until in versions else CONNECTIONS / 1000)
+                writer.write(
+                    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+                    % (len(body), body)
+                )
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 "), head
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                answers[number] = json.loads(await reader.readexactly(length))
+                versions.add(answers[number]["model_version"])
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
-    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(CONNECTIONS):
+            clients.create_task(client())
     return answers
 
 
@@ -112,10 +104,11 @@ def test_every_answer_is_the_models_and_stands_in_the_log_exactly_once(
         for row in frame.to_dict("records")
     ]
 
-    def promote() -> None:
-        command(folder, "promote", "2")
-
-    answers = asyncio.run(drive(port, bodies, promote))
+    # The command takes seconds; the service notices and loads the model under load.
+    before = REQUESTS // 4
+    answers = asyncio.run(drive(port, bodies[:before]))
+    command(folder, "promote", "2")
+    answers += asyncio.run(drive(port, bodies[before:], until="2"))
     service.wait_for("model_loaded", count=2)
     assert service.stop() == 0
 
