@@ -81,7 +81,10 @@ def run_cycle(
         lock.acquire(timeout=patience, poll_interval=0.05, cancel_check=cancelled)
     except Timeout as error:
         raise CycleBusy(patience) from error
+    cancelled = cancelled or (lambda: False)
     try:
+        if cancelled():  # the lock was free before filelock asked: nobody waits for this cycle
+            raise CycleBusy(patience)
         return _run(
             config,
             engine,
@@ -89,7 +92,7 @@ def run_cycle(
             trigger=trigger,
             selection=selection,
             reports=reports,
-            cancelled=cancelled or (lambda: False),
+            cancelled=cancelled,
         )
     finally:
         lock.release()

@@ -125,6 +125,18 @@ async def test_stopping_does_not_wait_for_somebody_elses_cycle(place: Make, work
             tasks.cancel_scope.cancel()
 
 
+async def test_a_cycle_that_waits_while_the_service_stops_never_begins(
+    place: Make, worker: Worker
+) -> None:
+    here = place()
+    here.append(draw(250, seed=2))
+    monitoring = loop_of(here, worker)
+    monitoring.stop()
+    with pytest.raises(CycleBusy):
+        await monitoring.force(reports=False)
+    assert here.results.count() == 0
+
+
 async def test_one_forced_cycle_may_wait_for_another_and_no_more(
     place: Make, worker: Worker
 ) -> None:
