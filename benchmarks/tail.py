@@ -36,8 +36,8 @@ HEAD = """# The tail
 
 Made by `python -m benchmarks.tail`, in which stands how. Lag is how late the event loop woke a task
 that sleeps 10 ms (up to 1 ms is the timer's step), in milliseconds; pauses are those of Python's
-garbage collector, full ones included. Each number counts what came in that slice alone. A service
-looks for promotions every ten seconds, so a reload may fall into the slice after its own.
+garbage collector, full ones included. Each number counts what came in that slice alone. A slice
+with a reload begins right after a promotion, which the service sees within ten seconds.
 """
 TABLE = """
 | slice | requests/s | p50 | p99 | p99.9 | lag <= 1 | <= 2 | <= 5 | <= 10 | <= 20 | more | pauses | longest | MiB |
@@ -86,8 +86,7 @@ def main() -> None:
                 beside: list[threading.Thread] = []
                 if what == "reload":
                     version = 3 - version
-                    promotion = ("promote", str(version))
-                    beside.append(threading.Thread(target=monitorkit, args=(folder, *promotion)))
+                    monitorkit(folder, "promote", str(version))
                 elif what == "batches":
                     beside.append(
                         threading.Thread(target=batches, args=(running, many, given.seconds))

@@ -8,6 +8,7 @@ with `predict_proba` before it serves.
 from __future__ import annotations
 
 import ctypes
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -158,16 +159,34 @@ def _quantile_transformer(step: Any) -> Step | None:
         return None  # quantiles a float or two apart leave no room between them
     lowest, highest = quantiles[0], quantiles[-1]
     interpolate = np.interp
+    lists = [(values.tolist(), heights.tolist()) for values, heights in knots]
 
     def transform(rows: Rows) -> Rows:
-        ranks = np.empty_like(rows)
-        for index, (values, heights) in enumerate(knots):
-            ranks[:, index] = interpolate(rows[:, index], values, heights)
+        if len(rows) == 1:  # numpy takes ten times as long to find its way as to interpolate
+            row = rows[0].tolist()
+            ranks = np.array([[_rank(value, *column) for value, column in zip(row, lists)]])  # noqa: B905 - speed
+        else:
+            ranks = np.empty_like(rows)
+            for index, (values, heights) in enumerate(knots):
+                ranks[:, index] = interpolate(rows[:, index], values, heights)
         ranks[rows == highest] = 1.0
         ranks[rows == lowest] = 0.0
         return ranks
 
     return transform
+
+
+def _rank(value: float, values: list[float], heights: list[float]) -> float:
+    """`np.interp` of one value."""
+    above = bisect_right(values, value)
+    if above == 0:
+        return heights[0]
+    if above == len(values):
+        return heights[-1] if value == value else value  # noqa: PLR0124 - NaN stays NaN
+    low, start = values[above - 1], heights[above - 1]
+    if value == low:  # beside 0 the next float is so near that the slope is infinite
+        return start
+    return (heights[above] - start) / (values[above] - low) * (value - low) + start
 
 
 def _knots(quantiles: Rows, references: Rows) -> tuple[Rows, Rows]:

@@ -27,10 +27,13 @@ __all__ = [
     "Model",
     "ModelCard",
     "Scores",
+    "Tried",
     "admit",
     "load",
     "read_bytes",
     "read_card",
+    "ready",
+    "try_out",
 ]
 
 log = logs.get(__name__)
@@ -158,6 +161,25 @@ class Model:
         return [positive if score > 0.5 else negative for score in scores]  # noqa: PLR2004
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """A model version that was read and tried out; pickles, so another process may do that.
+
+    Attributes:
+        card: what is known of it.
+        estimator: as it was fitted.
+        accepts: (columns,) whether it can take NaN there.
+        rows: (rows, columns) on which every engine must answer as it does.
+        expected: (rows,) what it answers.
+    """
+
+    card: ModelCard
+    estimator: Any
+    accepts: NDArray[np.bool_]
+    rows: Features
+    expected: Scores
+
+
 def read_card(folder: Path) -> ModelCard:
     """Read the card of a stored version; imports no machine learning.
 
@@ -195,7 +217,12 @@ def read_bytes(folder: Path, card: ModelCard) -> bytes:
 
 
 def load(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Model:
-    """Load a stored version, and choose and check its engine.
+    """Load a stored version: `try_out`, then `ready`; arguments and errors are theirs."""
+    return ready(try_out(folder, trusted_types, probe))
+
+
+def try_out(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Tried:
+    """Read a stored version, and see what it answers.
 
     Args:
         folder: as `registry.fetch` made it.
@@ -207,7 +234,31 @@ def load(folder: Path, trusted_types: Sequence[str], probe: Features | None = No
         ModelRefused: damaged, of untrusted types, or not a binary classifier.
     """
     card = read_card(folder)
-    return _load(card, read_bytes(folder, card), trusted_types, probe)
+    return _try_out(card, read_bytes(folder, card), trusted_types, probe)
+
+
+def ready(tried: Tried) -> Model:
+    """Choose and check the engine of a model that was tried out.
+
+    Raises:
+        ModelRefused: what it answers are no probabilities.
+    """
+    card = tried.card
+    with _refusing(card):
+        fitted = engines.as_fitted(tried.estimator, card.schema.names)
+        scorer = engines.choose(
+            tried.estimator, fitted, tried.expected, tried.rows, arrays=card.engine == "numpy"
+        )
+    return Model(
+        card=card,
+        scorer=replace(scorer, choice=_with_card(scorer.choice, card)),
+        accepts_missing=frozenset(
+            name
+            for name, accepted in zip(card.schema.names, tried.accepts, strict=True)
+            if accepted
+        ),
+        _refused=np.flatnonzero(~tried.accepts),
+    )
 
 
 def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelCard:
@@ -237,7 +288,7 @@ def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelC
         engine_reason=choice.reason,
         max_difference=choice.max_difference,
     )
-    accepts = _load(card, data, trusted_types, None).accepts_missing
+    accepts = ready(_try_out(card, data, trusted_types, None)).accepts_missing
     features = []
     for feature in card.schema.features:
         if feature.nullable and feature.name not in accepts:
@@ -249,9 +300,9 @@ def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelC
     return card
 
 
-def _load(
+def _try_out(
     card: ModelCard, data: bytes, trusted_types: Sequence[str], probe: Features | None
-) -> Model:
+) -> Tried:
     estimator = _deserialise(card, data, trusted_types)
     names = card.schema.names
     with _refusing(card):
@@ -259,15 +310,13 @@ def _load(
             raise Unfit(f"its classes are not {card.classes}", "Delete the stored folder.")
         fitted = engines.as_fitted(estimator, names)
         accepts = engines.accepts_missing(fitted, len(names))
-        refused = np.flatnonzero(~accepts)
         rows = engines.random_rows(card.schema, accepts)
         if probe is not None:
-            sound = ~np.isnan(probe[:, refused]).any(axis=1)
+            sound = ~np.isnan(probe[:, ~accepts]).any(axis=1)
             rows = np.vstack((probe[sound], rows))
         expected = fitted.scores(rows)
         likely = slice(-engines.PROBE_ROWS) if probe is not None else slice(None)
         differ = engines.labels_differ(estimator, names, rows[likely], expected[likely])
-        scorer = engines.choose(estimator, fitted, expected, rows, arrays=card.engine == "numpy")
         if differ > LABELS_DIFFER and probe is not None:
             raise Unfit(
                 f"predict and a probability above 0.5 disagree on {differ:.1%} of the reference",
@@ -276,14 +325,7 @@ def _load(
             )
     if differ:
         log.warning("labels_differ_from_predict", model=card.title(), share=differ)
-    return Model(
-        card=card,
-        scorer=replace(scorer, choice=_with_card(scorer.choice, card)),
-        accepts_missing=frozenset(
-            name for name, accepted in zip(names, accepts, strict=True) if accepted
-        ),
-        _refused=refused,
-    )
+    return Tried(card, estimator, accepts, rows, expected)
 
 
 def _with_card(choice: Choice, card: ModelCard) -> Choice:

@@ -32,7 +32,7 @@ from sklearn.preprocessing import (
 from sklearn.tree import DecisionTreeClassifier
 
 from monitorkit import forest
-from monitorkit.compiled import Compiled, compile_estimator
+from monitorkit.compiled import Compiled, _quantile_transformer, compile_estimator
 
 Rows = NDArray[np.float64]
 
@@ -249,6 +249,20 @@ def test_many_rows_go_through_a_forest_in_parts(monkeypatch: pytest.MonkeyPatch)
     whole = compiled(fitted).scores(rows)
     monkeypatch.setattr(forest, "CELLS", 5 * (rows.shape[1] + 1) * 7)  # seven rows at once
     np.testing.assert_array_equal(compiled(fitted).scores(rows), whole)
+
+
+def test_ranks_of_a_lone_row_are_those_of_many() -> None:
+    rows, _ = data(missing=False)
+    step = QuantileTransformer(n_quantiles=100, random_state=0).fit(rows)
+    transform = _quantile_transformer(step)
+    assert transform is not None
+    knots = step.quantiles_[::7]
+    ends = np.full((4, COLUMNS), [[-np.inf], [np.inf], [np.nan], [0.0]])
+    tried = np.vstack(
+        (rows, knots, np.nextafter(knots, np.inf), np.nextafter(knots, -np.inf), ends)
+    )
+    alone = np.vstack([transform(tried[i : i + 1]) for i in range(len(tried))])
+    np.testing.assert_allclose(alone, transform(tried), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("apart", [1, 2])

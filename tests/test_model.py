@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import pickle
 import subprocess
 import sys
 import threading
@@ -460,7 +461,19 @@ def test_what_is_no_skops_file_is_refused(tmp_path: Path) -> None:
     folder = store(tmp_path / "m", on_data(forest()))
     card = model.read_card(folder)
     with pytest.raises(ModelRefused, match="its file cannot be loaded"):
-        model._load(card, b"no zip archive", TRUSTED, None)
+        model._try_out(card, b"no zip archive", TRUSTED, None)
+
+
+def test_a_version_that_another_process_tried_out_answers_alike(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    rows = frame.to_numpy()
+    for number, estimator in enumerate((forest(), HistGradientBoostingClassifier(max_iter=9))):
+        folder = store(tmp_path / str(number), estimator.fit(frame, target))
+        here = model.load(folder, TRUSTED, rows)
+        tried = pickle.dumps(model.try_out(folder, TRUSTED, rows))
+        there = model.ready(pickle.loads(tried))  # noqa: S301 - our own bytes
+        assert there.scorer.choice.name == here.scorer.choice.name
+        np.testing.assert_array_equal(there.scores(rows[:50]), here.scores(rows[:50]))
 
 
 class _Crafted:

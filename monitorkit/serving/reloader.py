@@ -9,16 +9,17 @@ from pathlib import Path
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from monitorkit import logs, model, reference, registry
+from monitorkit import logs, model, registry
 from monitorkit.config import Config
-from monitorkit.errors import ModelRefused, MonitorkitError, ReferenceProblem
-from monitorkit.serving import pauses
+from monitorkit.errors import ModelRefused, MonitorkitError
+from monitorkit.serving import candidate, pauses
 from monitorkit.serving.served import Served, Slot
 from monitorkit.worker import Worker
 
 log = logs.get(__name__)
 
 REFUSED_SECONDS = 300.0  # before a version that was refused is looked at again
+READING_SECONDS = 300.0  # for a version to be read and tried out on the reference
 GRACE = 0.5  # seconds that a start waits for the registry once the last good model is loaded
 
 
@@ -159,7 +160,9 @@ class Reloader:
                 log.warning("last_good_model_refused", reason=str(error))
 
     async def _load(self, folder: Path) -> None:
-        served = await to_thread.run_sync(self._make, folder, limiter=self._limiter)
+        served = await to_thread.run_sync(
+            self._make, folder, limiter=self._limiter, abandon_on_cancel=True
+        )
         before = self._version()
         self._slot.current = served
         pauses.settle()
@@ -173,21 +176,24 @@ class Reloader:
         )
 
     def _make(self, folder: Path) -> Served:
-        trusted = self._config.registry.skops_trusted_types
-        card = model.read_card(folder)
-        loaded = model.load(folder, trusted, self._probe(card.schema.names))
-        return Served.of(loaded, self._config.bounds())
+        """The model as requests meet it; while another one serves, the worker reads it.
 
-    def _probe(self, names: tuple[str, ...]) -> model.Features | None:
-        """The reference's rows, on which the fast path must equal `predict_proba`."""
-        try:
-            frozen = reference.load(self._config.storage.reference)
-        except ReferenceProblem:
-            return None  # the monitoring says so; the model is checked on random rows instead
-        known = frozen.metadata.features
-        if not set(names) <= set(known):
-            return None
-        return frozen.features[:, [known.index(name) for name in names]]
+        A thread here would hold the interpreter for most of a second, beside requests.
+        """
+        trusted = self._config.registry.skops_trusted_types
+        frozen = self._config.storage.reference
+        if self._slot.current is None:
+            tried = candidate.try_out(folder, trusted, frozen)
+        else:
+            tried = self._worker.call(
+                "reading a model version",
+                READING_SECONDS,
+                candidate.try_out,
+                folder,
+                trusted,
+                frozen,
+            )
+        return Served.of(model.ready(tried), self._config.bounds())
 
     def _version(self) -> str | None:
         current = self._slot.current
