@@ -34,7 +34,8 @@ HEAD = """# Serving
 
 Made by `python -m benchmarks.serving`; what it measures and how stands in `benchmarks/serving.py`.
 Every request carries one row, 2,000 different ones in turn, and is answered with 200 unless a note
-says otherwise.
+says otherwise. A forest scores with one thread everywhere but in the pandas service, which keeps
+the `n_jobs=-1` that tutorials train it with.
 """
 RATIOS = """
 ## Ratios

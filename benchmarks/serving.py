@@ -72,8 +72,8 @@ def main() -> None:
             place.measure_all("-", servers.bare("nothing"), number)
             for model in MODELS:
                 measure_ours(place, model, number)
-                if number == 0 and not given.quick:
-                    measure_peers(place, model, given.environments)
+                if not given.quick:
+                    measure_peers(place, model, given.environments, number)
     text = report(results, rounds, seconds)
     given.output.parent.mkdir(exist_ok=True)
     given.output.write_text(text, encoding="utf-8")
@@ -180,19 +180,21 @@ def measure_ours(place: Place, model: str, number: int) -> None:
     servers.forget(folder)
 
 
-def measure_peers(place: Place, model: str, environments: Path) -> None:
-    """The others, once: they are far away."""
+def measure_peers(place: Place, model: str, environments: Path, number: int) -> None:
+    """The others, with every load in the first round: they are far away."""
     folder = place.folder / model
     peers = [servers.mlflow_serve(folder), servers.pandas_append(folder)]
     for package, make in (("bentoml", servers.bentoml), ("litserve", servers.litserve)):
         found = servers.environment_for(package, environments.resolve())
         if isinstance(found, Path):
             peers.append(make(folder, found))
-        elif model == MODELS[0]:
+        elif model == MODELS[0] and number == 0:
             place.results.notes.append(f"{package} did not install: {found}")
     for peer in peers:
         try:
-            place.measure_all(model, peer, 0)
+            place.measure_all(
+                model, peer, number, loads=(SOME,) if number else (ONE, SOME, MANY, OPEN)
+            )
         except RuntimeError as error:
             say(str(error))
             place.results.notes.append(f"{peer.name}, {model}: it did not start.")

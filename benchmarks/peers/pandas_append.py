@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 app = FastAPI()
 model = joblib.load(os.environ["MODEL"])
 LOG = os.environ["LOG"]
+final = model.steps[-1][1]
+if "n_estimators" in final.get_params():
+    final.set_params(n_jobs=-1)  # as tutorials train a forest; the other peers get one thread
 
 
 class Row(BaseModel):
