@@ -92,7 +92,6 @@ def targets(results: Results) -> list[Target]:
     ) -> list[float]:
         above = results.runs.get((over[0], model, over[1]), {})
         below = results.runs.get((under[0], model, under[1]), {})
-        # A peer was measured in one round only: against ours of that round.
         return [
             getattr(above[n], what) / getattr(below[n], what)
             for n in sorted(set(above) & set(below))
