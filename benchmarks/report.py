@@ -162,9 +162,13 @@ def targets(results: Results) -> list[Target]:
                 values=[BATCH_ROWS * value for value in ratios(model, (BATCH, ONE), (OS, SOME))],
             ),
         ]
-    differences = [float(abs(n)) for counts in results.rows.values() for n in counts]
-    worst = [max(differences)] if differences else []
-    found.append(Target("rows in the log - answers given, any run", 0, above=False, values=worst))
+    # Ours alone: a slow peer may log rows for which the generator no longer waited.
+    ours = [
+        counts for (server, _), counts in results.rows.items() if server.startswith("monitorkit")
+    ]
+    worst = [float(max(abs(n) for counts in ours for n in counts))] if ours else []
+    what = "rows in monitorkit's log - answers given, any run"
+    found.append(Target(what, 0, above=False, values=worst))
     return found
 
 
