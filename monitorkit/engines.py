@@ -173,8 +173,8 @@ def choose(
     plain = plain or (fitted, 0.0)
     engine, difference = fast or plain
     few = _timed(engine, rows)
-    # Compiled trees go through all of them row by row, scikit-learn tree by tree: slow at first
-    # only.
+    # treelite goes row by row and `forest` copies the rows; scikit-learn, tree by tree and without
+    # copies, is slow at first only.
     bulk = _timed(plain[0], rows) if engine.name in ("one-tree", "treelite") else few
     choice = Choice(engine.name, "; ".join(reasons) or None, difference)
     return Scorer(choice, few, bulk, crossing(few, bulk))
