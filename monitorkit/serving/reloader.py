@@ -180,19 +180,16 @@ class Reloader:
 
         A thread here would hold the interpreter for most of a second, beside requests.
         """
-        trusted = self._config.registry.skops_trusted_types
-        frozen = self._config.storage.reference
+        read = partial(
+            candidate.try_out,
+            folder,
+            self._config.registry.skops_trusted_types,
+            self._config.storage.reference,
+        )
         if self._slot.current is None:
-            tried = candidate.try_out(folder, trusted, frozen)
+            tried = read()
         else:
-            tried = self._worker.call(
-                "reading a model version",
-                READING_SECONDS,
-                candidate.try_out,
-                folder,
-                trusted,
-                frozen,
-            )
+            tried = self._worker.call("reading a model version", READING_SECONDS, read)
         return Served.of(model.ready(tried), self._config.bounds())
 
     def _version(self) -> str | None:
