@@ -65,6 +65,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             served.schema,
             durability=config.log.durability,
             rotate_bytes=int(config.log.rotate),
+            instance=config.log.instance,
         )
         stack.push_async_callback(writer.close)
         metrics = Metrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -11,7 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -141,6 +150,15 @@ class Log(Section):
 
     durability: Literal["os", "fsync"] = "os"
     rotate: Size = ByteSize(256 * 1024**2)
+    # No dash, and no time: it stands in the names of segments, between those.
+    instance: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.]{0,31})?$")
+
+    @field_validator("instance")
+    @classmethod
+    def _is_no_time(cls, instance: str) -> str:
+        if re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z", instance):
+            raise ValueError("this is what the time in a segment's name looks like; choose another")
+        return instance
 
 
 class Verdict(Section):

@@ -242,8 +242,8 @@ class LogLocked(LogError):
     def message(self) -> str:
         """Name the lock and the remedy."""
         return (
-            f"{self.path}: another process writes this prediction log. Stop it, or start this one "
-            "in another folder or with another [storage] root."
+            f"{self.path}: another process writes this prediction log. Stop it, or give this one "
+            "an [log] instance of its own (both may use the folder then) or another [storage] root."
         )
 
 

@@ -142,7 +142,12 @@ def test_the_file_in_the_default_place_is_found() -> None:
             '[[monitors]]\nname = "a"\nuse = "ks"\nlookbak = "1h"',
             "unknown key `monitors.0.lookbak`; did you mean `lookback`?",
         ),
-        ("[log]\nzzz = 1", "unknown key `log.zzz`; known: durability, rotate"),
+        ("[log]\nzzz = 1", "unknown key `log.zzz`; known: durability, instance, rotate"),
+        ('[log]\ninstance = "a-b"', "`log.instance`: string should match pattern"),
+        (
+            '[log]\ninstance = "20260101T000000.000000Z"',
+            "`log.instance`: this is what the time in a segment's name looks like",
+        ),
         ("[serving]\nport = 70000", "`serving.port`: input should be less than or equal to 65535"),
         ('[training]\nestimator = "forest"', "'random_forest', 'hist_gradient_boosting' or"),
         ('[[monitors]]\nuse = "ks"', "`monitors.0.name`: field required"),

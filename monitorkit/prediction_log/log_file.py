@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from monitorkit import durable, logs
 from monitorkit.errors import LogLocked
 from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log.names import Writers
 from monitorkit.prediction_log.rows import FIXED, header
 from monitorkit.prediction_log.sidecar import Sidecar
 
@@ -34,12 +35,21 @@ class LogFile:
         columns: features of the rows to come.
         sync: sync every write, and the folder after a file came or went by another name.
         rotate_bytes: a larger segment is closed before the next write.
+        instance: of the writer, which shares the folder with others then; only its own files are
+            recovered, locked and counted.
     """
 
     def __init__(
-        self, folder: Path, columns: tuple[str, ...], *, sync: bool, rotate_bytes: int
+        self,
+        folder: Path,
+        columns: tuple[str, ...],
+        *,
+        sync: bool,
+        rotate_bytes: int,
+        instance: str = "",
     ) -> None:
-        self.path = folder / segment.CURRENT
+        self._names = Writers(instance)
+        self.path = folder / self._names.current
         self._name = str(self.path)
         self.total_rows = 0
         self._folder = folder
@@ -47,7 +57,7 @@ class LogFile:
         self._sync = sync
         self._rotate_bytes = rotate_bytes
         self._rotate_at = rotate_bytes
-        self._lock = FileLock(folder / segment.LOCK, thread_local=False)
+        self._lock = FileLock(folder / self._names.lock, thread_local=False)
         self._lock_file: tuple[int, int] | None = None
         self._fd: int | None = None
         self._file: tuple[int, int] | None = None
@@ -66,7 +76,7 @@ class LogFile:
         """Make the folder if need be, lock it, and recover.
 
         Raises:
-            LogLocked: another process writes here.
+            LogLocked: another process writes these files.
             OSError: the folder or a file in it cannot be used.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +202,7 @@ class LogFile:
             raise
 
     def _lock_folder(self) -> None:
-        path = self._folder / segment.LOCK
+        path = self._folder / self._names.lock
         if self._lock.is_locked:
             try:
                 status = path.stat()
@@ -273,7 +283,7 @@ class LogFile:
     def _set_torn_aside(self, end: int) -> None:
         """A crash in the middle of a write: keep the half line elsewhere, it was never answered."""
         assert self._fd is not None  # noqa: S101
-        torn = self.path.with_name(f"{segment.CURRENT}.torn")
+        torn = self.path.with_name(f"{self.path.name}.torn")
         size = self._size
         with torn.open("ab") as file:
             for position in range(end, size, segment.LINE_LIMIT):
@@ -294,7 +304,7 @@ class LogFile:
     def _set_segment_aside(self) -> None:
         """Keep a file that is no log of ours under another name, and begin a new one."""
         number = 1
-        while (aside := self.path.with_name(f"{segment.CURRENT}.unknown-{number}")).exists():
+        while (aside := self.path.with_name(f"{self.path.name}.unknown-{number}")).exists():
             number += 1
         self.path.rename(aside)
         log.warning(
@@ -308,8 +318,8 @@ class LogFile:
 
     def _count_closed(self) -> None:
         total = 0
-        for name in segment.closed_segments(self._folder):
-            total += sidecar.rows_of(self._folder / name)
+        for name in self._names.closed(self._folder):
+            total += sidecar.rows_of(self._folder / name.text)
         self._closed_rows = total
         self.total_rows = total + self._rows
 
@@ -325,7 +335,7 @@ class LogFile:
             self.path.unlink()
             self._let_go()
             return
-        closed = self._folder / segment.closed_name(self._first, self._folder)
+        closed = self._folder / self._names.next_closed(self._first, self._folder)
         self.path.rename(closed)
         self._sync_folder(self._folder)
         sidecar.keep(closed, self._sidecar(cut=cut))

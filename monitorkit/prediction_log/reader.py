@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,7 +14,8 @@ import numpy as np
 
 from monitorkit import logs
 from monitorkit.contracts import Chunk
-from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log import names, segment, sidecar
+from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Rows, parse
 from monitorkit.prediction_log.segment import Head
 
@@ -80,14 +81,14 @@ class Reader:
     def read(
         self, after: Cursor, *, since: datetime | None = None, until: Cursor | None = None
     ) -> Iterator[Block]:
-        """Yield the rows after a cursor, segment by segment, `predictions.csv` last.
+        """Yield the rows after a cursor, segment by segment, those that still grow last.
 
         A segment that was edited so that the cursor is no line's start any more is read again from
         its beginning, with a WARNING event: a row may come twice then, but none is left out.
 
         Args:
             after: the cursor of the last block; empty: from the beginning.
-            since: leave out closed segments in which every row is older.
+            since: leave out segments in which every row is older, as far as that is known.
             until: stop where another reading stopped, however much was written since.
         """
         self._told = 0
@@ -99,10 +100,10 @@ class Reader:
             gone = [identity for identity in after if identity not in here][:-GONE_SEGMENTS]
             cursor = {identity: at for identity, at in after.items() if identity not in gone}
             for each in segments:
-                if each.closed and since is not None and self._is_older(each, since):
+                if since is not None and self._is_older(each, since):
                     cursor[each.identity] = each.size
                     continue
-                fd = live if not each.closed else self._open_closed(each)
+                fd = self._open_closed(each) if each.closed else live[each.name]
                 if fd is None:  # deleted, by whoever keeps the disk tidy
                     continue
                 try:
@@ -118,52 +119,64 @@ class Reader:
         with ExitStack() as stack:
             return {each.identity for each in self._segments(stack)[0]}
 
-    def _segments(self, stack: ExitStack) -> tuple[list[_Segment], int | None]:
-        """What there is to read at one moment, and the open predictions.csv.
+    def _segments(self, stack: ExitStack) -> tuple[list[_Segment], dict[str, int]]:
+        """What there is to read at one moment, and by name the open files that take rows.
 
         A rotation between opening and listing would hide a segment, so look again after it.
         """
-        path = self._folder / segment.CURRENT
         while True:
-            try:
-                live = os.open(path, _OPEN)
-            except FileNotFoundError:
-                live = None
-            names = segment.closed_segments(self._folder)
-            if _file_of(live) == _file_at(path):
-                break
-            if live is not None:
-                os.close(live)
-        if live is not None:
-            stack.callback(os.close, live)
+            with ExitStack() as attempt:
+                live = self._open_live(attempt)
+                listed = names.segments(self._folder)
+                growing = {name.text for name in listed if not name.closed}
+                if all(
+                    _file_of(live.get(name)) == _file_at(self._folder / name)
+                    for name in growing | set(live)
+                ):
+                    stack.enter_context(attempt.pop_all())
+                    break
         found: dict[str, _Segment] = {}
-        for name in names:
+        for name in listed:
+            if not name.closed:
+                if name.text in live:
+                    self._add(found, live[name.text], name)
+                continue
             try:
-                fd = os.open(self._folder / name, _OPEN)
+                fd = os.open(self._folder / name.text, _OPEN)
             except FileNotFoundError:
                 continue
             try:
-                self._add(found, fd, name, closed=True)
+                self._add(found, fd, name)
             finally:
                 os.close(fd)
-        if live is not None:
-            self._add(found, live, segment.CURRENT, closed=False)
         return list(found.values()), live
 
-    def _add(self, found: dict[str, _Segment], fd: int, name: str, *, closed: bool) -> None:
+    def _open_live(self, stack: ExitStack) -> dict[str, int]:
+        live: dict[str, int] = {}
+        for name in names.segments(self._folder):
+            if not name.closed:
+                with suppress(FileNotFoundError):
+                    live[name.text] = os.open(self._folder / name.text, _OPEN)
+                    stack.callback(os.close, live[name.text])
+        return live
+
+    def _add(self, found: dict[str, _Segment], fd: int, name: Name) -> None:
         status = os.fstat(fd)
         head = segment.read_head(fd)
         if head is None:
             if segment.first_line(fd) is not None:  # else it has only just been made
-                self._warn("prediction_log_header_unknown", name)
+                self._warn("prediction_log_header_unknown", name.text)
             return
         if head.identity is None:
             return
         if head.identity in found:
-            self._warn("prediction_log_copy_ignored", name, copy_of=found[head.identity].name)
+            copy_of = found[head.identity].name
+            self._warn("prediction_log_copy_ignored", name.text, copy_of=copy_of)
             return
         file = (status.st_dev, status.st_ino)
-        found[head.identity] = _Segment(name, file, status.st_size, head.identity, head, closed)
+        found[head.identity] = _Segment(
+            name.text, file, status.st_size, head.identity, head, name.closed
+        )
 
     def _is_older(self, each: _Segment, since: datetime) -> bool:
         known = sidecar.read(self._folder / each.name)

@@ -1,4 +1,4 @@
-"""What a segment is on disk: its name, its head, its identity, its rows and its size."""
+"""What a segment is on disk: its head, its identity, its rows and its size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ import re
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from monitorkit.prediction_log.rows import features_in
 
 if sys.platform != "win32":
     import fcntl
 
-CURRENT = "predictions.csv"
-LOCK = "predictions.lock"
 HEAD_BYTES = 64 * 1024
 LINE_LIMIT = 1024 * 1024
 """A longer line is no row."""
 
-_CLOSED = re.compile(r"predictions-(\d{8}T\d{6}\.\d{6}Z)(?:-(\d+))?\.csv")
 _ID = re.compile(rb"([!-+\--~]{1,128}),")  # printable, no comma
 _TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 _ROW = re.compile(rb"^[^,\n]*,(" + _TIMESTAMP + rb"),", re.MULTILINE)
@@ -55,37 +51,6 @@ class Count:
     rows: int
     end: int
     last_timestamp: str | None
-
-
-def closed_name(timestamp: str | None, folder: Path) -> str:
-    """A free name for a segment that is being closed; names sort as segments were closed.
-
-    Args:
-        timestamp: of its first row; None: now.
-        folder: where the other segments are.
-    """
-    if timestamp is None:
-        timestamp = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-    key = (timestamp.replace("-", "").replace(":", ""), 0)
-    closed = closed_segments(folder)
-    if closed and (newest := _order(closed[-1])) >= key:  # the clock went back, or stood still
-        key = (newest[0], newest[1] + 1)
-    return f"predictions-{key[0]}{f'-{key[1]}' if key[1] else ''}.csv"
-
-
-def closed_segments(folder: Path) -> list[str]:
-    """The names of the closed segments, oldest first; none when there is no folder."""
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    return sorted((name for name in names if _CLOSED.fullmatch(name)), key=_order)
-
-
-def _order(name: str) -> tuple[str, int]:
-    match = _CLOSED.fullmatch(name)
-    assert match is not None  # noqa: S101 - only closed segments' names come here
-    return match[1], int(match[2] or 0)
 
 
 def first_line(fd: int) -> bytes | None:

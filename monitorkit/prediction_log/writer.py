@@ -21,7 +21,6 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from monitorkit.errors import LogLocked, LogWriteFailed
 from monitorkit.prediction_log.log_file import LogFile
 from monitorkit.prediction_log.rows import Formatter, Prediction
-from monitorkit.prediction_log.segment import CURRENT
 from monitorkit.schema import FeatureSchema
 
 INLINE_ROWS = 128
@@ -86,6 +85,7 @@ class Writer:
         *,
         durability: Literal["os", "fsync"],
         rotate_bytes: int,
+        instance: str = "",
     ) -> Writer:
         """Lock the folder, recover what a crash left behind, and be ready to append.
 
@@ -94,14 +94,20 @@ class Writer:
             schema: of the rows to come.
             durability: "os": a row survives this process; "fsync": and a power failure.
             rotate_bytes: a larger predictions.csv is closed before the next append.
+            instance: tells this writer's files from those of others in the folder; "": of the one
+                that has none.
 
         Raises:
-            LogLocked: another process writes here.
+            LogLocked: another process writes these files.
             LogWriteFailed: the log cannot be read or begun.
         """
         formatter = Formatter(schema)
         file = LogFile(
-            folder, formatter.columns, sync=durability == "fsync", rotate_bytes=rotate_bytes
+            folder,
+            formatter.columns,
+            sync=durability == "fsync",
+            rotate_bytes=rotate_bytes,
+            instance=instance,
         )
         threads = Thread()
         try:
@@ -110,13 +116,13 @@ class Writer:
             threads.submit(file.close)
             threads.shutdown(wait=False)
             if isinstance(error, OSError):
-                raise LogWriteFailed(str(folder / CURRENT), reason(error)) from error
+                raise LogWriteFailed(str(file.path), reason(error)) from error
             raise
         return cls(file, formatter, threads)
 
     @property
     def rows(self) -> int:
-        """Rows in all segments."""
+        """Rows in all segments of this writer; other instances count their own."""
         return self._file.total_rows
 
     async def append(self, schema: FeatureSchema, predictions: Sequence[Prediction]) -> None:

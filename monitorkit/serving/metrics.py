@@ -100,7 +100,9 @@ class _Counts(Collector):
             "monitorkit_waiting_rows", "Rows that wait for their batch.", batcher.waiting_rows
         )
         yield GaugeMetricFamily(
-            "monitorkit_logged_rows", "Rows in all segments of the prediction log.", writer.rows
+            "monitorkit_logged_rows",
+            "Rows in all segments of the prediction log that this instance wrote.",
+            writer.rows,
         )
         yield CounterMetricFamily(
             "monitorkit_log_slow_writes",

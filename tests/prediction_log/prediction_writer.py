@@ -24,13 +24,18 @@ async def main() -> None:
     parser.add_argument("--rotate", type=int, default=1 << 30)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--instance", default="")
     parser.add_argument("--durability", choices=["os", "fsync"], default="os")
     given = parser.parse_args()
     if given.limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.limit, given.limit))
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     writer = await Writer.open(
-        given.folder, SCHEMA, durability=given.durability, rotate_bytes=given.rotate
+        given.folder,
+        SCHEMA,
+        durability=given.durability,
+        rotate_bytes=given.rotate,
+        instance=given.instance,
     )
     answered: list[str] = []
     number = batch = 0

@@ -12,7 +12,8 @@ import pytest
 from prediction_rows import LARGE, OTHER, SCHEMA, START, as_rows, closed, ids, logged, read, rows
 from structlog.testing import capture_logs
 
-from monitorkit.prediction_log import Block, Reader, Writer, reader, segment
+from monitorkit.prediction_log import Block, Reader, Writer, names, reader
+from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.rows import Formatter, header
 from monitorkit.schema import Feature, FeatureSchema
 
@@ -232,15 +233,15 @@ def test_a_segment_edited_under_its_cursor_is_read_again_and_says_so(
 
 def test_segments_are_read_in_order_of_time_and_strangers_are_not(tmp_path: Path) -> None:
     batches = [rows(2) for _ in range(4)]
-    names = [
+    files = [
         "predictions-20260101T000000.000000Z.csv",
         "predictions-20260101T000000.000000Z-2.csv",
         "predictions-20260101T000000.000000Z-10.csv",
         "predictions.csv",
     ]
-    for name, batch in reversed(list(zip(names, batches, strict=True))):
+    for name, batch in reversed(list(zip(files, batches, strict=True))):
         write(tmp_path, HEADER, Formatter(SCHEMA).lines(batch), name=name)
-    write(tmp_path, HEADER, *lines(1), name="predictions-mine.csv")
+    write(tmp_path, HEADER, *lines(1), name="predictions-my-copy.csv")
     write(tmp_path, HEADER, *lines(1), name="predictions.csv.unknown-1")
     write(tmp_path, b"what,is,this\n", name="predictions-20260101T000001.000000Z.csv")
     with capture_logs() as events:
@@ -319,16 +320,18 @@ def test_a_rotation_between_opening_and_listing_hides_nothing(
 ) -> None:
     old, new = rows(3), rows(2)
     path = write(tmp_path, HEADER, Formatter(SCHEMA).lines(old))
-    real = segment.closed_segments
+    real = names.segments
+    calls = 0
 
-    def listed(folder: Path) -> list[str]:
-        names = real(folder)
-        if not names:
+    def listed(folder: Path) -> list[Name]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the first one says which file to open
             path.rename(tmp_path / "predictions-20260101T000000.000000Z.csv")
             write(tmp_path, HEADER, Formatter(SCHEMA).lines(new))
-        return names
+        return real(folder)
 
-    monkeypatch.setattr(segment, "closed_segments", listed)
+    monkeypatch.setattr(names, "segments", listed)
     assert read(tmp_path)[0] == ids(old + new)
 
 
