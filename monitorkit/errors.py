@@ -15,7 +15,8 @@ MonitorkitError
 │   └── ReferenceUnreadable  its files are not what bootstrap wrote
 ├── LogError                 the prediction log
 │   ├── LogWriteFailed
-│   └── LogLocked            another process writes it
+│   ├── LogLocked            another process writes it
+│   └── SegmentGone          a planned piece of it cannot be read any more
 ├── ResultError              a result file that is not what was written
 ├── Overloaded               the prediction queue is full
 ├── Stopping                 the service shuts down and takes no more rows
@@ -244,6 +245,18 @@ class LogLocked(LogError):
         return (
             f"{self.path}: another process writes this prediction log. Stop it, or give this one "
             "an [log] instance of its own (both may use the folder then) or another [storage] root."
+        )
+
+
+@dataclass(eq=False)
+class SegmentGone(LogError):
+    """A segment was deleted, moved away or cut after its pieces were planned."""
+
+    def message(self) -> str:
+        """Name the file and the remedy."""
+        return (
+            f"{self.path}: this segment of the prediction log is gone, or was cut, since its pieces"
+            " were planned. Plan the reading again."
         )
 
 

@@ -7,8 +7,10 @@ Several writers may share a folder when each has an instance, which is in the na
 
 from __future__ import annotations
 
-from monitorkit.prediction_log.reader import Block, Cursor, Reader
+from monitorkit.prediction_log.blocks import Block, Cursor
+from monitorkit.prediction_log.pieces import Piece, Plan
+from monitorkit.prediction_log.reader import Reader
 from monitorkit.prediction_log.rows import Prediction
 from monitorkit.prediction_log.writer import Writer
 
-__all__ = ["Block", "Cursor", "Prediction", "Reader", "Writer"]
+__all__ = ["Block", "Cursor", "Piece", "Plan", "Prediction", "Reader", "Writer"]

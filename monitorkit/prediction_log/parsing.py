@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.prediction_log.segment import LINE_LIMIT, TOO_LONG
+
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = 10
 _ASCII = 128
@@ -57,11 +59,12 @@ def parse(lines: bytes, columns: int) -> tuple[Rows | None, list[BadLine]]:
         The rows (None: not one) and the lines that are none.
     """
     ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE).astype(np.int64) + 1
-    try:
-        return _parsed(lines, ends, columns), []
-    except _Refused:
-        pass
     starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])
+    if len(lines) <= LINE_LIMIT or (ends - starts).max() <= LINE_LIMIT:
+        try:
+            return _parsed(lines, ends, columns), []
+        except _Refused:
+            pass
     bad: list[BadLine] = []
     candidates = []
     for index, line in enumerate(lines.split(b"\n")[:-1]):
@@ -91,6 +94,8 @@ def parse(lines: bytes, columns: int) -> tuple[Rows | None, list[BadLine]]:
 
 def _obviously_bad(line: bytes, columns: int) -> str | None:
     """What can be said of one line without parsing it."""
+    if len(line) >= LINE_LIMIT:
+        return TOO_LONG
     if not line.strip():
         return "the line is empty"
     if b"\0" in line:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from monitorkit import logs
 from monitorkit.contracts import Chunk
+from monitorkit.errors import SegmentGone
 from monitorkit.prediction_log import names, segment, sidecar
+from monitorkit.prediction_log.blocks import Block, Cursor, runs
+from monitorkit.prediction_log.lines import Read, last_row_end, line_start, owned_lines
 from monitorkit.prediction_log.names import Name
-from monitorkit.prediction_log.parsing import Rows, parse
+from monitorkit.prediction_log.parsing import parse
+from monitorkit.prediction_log.pieces import Piece, Plan, split
 from monitorkit.prediction_log.segment import Head
 
 log = logs.get(__name__)
 
-Cursor = Mapping[str, int]
-"""Segment identity to byte offset: the rows before it were read."""
-
 BLOCK_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 64 * 1024 * 1024
 GONE_SEGMENTS = 1000
 """So many segments that are not here any more are remembered in a cursor."""
 
@@ -33,21 +33,6 @@ EVENTS = 100
 
 _SETTLE_SECONDS = 2.0
 _OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Rows of one model version and one schema, in log order.
-
-    Attributes:
-        model_version: of all rows.
-        chunk: the rows.
-        cursor: after them; pass it to `Reader.read` to go on.
-    """
-
-    model_version: str
-    chunk: Chunk
-    cursor: Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +76,65 @@ class Reader:
             since: leave out segments in which every row is older, as far as that is known.
             until: stop where another reading stopped, however much was written since.
         """
-        self._told = 0
-        skipped = self.skipped
-        with ExitStack() as stack:
-            segments, live = self._segments(stack)
-            here = {each.identity for each in segments}
-            # A segment that was moved away may come back, and must not be read twice then.
-            gone = [identity for identity in after if identity not in here][:-GONE_SEGMENTS]
-            cursor = {identity: at for identity, at in after.items() if identity not in gone}
-            for each in segments:
-                if since is not None and self._is_older(each, since):
-                    cursor[each.identity] = each.size
-                    continue
-                fd = self._open_closed(each) if each.closed else live[each.name]
-                if fd is None:  # deleted, by whoever keeps the disk tidy
-                    continue
-                try:
-                    yield from self._read_segment(fd, each, cursor, until)
-                finally:
-                    if each.closed:
-                        os.close(fd)
-        if self._told > EVENTS:
-            log.warning("prediction_log_rows_skipped", rows=self.skipped - skipped)
+        cursor = dict(after)
+        with self._telling(), closing(self._new(cursor, since, until)) as new:
+            for each, read, whole in new:
+                for version, chunk, end in self._rows(read, each.head, whole):
+                    cursor[each.identity] = end
+                    yield Block(version, chunk, dict(cursor))
+                if each.closed:
+                    cursor[each.identity] = whole.size
+
+    def plan(
+        self,
+        after: Cursor,
+        *,
+        since: datetime | None = None,
+        until: Cursor | None = None,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> Plan:
+        """Split into pieces what `read` would read now; reads the ends of segments only.
+
+        The pieces, each read once, give the rows that `read` gives, and the plan's cursor is that
+        of its last block. Lines that are no rows are told of when a piece is read.
+
+        Args:
+            after: as for `read`.
+            since: as for `read`.
+            until: as for `read`.
+            piece_bytes: of each piece but the last of a segment.
+        """
+        cursor = dict(after)
+        reached: Cursor = dict(after)
+        pieces: list[Piece] = []
+        with closing(self._new(cursor, since, until)) as new:
+            for each, read, whole in new:
+                pieces += split(whole, piece_bytes)
+                end = last_row_end(
+                    read,
+                    whole.start,
+                    whole.size,
+                    columns=len(each.head.columns),
+                    block_bytes=self._block_bytes,
+                )
+                if end is not None:
+                    cursor[each.identity] = end
+                    reached = dict(cursor)
+                if each.closed:
+                    cursor[each.identity] = whole.size
+        return Plan(tuple(pieces), reached)
+
+    def read_piece(self, piece: Piece) -> Iterator[Block]:
+        """Yield the rows of a piece; the cursor of a block speaks of the piece's segment only.
+
+        Raises:
+            SegmentGone: the segment is not there any more, or somebody cut it.
+        """
+        with self._telling(), ExitStack() as stack:
+            fd, head = self._find(piece, stack)
+            read = partial(os.pread, fd)
+            for version, chunk, end in self._rows(read, head, piece):
+                yield Block(version, chunk, {piece.identity: end})
 
     def identities(self) -> set[str]:
         """The segments that can be read now."""
@@ -195,27 +217,98 @@ class Reader:
             return None
         return fd
 
-    def _read_segment(
-        self, fd: int, each: _Segment, cursor: dict[str, int], until: Cursor | None
-    ) -> Iterator[Block]:
+    def _new(
+        self, cursor: dict[str, int], since: datetime | None, until: Cursor | None
+    ) -> Generator[tuple[_Segment, Read, Piece], None, None]:
+        """What is to be read of each segment, the segment being open meanwhile.
+
+        The cursor is freed of what is gone for long, and goes on over segments that are left out.
+        """
+        with ExitStack() as stack:
+            segments, live = self._segments(stack)
+            here = {each.identity for each in segments}
+            # A segment that was moved away may come back, and must not be read twice then.
+            for identity in [identity for identity in cursor if identity not in here][
+                :-GONE_SEGMENTS
+            ]:
+                del cursor[identity]
+            for each in segments:
+                if since is not None and self._is_older(each, since):
+                    cursor[each.identity] = each.size
+                    continue
+                fd = self._open_closed(each) if each.closed else live[each.name]
+                if fd is None:  # deleted, by whoever keeps the disk tidy
+                    continue
+                try:
+                    whole = self._whole(fd, each, cursor, until)
+                    if whole is not None:
+                        yield each, partial(os.pread, fd), whole
+                finally:
+                    if each.closed:
+                        os.close(fd)
+
+    def _whole(self, fd: int, each: _Segment, cursor: Cursor, until: Cursor | None) -> Piece | None:
+        """What is new in a segment, as one piece."""
         size = segment.settled_size(fd, seconds=_SETTLE_SECONDS)
         if size is None:  # the writer is in the middle of something: next time
-            return
+            return None
         if until is not None:
             size = min(size, until.get(each.identity, 0))
             if size <= cursor.get(each.identity, 0):
-                return
+                return None
         at = self._resume(fd, each, cursor, size)
-        for start, lines in self._lines(fd, each, at, size):
-            rows, bad = parse(lines, len(each.head.columns))
+        return Piece(each.name, each.identity, at, size, size, each.closed)
+
+    def _find(self, piece: Piece, stack: ExitStack) -> tuple[int, Head]:
+        """The open segment of a piece, whatever its file is called by now.
+
+        Raises:
+            SegmentGone: it is not there any more, or somebody cut it.
+        """
+        for name in self._candidates(piece):
+            try:
+                fd = os.open(self._folder / name, _OPEN)
+            except FileNotFoundError:
+                continue
+            head = segment.read_head(fd)
+            if head is not None and head.identity == piece.identity:
+                stack.callback(os.close, fd)
+                if os.fstat(fd).st_size >= piece.size:
+                    return fd, head
+                break
+            os.close(fd)
+        raise SegmentGone(str(self._folder / piece.name))
+
+    def _candidates(self, piece: Piece) -> Iterator[str]:
+        yield piece.name
+        for _ in range(2):  # a rotation may fall between the first listing and the opening
+            for name in names.segments(self._folder):
+                yield name.text
+
+    def _rows(self, read: Read, head: Head, piece: Piece) -> Iterator[tuple[str, Chunk, int]]:
+        """Rows of one model version after the other, and where the last one's line ends."""
+        start: int | None = piece.start
+        if piece.start < piece.end:
+            start = line_start(read, piece.start, piece.end)
+        if start is None:
+            return
+        skip = partial(self._skip, piece.name)
+        lines = owned_lines(
+            read,
+            start,
+            piece.end,
+            piece.size,
+            block_bytes=self._block_bytes,
+            skip=skip,
+            no_end=skip if piece.closed else _wait,
+        )
+        for offset, some in lines:
+            rows, bad = parse(some, len(head.columns))
             for line in bad:
-                self._skip(each.name, start + line.offset, line.reason)
+                skip(offset + line.offset, line.reason)
             if rows is not None:
-                for version, chunk, end in _runs(rows, each.head.columns):
-                    cursor[each.identity] = start + end
-                    yield Block(version, chunk, dict(cursor))
-        if each.closed:
-            cursor[each.identity] = size
+                for version, chunk, end in runs(rows, head.columns):
+                    yield version, chunk, offset + end
 
     def _resume(self, fd: int, each: _Segment, cursor: Cursor, size: int) -> int:
         """Where to go on in a segment: the cursor, when it fits what the segment is now."""
@@ -234,30 +327,14 @@ class Reader:
         self._warn("prediction_log_read_again", each.name, offset=at, bytes=size)
         return start
 
-    def _lines(self, fd: int, each: _Segment, start: int, size: int) -> Iterator[tuple[int, bytes]]:
-        """Whole lines between two offsets, block by block, each with its offset."""
-        want = self._block_bytes
-        while start < size:
-            block = os.pread(fd, min(want, size - start), start)
-            end = block.rfind(b"\n") + 1
-            if end:
-                yield start, block[:end]
-                start += end
-                want = self._block_bytes
-            elif not block or start + len(block) >= size:  # the last line has no end (yet)
-                if each.closed:
-                    self._skip(each.name, start, "it has no end")
-                return
-            elif want < segment.LINE_LIMIT:
-                want = min(max(want * 2, 4096), segment.LINE_LIMIT)
-            else:
-                end_of_line = _find_newline(fd, start + len(block), size)
-                if end_of_line is None:
-                    if each.closed:
-                        self._skip(each.name, start, "it has no end")
-                    return
-                self._skip(each.name, start, f"it is longer than {segment.LINE_LIMIT} bytes")
-                start = end_of_line
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell of single lines that are no rows, and beyond a number only how many there were."""
+        self._told = 0
+        skipped = self.skipped
+        yield
+        if self._told > EVENTS:
+            log.warning("prediction_log_rows_skipped", rows=self.skipped - skipped)
 
     def _skip(self, name: str, offset: int, reason: str) -> None:
         self.skipped += 1
@@ -269,29 +346,8 @@ class Reader:
         log.warning(event, file=str(self._folder / name), **fields)
 
 
-def _runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, int]]:
-    """Neighbouring rows of one model version, and where the last one's line ends."""
-    changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
-    edges = [0, *changes.tolist(), len(rows.versions)]
-    for first, last in pairwise(edges):
-        part = slice(first, last)
-        chunk = Chunk(
-            rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]
-        )
-        yield str(rows.versions[first]), chunk, int(rows.ends[last - 1])
-
-
-def _find_newline(fd: int, position: int, size: int) -> int | None:
-    """The offset after the next newline, None when there is none before `size`."""
-    while position < size:
-        block = os.pread(fd, min(segment.LINE_LIMIT, size - position), position)
-        if not block:
-            return None
-        found = block.find(b"\n")
-        if found >= 0:
-            return position + found + 1
-        position += len(block)
-    return None
+def _wait(_offset: int, _reason: str) -> None:
+    """The last line of a segment that grows has no end yet."""
 
 
 def _file_of(fd: int | None) -> tuple[int, int] | None:

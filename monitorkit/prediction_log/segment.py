@@ -18,7 +18,9 @@ if sys.platform != "win32":
 
 HEAD_BYTES = 64 * 1024
 LINE_LIMIT = 1024 * 1024
-"""A longer line is no row."""
+"""A longer line, its newline included, is no row."""
+
+TOO_LONG = f"it is longer than {LINE_LIMIT} bytes"
 
 _ID = re.compile(rb"([!-+\--~]{1,128}),")  # printable, no comma
 _TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"

@@ -1,0 +1,42 @@
+"""What a reading gives: `Block`s of rows, and the cursor after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from monitorkit.contracts import Chunk
+from monitorkit.prediction_log.parsing import Rows
+
+Cursor = Mapping[str, int]
+"""Segment identity to byte offset: the rows before it were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one model version and one schema, in log order.
+
+    Attributes:
+        model_version: of all rows.
+        chunk: the rows.
+        cursor: after them; pass it to `Reader.read` to go on.
+    """
+
+    model_version: str
+    chunk: Chunk
+    cursor: Cursor
+
+
+def runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, int]]:
+    """Neighbouring rows of one model version, and where the last one's line ends."""
+    changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
+    edges = [0, *changes.tolist(), len(rows.versions)]
+    for first, last in pairwise(edges):
+        part = slice(first, last)
+        chunk = Chunk(
+            rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]
+        )
+        yield str(rows.versions[first]), chunk, int(rows.ends[last - 1])
