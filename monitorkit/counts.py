@@ -1,222 +1,28 @@
-"""Exact, mergeable counts of a window against the frozen reference, and tests made on them.
-
-A column's sorted unique reference values u_1..u_m define 2m+1 cells: below u_1, at u_1, between
-u_1 and u_2, ..., at u_m, above u_m. Counts per cell add up, so windows merge without loss.
-"""
+"""Monitors on exact counts, and tests made on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, Monitor, Options, Timeline, excluded
+from monitorkit.cells import ColumnCells, Counts, ReferenceCells
+from monitorkit.contracts import Chunk, Finding, Monitor, Options, Timeline, excluded
 from monitorkit.errors import PluginError
 
-# Distances inside a cell are kept in whole units of 2**-32 of the cell's scale: integers add up to
-# the same sum in any order, floats do not.
-_UNIT_BITS = 32
-_UNITS = 1 << _UNIT_BITS
-_LOW_BITS = _UNITS - 1
-
-# Blocks that fit into the processor's cache: a quarter faster on a million rows.
-_BLOCK_ROWS = 1 << 16
-
-FARTHEST = float(1 << 30)
-"""A value counts as at most so many scales away from the reference's range (infinities too)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Counts:
-    """How many rows fell into which cell; k cells are occupied.
-
-    Exact for fewer than 2**31 rows. Each distance is rounded by at most 2**-33 of its cell's scale:
-    the gap's width, or outside the reference's range its length (1 when that is shorter).
-
-    Attributes:
-        rows: rows summed up.
-        missing: (columns,) int64, rows without a value.
-        cells: (k,) int64, sorted indices into the cells of all columns laid end to end.
-        counts: (k,) int64, rows in each of them.
-        distances: (k,) int64, sums of the values' distances from their cell's edge, in units of
-            2**-32 of the cell's scale. Outside the range: only what is left of whole scales.
-        scales: (columns, 2) int64, sums of whole scales below and above the reference's range.
-    """
-
-    rows: int
-    missing: NDArray[np.int64]
-    cells: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    distances: NDArray[np.int64]
-    scales: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ColumnCells:
-    """One column of the reference and of a window, cell by cell.
-
-    Attributes:
-        name: the feature, or `probability` for the score.
-        known: (m,) float64, the reference's distinct finite values, sorted.
-        reference, window: (2m+1,) int64, their rows per cell.
-        reference_missing, window_missing: their rows without a value.
-        distances: (2m+1,) float64, for the window: sums of the distances from the gap's left edge;
-            below the range from u_1, above it from u_m; zero at known values.
-    """
-
-    name: str
-    known: NDArray[np.float64]
-    reference: NDArray[np.int64]
-    window: NDArray[np.int64]
-    reference_missing: int
-    window_missing: int
-    distances: NDArray[np.float64]
-
-    @property
-    def reference_rows(self) -> int:
-        """Rows of the reference that have a value."""
-        return int(self.reference.sum())
-
-    @property
-    def window_rows(self) -> int:
-        """Rows of the window that have a value."""
-        return int(self.window.sum())
-
-    def nothing_to_compare(self) -> str | None:
-        """Why the column cannot be compared, None when it can.
-
-        A column that was constant and no longer is can be compared: that is drift.
-        """
-        if not self.known.size:
-            return "no values in the reference"
-        if not self.window_rows:
-            return "no values in the window"
-        if self.known.size == 1 and self.window[1] == self.window_rows:
-            return "constant: one and the same value in the reference and the window"
-        return None
-
-
-class ReferenceCells:
-    """The cells of every column of a reference, the score last.
-
-    Infinite values count as beyond the range.
-    """
-
-    def __init__(self, reference: Chunk) -> None:
-        self.features = reference.columns
-        self.names = (*reference.columns, SCORE_COLUMN)
-        self.known = [np.unique(v[np.isfinite(v)]) for v in _values(reference)]
-        sizes = [2 * known.size + 1 for known in self.known]
-        self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
-        self._scales = [_scale(known) for known in self.known]
-        self._reference = self.summarise(reference)
-
-    def summarise(self, chunk: Chunk) -> Counts:
-        """Count a chunk's rows, in O(rows log rows) per column.
-
-        Raises:
-            ValueError: when the chunk has other columns than the reference.
-        """
-        if chunk.columns != self.features:
-            raise ValueError(f"the chunk has {chunk.columns}, the reference {self.features}")
-        counts = self._summarise_block(chunk.take(slice(0, _BLOCK_ROWS)))
-        for start in range(_BLOCK_ROWS, len(chunk), _BLOCK_ROWS):
-            block = self._summarise_block(chunk.take(slice(start, start + _BLOCK_ROWS)))
-            counts = self.merge(counts, block)
-        return counts
-
-    def _summarise_block(self, chunk: Chunk) -> Counts:
-        missing = np.zeros(len(self.names), np.int64)
-        scales = np.zeros((len(self.names), 2), np.int64)
-        parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-        for index, values in enumerate(_values(chunk)):
-            # Sorted keys make the look-up seven times faster, and equal cells neighbours. NaN is
-            # sorted to the end.
-            ordered = np.sort(values)
-            present = ordered[: ordered.size - int(np.count_nonzero(np.isnan(values)))]
-            missing[index] = values.size - present.size
-            cell, units = self._place(index, present)
-            starts = _run_starts(cell)
-            sums = _sums(units, starts)
-            if present.size:
-                for side, outer in enumerate((0, 2 * self.known[index].size)):
-                    # Distances outside the range may be huge: whole scales are summed apart.
-                    inside = slice(*np.searchsorted(cell, (outer, outer + 1)))
-                    scales[index, side] = (units[inside] >> _UNIT_BITS).sum()
-                    sums[cell[starts] == outer] = (units[inside] & _LOW_BITS).sum()
-            counts = np.diff(starts, append=cell.size)
-            parts.append((cell[starts] + self._starts[index], counts, sums))
-        cells, counts, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Counts(len(chunk), missing, cells, counts, distances, scales)
-
-    def merge(self, left: Counts, right: Counts) -> Counts:
-        """The counts of both: sums of integers, so exact, associative and commutative."""
-        cells = np.concatenate((left.cells, right.cells))
-        order = np.argsort(cells, kind="stable")
-        cells = cells[order]
-        starts = _run_starts(cells)
-        return Counts(
-            left.rows + right.rows,
-            left.missing + right.missing,
-            cells[starts],
-            _sums(np.concatenate((left.counts, right.counts))[order], starts),
-            _sums(np.concatenate((left.distances, right.distances))[order], starts),
-            left.scales + right.scales,
-        )
-
-    def column(self, index: int, counts: Counts) -> ColumnCells:
-        """The column at a position in `names`, of the reference and of a window's counts."""
-        reference, _ = self._dense(index, self._reference)
-        window, distances = self._dense(index, counts)
-        return ColumnCells(
-            self.names[index],
-            self.known[index],
-            reference,
-            window,
-            int(self._reference.missing[index]),
-            int(counts.missing[index]),
-            distances,
-        )
-
-    def _place(
-        self, index: int, present: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The cell of each sorted value, and its distance from the cell's edge in units."""
-        known = self.known[index]
-        below = np.searchsorted(known, present)
-        at_known = np.append(known, np.nan)[below] == present
-        cell = 2 * below + at_known
-        units = np.zeros(present.size, np.int64)
-        if not known.size:
-            return cell, units
-        gaps = np.flatnonzero(~at_known)
-        edge = below[gaps]
-        # Edges so far apart that their difference overflows give a coarse distance, not an error.
-        with np.errstate(over="ignore", invalid="ignore"):
-            width = np.concatenate(([-self._scales[index]], np.diff(known), [self._scales[index]]))
-            away = (present[gaps] - known[np.maximum(edge - 1, 0)]) / width[edge]
-        away = np.clip(np.nan_to_num(away, nan=0.0, posinf=FARTHEST), 0.0, FARTHEST)
-        units[gaps] = np.rint(away * _UNITS).astype(np.int64)
-        return cell, units
-
-    def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """A column's counts and sums of distances for all its cells."""
-        first, end = self._starts[index : index + 2]
-        part = slice(*np.searchsorted(counts.cells, (first, end)))
-        occupied = counts.cells[part] - first
-        rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
-        rows[occupied] = counts.counts[part]
-        units[occupied] = counts.distances[part] / _UNITS
-        units[[0, -1]] += counts.scales[index]
-        known = self.known[index]
-        if known.size:
-            with np.errstate(over="ignore", invalid="ignore"):
-                units[2:-1:2] *= np.diff(known)
-            units[[0, -1]] *= self._scales[index]
-        return rows, units
+__all__ = [
+    "ColumnCells",
+    "ColumnOptions",
+    "Counts",
+    "CountsMonitor",
+    "EffectOptions",
+    "ReferenceCells",
+    "chi_square_test",
+    "ks_test",
+    "quantile_bins",
+]
 
 
 class ColumnOptions(Options):
@@ -375,22 +181,3 @@ def quantile_bins(
         np.add.reduceat(column.window, starts),
         column.known[np.union1d(inner, heavy)].tolist(),
     )
-
-
-def _values(chunk: Chunk) -> list[NDArray[np.float64]]:
-    return [*chunk.features.T, chunk.scores]
-
-
-def _scale(known: NDArray[np.float64]) -> float:
-    """The unit of distance outside the range: its length, but not so small that all is too far."""
-    length = float(known[-1] / 2 - known[0] / 2) * 2 if known.size else 0.0
-    return min(max(length, 1.0), float(np.finfo(np.float64).max))
-
-
-def _run_starts(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where runs of equal numbers begin; they are never negative."""
-    return np.flatnonzero(np.diff(ordered, prepend=-1))
-
-
-def _sums(values: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.add.reduceat(values, starts) if starts.size else np.zeros(0, np.int64)

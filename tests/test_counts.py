@@ -1,123 +1,20 @@
-"""Exact counts: any split gives the same, and scipy agrees."""
+"""Tests on exact counts: scipy agrees."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compared import compared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from monitorkit import SCORE_COLUMN, Chunk, counts
-from monitorkit.counts import ReferenceCells, chi_square_test, ks_test, quantile_bins
-from monitorkit.testing import make_chunk
+from monitorkit.counts import chi_square_test, ks_test, quantile_bins
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "give_me_some_credit_12k.csv"
-
-
-def one_column(values: Sequence[float] | np.ndarray) -> Chunk:
-    features = np.asarray(values, dtype=np.float64).reshape(-1, 1)
-    rows = len(features)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    return Chunk(np.arange(rows).astype(np.str_), times, ("x",), features, np.zeros(rows))
-
-
-def compared(reference: Sequence[float], window: Sequence[float]) -> counts.ColumnCells:
-    cells = ReferenceCells(one_column(reference))
-    return cells.column(0, cells.summarise(one_column(window)))
-
-
-def same(left: counts.Counts, right: counts.Counts) -> bool:
-    return left.rows == right.rows and all(
-        np.array_equal(getattr(left, name), getattr(right, name))
-        for name in ("missing", "cells", "counts", "distances", "scales")
-    )
-
-
-def test_cells_are_below_at_between_and_above_the_known_values() -> None:
-    column = compared([1, 2, 2, 4], [0, 1, 1.5, 2, 3, 3.5, 4, 9, np.nan])
-    assert column.known.tolist() == [1, 2, 4]
-    assert column.reference.tolist() == [0, 1, 0, 2, 0, 1, 0]
-    assert column.window.tolist() == [1, 1, 1, 1, 2, 1, 1]
-    assert column.window_missing == 1
-    assert column.window_rows == 8
-    assert column.distances == pytest.approx([1, 0, 0.5, 0, 2.5, 0, 5], abs=1e-8)
-
-
-def test_the_score_is_the_last_column() -> None:
-    cells = ReferenceCells(make_chunk(50))
-    assert cells.names == ("a", "b", "c", SCORE_COLUMN)
-    column = cells.column(3, cells.summarise(make_chunk(20, seed=1)))
-    assert column.name == SCORE_COLUMN
-    assert column.window_rows == 20
-
-
-def test_infinite_values_are_beyond_the_range_and_very_far() -> None:
-    column = compared([1, 2], [np.inf, -np.inf, 1.0])
-    assert column.window.tolist() == [1, 1, 0, 0, 1]
-    assert column.distances[0] == column.distances[-1] == counts.FARTHEST
-
-
-def test_a_reference_without_values_has_one_cell() -> None:
-    column = compared([np.nan, np.nan], [1.0, np.nan])
-    assert column.window.tolist() == [1]
-    assert column.nothing_to_compare() == "no values in the reference"
-
-
-@pytest.mark.parametrize(
-    ("reference", "window", "reason"),
-    [
-        ([1, 1], [1, 1], "constant"),
-        ([1, 2], [np.nan], "no values in the window"),
-        ([1, 1], [1, 2], None),
-        ([1, 2], [1, 1], None),
-    ],
-)
-def test_only_what_has_nothing_to_compare_is_left_out(
-    reference: list[float], window: list[float], reason: str | None
-) -> None:
-    found = compared(reference, window).nothing_to_compare()
-    assert found is None if reason is None else reason in str(found)
-
-
-def test_other_columns_than_the_references_are_refused() -> None:
-    with pytest.raises(ValueError, match="the reference"):
-        ReferenceCells(make_chunk(10)).summarise(make_chunk(10, ("other",)))
-
-
-ANY = st.one_of(
-    st.floats(-5, 5).map(lambda x: round(x, 1)), st.floats(allow_nan=True, allow_infinity=True)
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    reference=arrays(np.float64, st.integers(1, 30), elements=ANY),
-    window=arrays(np.float64, st.integers(1, 60), elements=ANY),
-    parts=st.integers(1, 5),
-    seed=st.integers(0, 99),
-)
-def test_any_split_merged_in_any_order_is_bit_identical(
-    reference: np.ndarray, window: np.ndarray, parts: int, seed: int
-) -> None:
-    cells = ReferenceCells(one_column(reference))
-    random = np.random.default_rng(seed)
-    part_of_row = random.integers(0, parts, len(window))
-    summaries = [cells.summarise(one_column(window[part_of_row == p])) for p in range(parts)]
-    random.shuffle(summaries)
-    assert same(reduce(cells.merge, summaries), cells.summarise(one_column(window)))
-
-
-def test_a_chunk_of_many_blocks_is_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, chunk = ReferenceCells(make_chunk(200)), make_chunk(500, seed=1)
-    whole = cells.summarise(chunk)
-    monkeypatch.setattr(counts, "_BLOCK_ROWS", 64)
-    assert same(cells.summarise(chunk), whole)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,123 @@
+"""Exact counts: any split gives the same, and whatever form they have in between."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import pytest
+from compared import compared, one_column
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from monitorkit import SCORE_COLUMN
+from monitorkit.cells import FARTHEST, Counts, ReferenceCells
+from monitorkit.testing import make_chunk
+
+
+def same(left: Counts, right: Counts) -> bool:
+    return left.rows == right.rows and all(
+        np.array_equal(getattr(left, name), getattr(right, name))
+        for name in ("missing", "cells", "counts", "distances", "scales")
+    )
+
+
+def test_cells_are_below_at_between_and_above_the_known_values() -> None:
+    column = compared([1, 2, 2, 4], [0, 1, 1.5, 2, 3, 3.5, 4, 9, np.nan])
+    assert column.known.tolist() == [1, 2, 4]
+    assert column.reference.tolist() == [0, 1, 0, 2, 0, 1, 0]
+    assert column.window.tolist() == [1, 1, 1, 1, 2, 1, 1]
+    assert column.window_missing == 1
+    assert column.window_rows == 8
+    assert column.distances == pytest.approx([1, 0, 0.5, 0, 2.5, 0, 5], abs=1e-8)
+
+
+def test_the_score_is_the_last_column() -> None:
+    cells = ReferenceCells(make_chunk(50))
+    assert cells.names == ("a", "b", "c", SCORE_COLUMN)
+    column = cells.column(3, cells.summarise(make_chunk(20, seed=1)))
+    assert column.name == SCORE_COLUMN
+    assert column.window_rows == 20
+
+
+def test_infinite_values_are_beyond_the_range_and_very_far() -> None:
+    column = compared([1, 2], [np.inf, -np.inf, 1.0])
+    assert column.window.tolist() == [1, 1, 0, 0, 1]
+    assert column.distances[0] == column.distances[-1] == FARTHEST
+
+
+def test_a_reference_without_values_has_one_cell() -> None:
+    column = compared([np.nan, np.nan], [1.0, np.nan])
+    assert column.window.tolist() == [1]
+    assert column.nothing_to_compare() == "no values in the reference"
+
+
+@pytest.mark.parametrize(
+    ("reference", "window", "reason"),
+    [
+        ([1, 1], [1, 1], "constant"),
+        ([1, 2], [np.nan], "no values in the window"),
+        ([1, 1], [1, 2], None),
+        ([1, 2], [1, 1], None),
+    ],
+)
+def test_only_what_has_nothing_to_compare_is_left_out(
+    reference: list[float], window: list[float], reason: str | None
+) -> None:
+    found = compared(reference, window).nothing_to_compare()
+    assert found is None if reason is None else reason in str(found)
+
+
+def test_other_columns_than_the_references_are_refused() -> None:
+    with pytest.raises(ValueError, match="the reference"):
+        ReferenceCells(make_chunk(10)).summarise(make_chunk(10, ("other",)))
+
+
+ANY = st.one_of(
+    st.floats(-5, 5).map(lambda x: round(x, 1)), st.floats(allow_nan=True, allow_infinity=True)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    reference=arrays(np.float64, st.integers(1, 30), elements=ANY),
+    window=arrays(np.float64, st.integers(1, 60), elements=ANY),
+    parts=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_any_split_merged_in_any_order_is_bit_identical(
+    reference: np.ndarray, window: np.ndarray, parts: int, seed: int
+) -> None:
+    cells = ReferenceCells(one_column(reference))
+    random = np.random.default_rng(seed)
+    part_of_row = random.integers(0, parts, len(window))
+    summaries = [cells.summarise(one_column(window[part_of_row == p])) for p in range(parts)]
+    random.shuffle(summaries)
+    assert same(reduce(cells.merge, summaries), cells.summarise(one_column(window)))
+
+
+def test_a_chunk_of_many_blocks_is_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, chunk = ReferenceCells(make_chunk(200)), make_chunk(500, seed=1)
+    whole = cells.summarise(chunk)
+    monkeypatch.setattr("monitorkit.cells._BLOCK_ROWS", 64)
+    assert same(cells.summarise(chunk), whole)
+
+
+def test_few_rows_are_kept_sparse_and_many_dense() -> None:
+    cells = ReferenceCells(one_column(range(1000)))
+    few, many = cells.summarise(one_column([5])), cells.summarise(one_column(range(1000)))
+    assert not few.dense
+    assert len(few.counts) == 2  # and the score
+    assert many.dense
+    assert len(many.counts) == 2 * 1000 + 1 + 3
+
+
+def test_counts_beyond_four_billion_are_exact() -> None:
+    cells = ReferenceCells(one_column([1, 2]))
+    total = cells.summarise(one_column([1.0]))
+    for _ in range(40):
+        total = cells.merge(total, total)
+    assert total.rows == 2**40
+    assert cells.column(0, total).window.tolist() == [0, 2**40, 0, 0, 0]
+    assert total.counts.dtype == np.int64
