@@ -182,6 +182,7 @@ class Monitoring(Section):
     interval: Duration = timedelta(seconds=300)
     lookback: Duration = timedelta(hours=24)
     bucket: Duration = timedelta(minutes=1)
+    resolution: int = Field(default=32, ge=2, le=1024)
     min_rows: int = Field(default=200, ge=1)
     keep_results: int = Field(default=10_000, ge=1)
     worker_memory: Size = ByteSize(4 * 1024**3)

@@ -59,11 +59,27 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Bucket(Generic[S]):
-    """What one monitor knows of one stretch of time."""
+    """What one monitor knows of one stretch of time; the older, the longer (`[monitoring] bucket`).
+
+    Attributes:
+        start: when it begins.
+        rows: in it.
+        summary: of them.
+        length: how long it is.
+    """
 
     start: datetime
     rows: int
     summary: S
+    length: timedelta = timedelta(minutes=1)
+
+
+def merge_all(merge: Callable[[S, S], S], summaries: Sequence[S]) -> S | None:
+    """The summary of all, None of none: merged as a balanced tree, so that n cost n log n."""
+    while len(summaries) > 1:
+        pairs = [merge(summaries[i], summaries[i + 1]) for i in range(0, len(summaries) - 1, 2)]
+        summaries = [*pairs, *summaries[len(summaries) & ~1 :]]
+    return summaries[0] if summaries else None
 
 
 @dataclass(frozen=True)
@@ -75,16 +91,18 @@ class Timeline(Generic[S]):
         now: the end of the window.
         merge: the monitor's own merge.
         report_requested: somebody asked for the reports that are not made at every cycle.
+        merged: how buckets are merged where that is kept from cycle to cycle.
     """
 
     buckets: Sequence[Bucket[S]]
     now: datetime
     merge: Callable[[S, S], S]
     report_requested: bool = False
+    merged: Callable[[Sequence[Bucket[S]]], S | None] | None = None
 
     @cached_property
     def _all(self) -> S | None:
-        return self._merged([bucket.summary for bucket in self.buckets])
+        return self._merged(self.buckets)
 
     def all(self) -> S | None:
         """The summary of the whole window, None when it holds no rows."""
@@ -93,20 +111,16 @@ class Timeline(Generic[S]):
     def last(self, *, hours: float) -> S | None:
         """The summary of the buckets that start in the last `hours`, None when there is none."""
         since = self.now - timedelta(hours=hours)
-        return self._merged([b.summary for b in self.buckets if b.start >= since])
+        return self._merged([bucket for bucket in self.buckets if bucket.start >= since])
 
     def rows(self) -> int:
         """Rows in the whole window."""
         return sum(bucket.rows for bucket in self.buckets)
 
-    def _merged(self, summaries: list[S]) -> S | None:
-        """Merge as a balanced tree, so that n summaries cost n log n."""
-        while len(summaries) > 1:
-            pairs = [
-                self.merge(summaries[i], summaries[i + 1]) for i in range(0, len(summaries) - 1, 2)
-            ]
-            summaries = pairs + summaries[len(summaries) & ~1 :]
-        return summaries[0] if summaries else None
+    def _merged(self, buckets: Sequence[Bucket[S]]) -> S | None:
+        if self.merged is not None:
+            return self.merged(buckets)
+        return merge_all(self.merge, [bucket.summary for bucket in buckets])
 
 
 @dataclass(frozen=True, slots=True)

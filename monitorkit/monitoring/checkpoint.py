@@ -1,7 +1,7 @@
-"""The checkpoint file: named tracks of summaries, without pickle, with a version and a checksum.
+"""Summaries as bytes, without pickle; and a file of them, with a version and a checksum.
 
-Layout: one line of JSON (`schema_version`, `sha256` and `bytes` of the rest), a line of JSON that
-describes every value, then the arrays' bytes end to end.
+The bytes: a line of JSON that describes every value, then the arrays' bytes end to end. In a file
+one line of JSON stands before them: `schema_version`, `sha256` and `bytes` of the rest.
 """
 
 from __future__ import annotations
@@ -27,18 +27,34 @@ _ARRAY_KINDS = "biuf"
 log = logs.get(__name__)
 
 
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A tree of dicts, lists, JSON values and numpy arrays of numbers as bytes.
+
+    Raises:
+        TypeError, ValueError: for anything else in the tree.
+    """
+    blobs: list[bytes] = []
+    described = json.dumps(_describe(document, blobs, [0]), allow_nan=False, separators=(",", ":"))
+    return b"".join([described.encode(), b"\n", *blobs])
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """What `encode` was given."""
+    described, _, blob = body.partition(b"\n")
+    document: dict[str, Any] = _restore(json.loads(described), blob)
+    return document
+
+
 def save(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a tree of dicts, lists, JSON values and numpy arrays of numbers, atomically.
+    """Write what `encode` takes to a file, atomically.
 
     A crash leaves the old file or the new one. It is a cache, so it is not synced to the disk.
 
     Raises:
-        TypeError: for anything else in the tree.
+        TypeError, ValueError: as `encode`.
         OSError: when the file cannot be written.
     """
-    blobs: list[bytes] = []
-    described = json.dumps(_describe(document, blobs, [0]), allow_nan=False, separators=(",", ":"))
-    body = b"".join([described.encode(), b"\n", *blobs])
+    body = encode(document)
     head = {
         "schema_version": SCHEMA_VERSION,
         "sha256": hashlib.sha256(body).hexdigest(),
@@ -52,15 +68,6 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def check(document: Any) -> None:
-    """Make sure that `save` can write it.
-
-    Raises:
-        TypeError, ValueError: it cannot.
-    """
-    _describe(document, [], [0])
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -85,23 +92,25 @@ def load(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(body).hexdigest() != digest:
         log.warning("checkpoint_ignored", file=str(path), reason="the checksum does not match")
         return None
-    described, _, blob = body.partition(b"\n")
-    document: dict[str, Any] = _restore(json.loads(described), blob)
-    return document
+    return decode(body)
 
 
-def dump_summary(summary: Any) -> dict[str, Any]:
-    """The fields of a summary, for `save`."""
-    return {field.name: getattr(summary, field.name) for field in fields(summary)}
+def dump_summary(summary: Any) -> bytes:
+    """The fields of a summary as bytes.
+
+    Raises:
+        TypeError, ValueError: as `encode`.
+    """
+    return encode({field.name: getattr(summary, field.name) for field in fields(summary)})
 
 
-def load_summary(kind: type[S], values: Mapping[str, Any]) -> S:
-    """A summary from the fields that `load` gave.
+def load_summary(kind: type[S], dumped: bytes) -> S:
+    """A summary from what `dump_summary` gave.
 
     Raises:
         TypeError: when the fields are not those of the class.
     """
-    return kind(**values)
+    return kind(**decode(dumped))
 
 
 def _describe(value: Any, blobs: list[bytes], offset: list[int]) -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from monitorkit.contracts import Bucket, Chunk
-from monitorkit.monitoring import checkpoint
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NEVER = datetime.max.replace(tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from monitorkit.monitoring.ladder import (
+    Ladder,
+    first_step,
+    from_microseconds,
+    microseconds,
+    start_of,
+)
 
 Summarise = Callable[[Chunk], Any]
 Merge = Callable[[Any, Any], Any]
@@ -23,10 +22,49 @@ Merge = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One bucket's rows and their summary."""
+    """One bucket of 2**level steps: its rows and their summary."""
 
+    level: int
     rows: int
     summary: Any
+
+
+@dataclass(slots=True)
+class Buckets:
+    """One model version's buckets by their first step, as the ladder of one moment has them.
+
+    Attributes:
+        kept: those with rows.
+        step: the moment, in steps.
+    """
+
+    kept: dict[int, Kept] = field(default_factory=dict)
+    step: int = 0
+
+    def rows(self) -> int:
+        """How many rows are in them."""
+        return sum(kept.rows for kept in self.kept.values())
+
+    def follow(self, ladder: Ladder, merge: Merge) -> None:
+        """Merge the buckets that have become old enough; all of them, or none when one raises."""
+        if self.step == ladder.step:
+            return
+        together: dict[int, Kept] = {}
+        for step in sorted(self.kept):
+            kept = self.kept[step]
+            start, level = ladder.place_of(step)
+            if start != step or level != kept.level:
+                kept = Kept(level, kept.rows, kept.summary)
+            _merge_into(together, start, kept, merge)
+        self.kept, self.step = together, ladder.step
+
+    def too_long(self, ladder: Ladder) -> bool:
+        """Whether the clock went back so far that buckets are longer than the ladder has them."""
+        return self.step > ladder.step and any(
+            ladder.place_of(step) != (step, kept.level)
+            for step, kept in self.kept.items()
+            if kept.level
+        )
 
 
 @dataclass(slots=True)
@@ -35,111 +73,77 @@ class Track:
 
     Attributes:
         cursor: segment to byte offset: everything before is in the buckets.
-        versions: by model version, then by bucket number (time since 1970 in bucket lengths).
-        newest: the model version of the last row read.
+        versions: by model version.
         missing: versions whose rows were passed over; to have them, the log is read again.
         models: by version, what scored the reference for its summaries.
-        since: the first bucket that is whole: rows before it were left out, or dropped.
+        since: the first step from which on nothing is left out: rows before it were, or dropped.
     """
 
     cursor: Mapping[str, int] = field(default_factory=dict)
-    versions: dict[str, dict[int, Kept]] = field(default_factory=dict)
-    newest: str | None = None
+    versions: dict[str, Buckets] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     models: dict[str, str] = field(default_factory=dict)
     since: int | None = None
 
     def add(
-        self, version: str, chunk: Chunk, bucket: timedelta, summarise: Summarise, merge: Merge
+        self, version: str, chunk: Chunk, ladder: Ladder, summarise: Summarise, merge: Merge
     ) -> None:
         """Sum up the rows of a chunk once per bucket; all of them, or none when one raises."""
-        buckets = self.versions.get(version, {})
+        buckets = self.versions.get(version) or Buckets(step=ladder.step)
+        buckets.follow(ladder, merge)
         new: dict[int, Kept] = {}
-        for number, part in split(chunk, bucket):
-            kept = buckets.get(number)
-            summary = summarise(part)
-            rows = len(part)
-            if kept is not None:
-                rows, summary = rows + kept.rows, merge(kept.summary, summary)
-            new[number] = Kept(rows, summary)
-        self.versions.setdefault(version, {}).update(new)
-        self.newest = version
+        for start, level, part in ladder.split(chunk):
+            if start in buckets.kept:
+                new[start] = buckets.kept[start]
+            _merge_into(new, start, Kept(level, len(part), summarise(part)), merge)
+        buckets.kept.update(new)
+        if buckets.kept:
+            self.versions[version] = buckets
 
-    def forget(self, before: datetime, bucket: timedelta) -> bool:
-        """Drop buckets that begin before a time, and versions without any; say if there were."""
-        first = bucket_number(before, bucket)
-        self.since = first if self.since is None else max(first, self.since)
+    def take(self, version: str, other: Buckets, merge: Merge) -> None:
+        """Add what was summed up elsewhere, by the ladder of the same moment."""
+        buckets = self.versions.setdefault(version, Buckets(step=other.step))
+        together = dict(buckets.kept)
+        for step, kept in sorted(other.kept.items()):
+            _merge_into(together, step, kept, merge)
+        buckets.kept = together
+
+    def forget(self, before: int) -> bool:
+        """Drop buckets that begin before a step, and versions without any; say if there were."""
+        self.since = before if self.since is None else max(before, self.since)
         dropped = False
         for version in list(self.versions):
-            buckets = self.versions[version]
-            for number in [number for number in buckets if number < first]:
-                del buckets[number]
+            kept = self.versions[version].kept
+            for step in [step for step in kept if step < before]:
+                del kept[step]
                 dropped = True
-            if not buckets:
+            if not kept:
                 del self.versions[version]
         return dropped
 
+    def too_long(self, ladder: Ladder) -> bool:
+        """Whether it has buckets that are longer than the ladder has them."""
+        return any(buckets.too_long(ladder) for buckets in self.versions.values())
+
     def buckets(
-        self,
-        version: str,
-        since: datetime,
-        bucket: timedelta,
-        until: datetime = _NEVER,
+        self, version: str, since: datetime, until: datetime, ladder: Ladder, merge: Merge
     ) -> list[Bucket[Any]]:
         """One version's whole buckets that begin at `since` or later, in order of time.
 
         Those after `until` are left out: a clock that was far ahead once must not fill the window
         for ever.
         """
-        kept = self.versions.get(version, {})
-        first, end = bucket_number(since, bucket), bucket_number(until, bucket)
+        buckets = self.versions.get(version)
+        if buckets is None:
+            return []
+        buckets.follow(ladder, merge)
+        length = ladder.bucket
+        first, end = first_step(since, length), first_step(until, length)
         return [
-            Bucket(_EPOCH + number * bucket, kept[number].rows, kept[number].summary)
-            for number in sorted(kept)
-            if first <= number <= end
+            Bucket(start_of(step, length), kept.rows, kept.summary, length * (1 << kept.level))
+            for step, kept in sorted(buckets.kept.items())
+            if first <= step <= end
         ]
-
-    def to_document(self) -> dict[str, Any]:
-        """For `checkpoint.save`."""
-        return {
-            "cursor": dict(self.cursor),
-            "newest": self.newest,
-            "missing": sorted(self.missing),
-            "models": self.models,
-            "since": self.since,
-            "versions": {
-                version: {
-                    str(number): {
-                        "rows": kept.rows,
-                        "summary": checkpoint.dump_summary(kept.summary),
-                    }
-                    for number, kept in buckets.items()
-                }
-                for version, buckets in self.versions.items()
-            },
-        }
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any], kind: type[Any]) -> Track:
-        """What `to_document` gave, with summaries of a class.
-
-        Raises:
-            TypeError: when the summaries are of another class.
-        """
-        return cls(
-            cursor=document["cursor"],
-            newest=document["newest"],
-            missing=set(document["missing"]),
-            models=document["models"],
-            since=document["since"],
-            versions={
-                version: {
-                    int(number): Kept(kept["rows"], checkpoint.load_summary(kind, kept["summary"]))
-                    for number, kept in buckets.items()
-                }
-                for version, buckets in document["versions"].items()
-            },
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class Span:
     @staticmethod
     def of(chunk: Chunk) -> Span:
         """The span of a chunk with rows."""
-        times = chunk.times.astype("datetime64[us]").astype(np.int64)
+        times = microseconds(chunk)
         return Span(int(times.min()), int(times.max()))
 
     @staticmethod
@@ -161,25 +165,20 @@ class Span:
         return Span(min(left.first, right.first), max(left.last, right.last))
 
 
-def split(chunk: Chunk, bucket: timedelta) -> Iterator[tuple[int, Chunk]]:
-    """The parts of a chunk by bucket number; rows keep their order."""
-    length = bucket // _MICROSECOND
-    numbers = chunk.times.astype("datetime64[us]").astype(np.int64) // length
-    if not len(numbers):
-        return
-    if np.any(np.diff(numbers) < 0):  # rows that came late
-        order = np.argsort(numbers, kind="stable")
-        chunk, numbers = chunk.take(order), numbers[order]
-    starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for start, end in pairwise(starts):
-        yield int(numbers[start]), chunk.take(slice(start, end))
+def newest_version(rows: Track, until: datetime) -> str | None:
+    """The model version of the latest row, by its time; those after `until` do not count."""
+    latest = (
+        (kept.summary.last, version)
+        for version, buckets in rows.versions.items()
+        for kept in buckets.kept.values()
+        if from_microseconds(kept.summary.first) <= until
+    )
+    return max(latest, default=(0, None))[1]
 
 
-def bucket_number(time: datetime, bucket: timedelta) -> int:
-    """The first bucket that begins at `time` or later."""
-    return -((_EPOCH - time) // bucket)
-
-
-def from_microseconds(value: int) -> datetime:
-    """The UTC time of microseconds since 1970."""
-    return _EPOCH + value * _MICROSECOND
+def _merge_into(buckets: dict[int, Kept], start: int, kept: Kept, merge: Merge) -> None:
+    there = buckets.get(start)
+    if there is not None:
+        summary = merge(there.summary, kept.summary)
+        kept = Kept(kept.level, there.rows + kept.rows, summary)
+    buckets[start] = kept

@@ -23,10 +23,10 @@ from monitorkit.errors import (
     ReferenceMissing,
     WorkerDied,
 )
-from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
-from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine
+from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.store import FILE
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -99,7 +99,7 @@ def test_a_second_cycle_reads_only_what_is_new(place: Make) -> None:
     assert (again.rows_read, again.window.rows) == (0, 310)
 
 
-def test_without_its_checkpoint_a_cycle_finds_the_same(place: Make) -> None:
+def test_without_its_timeline_a_cycle_finds_the_same(place: Make) -> None:
     monitors = [
         {"name": "feature-drift", "use": "ks"},
         {"name": "proxy", "use": "proxy_metrics"},
@@ -112,7 +112,7 @@ def test_without_its_checkpoint_a_cycle_finds_the_same(place: Make) -> None:
         engine.absorb(["feature-drift", "proxy", "wasserstein"], datetime.now(UTC))
     kept = cycle(here, engine)
     here.results.prune(1)
-    (here.config.storage.state / "timeline.ckpt").unlink()
+    (here.config.storage.state / FILE).unlink()
     rebuilt = cycle(here)
     for before, after in zip(kept.outcomes, rebuilt.outcomes, strict=True):
         if before.name != "proxy":  # its change per hour depends on the previous cycle
@@ -343,11 +343,3 @@ def test_rows_of_a_clock_that_was_far_ahead_do_not_stay_in_the_window(place: Mak
     # An hour ahead is a clock that was set back: those rows count.
     here.append(draw(200, seed=3), ends=datetime.now(UTC) + timedelta(hours=1))
     assert cycle(here).window.rows == 200
-
-
-@pytest.mark.parametrize("tracks", [[], {"rows/60": 7}, {"rows/60": {"cursor": {}}}])
-def test_a_checkpoint_of_another_shape_is_made_again(place: Make, tracks: object) -> None:
-    here = place()
-    here.append(draw(300, seed=2))
-    checkpoint.save(here.config.storage.state / CHECKPOINT, {"tracks": tracks})
-    assert cycle(here).window.rows == 300

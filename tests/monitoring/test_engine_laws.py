@@ -17,15 +17,15 @@ from monitoring_place import Place, draw, store_model
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.errors import ModelNotFound, PluginError
-from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine
+from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.scoring import scored_reference
-from monitorkit.monitoring.timeline import bucket_number
+from monitorkit.monitoring.store import FILE
 from monitorkit.reference import Reference
 
 Step = tuple[str, dict[str, Any]]
 
-LOOKBACK, BUCKET = timedelta(hours=1), timedelta(minutes=1)
+LOOKBACK, BUCKET, RESOLUTION = timedelta(hours=1), timedelta(minutes=1), 4
 NAMES = ("rows", "frail", "feature-drift", "twin")
 MONITORS = [
     {"name": "rows", "use": "bad", "options": {"how": "none"}},
@@ -49,7 +49,7 @@ class Cycles:
         self.closed: list[tuple[Path, list[tuple[str, datetime]]]] = []
         self.healed = here.folder / "healed"
         self.healed.touch()
-        (here.config.storage.state / CHECKPOINT).unlink(missing_ok=True)
+        (here.config.storage.state / FILE).unlink(missing_ok=True)
         for path in here.config.storage.predictions.glob("*"):
             path.unlink()
         self.engines = [LocalEngine(here.config), LocalEngine(here.config)]
@@ -77,8 +77,6 @@ class Cycles:
 
     def tidy(self) -> None:
         """Somebody deletes the segments in which every row is too old to count."""
-        if not self.current:
-            return  # the newest row says which version is judged
         for path, rows in self.closed:
             if all(when < self.now - LOOKBACK - BUCKET for _, when in rows):
                 path.unlink(missing_ok=True)
@@ -87,9 +85,9 @@ class Cycles:
         """A process ends and starts again."""
         self.engines[which] = LocalEngine(self.here.config)
 
-    def lose_checkpoint(self, damaged: bool) -> None:
+    def lose_timeline(self, damaged: bool) -> None:
         """The cache is deleted, or is not what was written."""
-        path = self.here.config.storage.state / CHECKPOINT
+        path = self.here.config.storage.state / FILE
         if damaged and path.exists():
             path.write_bytes(path.read_bytes()[:-1] + b"?")
         else:
@@ -121,7 +119,7 @@ class Cycles:
         if absorbed is None:
             return
         version = absorbed.window.model_version
-        assert version == (self.rows[-1][0] if self.rows else None)
+        assert version == self._newest()
         expected = self._expected(version)
         assert absorbed.window.rows == expected
         assert set(absorbed.failures) <= ({"frail"} if not self.healed.exists() else set())
@@ -135,7 +133,7 @@ class Cycles:
         try:
             return self.engines[which].absorb(names, self.now, seconds=seconds)
         except ModelNotFound:
-            assert self.rows[-1][0] in self.unknown
+            assert self._newest() in self.unknown
             return None
 
     def _whole(self, which: int, names: list[str], sliced: bool) -> Absorbed | None:
@@ -169,10 +167,25 @@ class Cycles:
         assert rows is None or isinstance(rows, int)
         return rows if rows is not None else self._expected(version)
 
+    def _newest(self) -> str | None:
+        """The version of the latest row that is in the look-back."""
+        inside = [(when, of) for of, when in self.rows if self._is_inside(when)]
+        return max(inside, default=(self.now, None))[1]
+
     def _expected(self, version: str | None) -> int:
-        first = bucket_number(self.now - LOOKBACK, BUCKET)
+        return sum(of == version and self._is_inside(when) for of, when in self.rows)
+
+    def _is_inside(self, when: datetime) -> bool:
+        """Whether the bucket of a row begins in the look-back: the longest that is old enough."""
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
-        return sum(of == version and (when - epoch) // BUCKET >= first for of, when in self.rows)
+        step, now = (when - epoch) // BUCKET, (self.now - epoch) // BUCKET
+        start = step
+        for length in (2**level for level in range(1, 12)):
+            longer = step - step % length
+            allowed = RESOLUTION * length * BUCKET <= LOOKBACK
+            if allowed and longer + length <= now - RESOLUTION * length:
+                start = longer
+        return epoch + start * BUCKET >= self.now - LOOKBACK
 
 
 def step(name: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
@@ -200,7 +213,7 @@ STEPS = st.one_of(
     step("rotate"),
     step("tidy"),
     step("restart", which=WHICH),
-    step("lose_checkpoint", damaged=st.booleans()),
+    step("lose_timeline", damaged=st.booleans()),
     step("fall_ill", heal=st.booleans()),
     step("lose_model", known=st.booleans()),
 )
@@ -226,7 +239,9 @@ def test_every_row_counts_once(steps: list[Step], here: Place, unknown: set[str]
 
 @pytest.fixture
 def here(place: Callable[..., Place]) -> Place:
-    made = place(monitors=MONITORS, monitoring={"lookback": "1h", "bucket": "1m"})
+    made = place(
+        monitors=MONITORS, monitoring={"lookback": "1h", "bucket": "1m", "resolution": RESOLUTION}
+    )
     store_model(made.config, "2")
     return made
 

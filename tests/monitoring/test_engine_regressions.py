@@ -21,9 +21,10 @@ from monitorkit import model, model_store
 from monitorkit.contracts import RunResult
 from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
-from monitorkit.monitoring.engine import CHECKPOINT, LocalEngine
+from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.store import FILE
 from monitorkit.prediction_log import segment
 from monitorkit.worker import Worker
 
@@ -151,10 +152,10 @@ def test_a_version_number_that_means_another_model_is_judged_with_that_model(pla
 
 
 class Forgetful(ProcessEngine):
-    """A worker whose checkpoint cannot be written any more."""
+    """A worker whose timeline cannot be written any more."""
 
     def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
-        path: Path = self._config.storage.state / CHECKPOINT
+        path: Path = self._config.storage.state / FILE
         before = path.read_bytes() if path.exists() else None
         absorbed = super().absorb(names, now)
         if before is not None:

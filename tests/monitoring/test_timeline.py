@@ -2,79 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timeline_rows import DAY, MINUTE, START, Sum, ladder, merge, rows, summarise
 
 from monitorkit.contracts import Chunk
-from monitorkit.monitoring.timeline import Span, Track, bucket_number, split
-
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+from monitorkit.monitoring.ladder import Ladder
+from monitorkit.monitoring.timeline import Kept, Span, Track, newest_version
 
 
-def rows(*seconds: float) -> Chunk:
-    """Rows at so many seconds after START; the score is the position."""
-    times = [np.datetime64(START.replace(tzinfo=None), "us") + round(s * 1e6) for s in seconds]
-    count = len(seconds)
-    return Chunk(
-        ids=np.array([str(n) for n in range(count)], dtype=np.str_),
-        times=np.array(times, dtype="datetime64[us]"),
-        columns=("a",),
-        features=np.arange(count, dtype=float).reshape(-1, 1),
-        scores=np.array(seconds, dtype=float),
-    )
+def kept(track: Track, now: Ladder) -> dict[str, dict[int, Kept]]:
+    """Everything in a track, as the ladder of a moment has it."""
+    for buckets in track.versions.values():
+        buckets.follow(now, merge)
+    return {version: dict(buckets.kept) for version, buckets in track.versions.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
-    rows: int
-    total: float
-
-
-def summarise(chunk: Chunk) -> Sum:
-    return Sum(len(chunk), float(chunk.scores.sum()))
-
-
-def merge(left: Sum, right: Sum) -> Sum:
-    return Sum(left.rows + right.rows, left.total + right.total)
-
-
-def test_rows_fall_into_the_bucket_of_their_own_time() -> None:
-    parts = dict(split(rows(0, 59.999999, 60, 119, 200), MINUTE))
-    first = bucket_number(START, MINUTE)
-    assert {number - first: len(part) for number, part in parts.items()} == {0: 2, 1: 2, 3: 1}
-
-
-def test_late_rows_find_their_bucket_and_keep_their_order() -> None:
-    parts = dict(split(rows(70, 10, 80, 20), MINUTE))
-    assert [part.scores.tolist() for _, part in sorted(parts.items())] == [[10, 20], [70, 80]]
-
-
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    seconds=st.lists(st.integers(min_value=-600, max_value=600), min_size=1, max_size=40),
-    cuts=st.lists(st.integers(min_value=0, max_value=40), max_size=5),
+    seconds=st.lists(st.integers(-90_000, 600), min_size=1, max_size=40),
+    cuts=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 7200)), max_size=6),
+    resolution=st.integers(2, 32),
 )
-def test_any_split_into_chunks_gives_the_same_buckets(seconds: list[int], cuts: list[int]) -> None:
-    whole, parts = Track(), Track()
+def test_any_split_into_chunks_and_cycles_gives_the_same_buckets(
+    seconds: list[int], cuts: list[tuple[int, int]], resolution: int
+) -> None:
+    """Each cut is a cycle: so many rows were there then, and so much later the next one came."""
     chunk = rows(*seconds)
-    whole.add("1", chunk, MINUTE, summarise, merge)
-    edges = sorted({0, len(seconds), *(min(cut, len(seconds)) for cut in cuts)})
-    for start, end in pairwise(edges):
-        parts.add("1", chunk.take(slice(start, end)), MINUTE, summarise, merge)
-    assert parts.versions == whole.versions
+    whole, parts = Track(), Track()
+    now = 600
+    edges = sorted({min(rows, len(seconds)): wait for rows, wait in cuts}.items())
+    for (start, wait), (end, _) in pairwise([(0, 0), *edges, (len(seconds), 0)]):
+        now += wait
+        step = ladder(now, resolution=resolution)
+        parts.forget(step.first)
+        parts.add("1", chunk.take(slice(start, end)), step, summarise, merge)
+    last = ladder(now, resolution=resolution)
+    whole.add("1", chunk, last, summarise, merge)
+    parts.forget(last.first)
+    assert kept(parts, last) == kept(whole, last)
 
 
 def test_a_summary_that_raises_leaves_the_track_as_it_was() -> None:
-    track = Track()
-    track.add("1", rows(0), MINUTE, summarise, merge)
-    before = {version: dict(buckets) for version, buckets in track.versions.items()}
+    track, now = Track(), ladder(120)
+    track.add("1", rows(0), now, summarise, merge)
+    before = kept(track, now)
 
     def broken(chunk: Chunk) -> Sum:
         if len(chunk) == 2:
@@ -82,45 +58,81 @@ def test_a_summary_that_raises_leaves_the_track_as_it_was() -> None:
         return summarise(chunk)
 
     with pytest.raises(RuntimeError):
-        track.add("1", rows(1, 61, 62), MINUTE, broken, merge)
-    assert track.versions == before
+        track.add("1", rows(1, 61, 62), now, broken, merge)
+    assert kept(track, now) == before
+
+
+def test_a_merge_that_raises_leaves_the_buckets_as_they_were() -> None:
+    track = Track()
+    track.add("1", rows(0, 60), ladder(120), summarise, merge)
+    before = kept(track, ladder(120))
+
+    def broken(left: Sum, right: Sum) -> Sum:
+        raise RuntimeError((left, right))
+
+    with pytest.raises(RuntimeError):
+        track.buckets("1", START, START + DAY, ladder(7200), broken)
+    assert kept(track, ladder(120)) == before
 
 
 def test_model_versions_are_kept_apart() -> None:
-    track = Track()
-    track.add("1", rows(0, 1), MINUTE, summarise, merge)
-    track.add("2", rows(2), MINUTE, summarise, merge)
-    assert [b.rows for b in track.buckets("1", START, MINUTE)] == [2]
-    assert [b.rows for b in track.buckets("2", START, MINUTE)] == [1]
-    assert track.newest == "2"
+    track, now = Track(), ladder(60)
+    track.add("1", rows(0, 1), now, summarise, merge)
+    track.add("2", rows(2), now, summarise, merge)
+    assert [b.rows for b in track.buckets("1", START, START + DAY, now, merge)] == [2]
+    assert [b.rows for b in track.buckets("2", START, START + DAY, now, merge)] == [1]
+
+
+def test_the_newest_version_is_that_of_the_latest_row_whatever_was_read_last() -> None:
+    track, now = Track(), ladder(300)
+    assert newest_version(track, now.until) is None
+    track.add("2", rows(200), now, Span.of, Span.merge)
+    track.add("1", rows(0, 100), now, Span.of, Span.merge)
+    assert newest_version(track, now.until) == "2"
+
+
+def test_a_clock_that_was_far_ahead_makes_no_version_the_newest() -> None:
+    track, now = Track(), ladder(300)
+    track.add("2", rows(400 * 86_400), now, Span.of, Span.merge)
+    track.add("1", rows(0), now, Span.of, Span.merge)
+    assert newest_version(track, now.until) == "1"
 
 
 def test_the_window_is_whole_buckets_in_order_of_time() -> None:
-    track = Track()
-    track.add("1", rows(130, 0, 65), MINUTE, summarise, merge)
-    inside = track.buckets("1", START + timedelta(seconds=30), MINUTE)
+    track, now = Track(), ladder(130)
+    track.add("1", rows(130, 0, 65), now, summarise, merge)
+    since = START + timedelta(seconds=30)
+    inside = track.buckets("1", since, START + DAY, now, merge)
     # The bucket that begins before the window is left out whole.
     assert [bucket.start for bucket in inside] == [START + MINUTE, START + 2 * MINUTE]
+    assert [bucket.length for bucket in inside] == [MINUTE, MINUTE]
+
+
+def test_buckets_grow_together_as_they_age() -> None:
+    track = Track()
+    track.add("1", rows(*range(0, 7200, 60)), ladder(7200), summarise, merge)
+    lengths = [b.length for b in track.buckets("1", START, START + DAY, ladder(7200), merge)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert sum(lengths, timedelta()) == timedelta(hours=2)
+    later = ladder(80_000, resolution=2)
+    (long,) = track.buckets("1", START - DAY, START + DAY, later, merge)
+    assert (long.rows, long.length) == (120, 256 * MINUTE)
 
 
 def test_old_buckets_are_forgotten_and_empty_versions_with_them() -> None:
-    track = Track()
-    track.add("1", rows(0), MINUTE, summarise, merge)
-    track.add("2", rows(0, 120), MINUTE, summarise, merge)
-    assert track.forget(START + MINUTE, MINUTE)
+    track, now = Track(), ladder(120)
+    track.add("1", rows(0), now, summarise, merge)
+    track.add("2", rows(0, 120), now, summarise, merge)
+    first = ladder(60, horizon=timedelta()).first
+    assert track.forget(first)
     assert list(track.versions) == ["2"]
-    assert [b.rows for b in track.buckets("2", START, MINUTE)] == [1]
-    assert not track.forget(START + MINUTE, MINUTE)
+    assert [b.rows for b in track.buckets("2", START, START + DAY, now, merge)] == [1]
+    assert not track.forget(first)
 
 
-def test_a_track_survives_its_document() -> None:
-    track = Track(cursor={"a": 10}, missing={"0"})
-    track.add("1", rows(0, 61), MINUTE, summarise, merge)
-    assert Track.from_document(track.to_document(), Sum) == track
-
-
-def test_a_document_of_another_summary_is_refused() -> None:
+def test_a_clock_that_went_back_is_noticed_when_buckets_are_too_long() -> None:
     track = Track()
-    track.add("1", rows(0), MINUTE, summarise, merge)
-    with pytest.raises(TypeError):
-        Track.from_document(track.to_document(), Span)
+    track.add("1", rows(0, 60), ladder(7200), summarise, merge)
+    assert not track.too_long(ladder(7200))
+    assert not track.too_long(ladder(7200 + 120))
+    assert track.too_long(ladder(120))

@@ -1,0 +1,85 @@
+"""The monitors of each model version, made when they are needed, and what tells summaries apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import monitorkit
+from monitorkit import plugin_manager
+from monitorkit.config import Config
+from monitorkit.contracts import Monitor
+from monitorkit.monitoring.scoring import ScoredReferences
+
+AnyMonitor = Monitor[Any, Any]
+
+
+class Monitors:
+    """Makes the configured monitors, one of each for a model version.
+
+    Args:
+        config: the whole configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        settings = config.monitoring
+        self.references = ScoredReferences(config)
+        self._kinds = plugin_manager.kinds(plugin_manager.build(settings.plugin_files))
+        self._entries = {entry.name: entry for entry in config.monitors}
+        self._buckets = f"{settings.bucket.total_seconds():g}/{settings.resolution}"
+        self._made: dict[tuple[str, str], AnyMonitor] = {}
+
+    def verify(self) -> None:
+        """Verify the reference, and forget the monitors that were made with another one.
+
+        Raises:
+            ReferenceProblem: the reference is missing or is not what was frozen.
+        """
+        changed = self.references.verify()
+        for key in [key for key in self._made if key[0] in changed]:
+            del self._made[key]
+
+    def get(self, version: str, name: str) -> AnyMonitor:
+        """The monitor of a name for a model version.
+
+        Raises:
+            RegistryError, SchemaError: the version cannot be judged.
+            Exception: whatever a plugin raises when it is made.
+        """
+        monitor = self._made.get((version, name))
+        if monitor is None:
+            chunk = self.references.chunk(version)
+            monitor = plugin_manager.make_monitor(self._kinds, self._entries[name], chunk)
+            self._made[version, name] = monitor
+        return monitor
+
+    @property
+    def rows_identity(self) -> str:
+        """Of the track that needs no monitor."""
+        return f"rows/{self._buckets}"
+
+    def identity(self, name: str, monitor: AnyMonitor) -> str:
+        """What two monitors, or two runs, must have in common to share summaries."""
+        entry = self._entries[name]
+        kind = next(kind for kind in self._kinds if kind.kind == entry.use)
+        shared = monitor.summary_key()
+        parts = [
+            monitorkit.__version__,
+            self._buckets,
+            self.references.hash,
+            # Without a shared key the plugin's code and options decide what a summary is.
+            shared if shared is not None else [kind.kind, kind.digest, entry.options],
+        ]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+        return f"{shared or entry.use}/{digest.hexdigest()[:16]}"
+
+    def names_of(self, version: str, identity: str, names: Iterable[str]) -> tuple[str, ...]:
+        """The monitors, of those that were made for a version, that share summaries."""
+        return tuple(
+            name
+            for name in names
+            if (monitor := self._made.get((version, name))) is not None
+            and self.identity(name, monitor) == identity
+        )
