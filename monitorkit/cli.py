@@ -123,22 +123,35 @@ def verify(settings: config.Config) -> None:
 @click.option("--only", multiple=True, metavar="NAME", help="Only this monitor (repeatable).")
 @click.option("--skip", multiple=True, metavar="NAME", help="Not this monitor (repeatable).")
 @click.option("--reports", is_flag=True, help="Make HTML reports even when no verdict changed.")
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "local", "dask"]),
+    default="process",
+    show_default=True,
+    help="Where the log is summed up: in a worker process, in this one without limits, or on a "
+    "Dask cluster.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Of the Dask cluster, such as tcp://10.0.0.5:8786; one on this machine when not given.",
+)
 def monitor(
     settings: config.Config,
     once: bool,
     only: tuple[str, ...],
     skip: tuple[str, ...],
     reports: bool,
+    **where: Any,
 ) -> None:
     """Judge what is new in the prediction log; also beside a running service."""
     from monitorkit.monitoring import standalone  # noqa: PLC0415 - as above
     from monitorkit.monitoring.cycle import Selection  # noqa: PLC0415 - as above
 
-    selection = Selection(only, skip)
-    if once:
-        standalone.run_once(settings, selection, reports=reports)
-    else:
-        standalone.run_forever(settings, selection, reports=reports)
+    if where["scheduler"] is not None and where["engine"] != "dask":
+        raise click.UsageError("--scheduler is for --engine dask.")
+    run = standalone.run_once if once else standalone.run_forever
+    run(settings, Selection(only, skip), reports=reports, where=standalone.Where(**where))
 
 
 @command

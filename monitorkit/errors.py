@@ -25,6 +25,7 @@ MonitorkitError
 ├── WorkerError              work in another process
 │   ├── WorkerTimeout
 │   └── WorkerDied
+├── ClusterError             a Dask cluster that did not do its work
 ├── CycleBusy                another monitoring cycle holds the lock
 ├── AddressInUse             the host and port of the service
 ├── ServiceUnreachable       a running service that a command talks to
@@ -349,6 +350,19 @@ class WorkerDied(WorkerError):
     def message(self) -> str:
         """Name the task and what is known of the end."""
         return f"{self.task} ended its worker process ({self.reason})"
+
+
+@dataclass(eq=False)
+class ClusterError(MonitorkitError):
+    """The log could not be summed up on a Dask cluster."""
+
+    scheduler: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        """Name the cluster, the reason and the remedy."""
+        return f"the Dask cluster on {self.scheduler}: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)

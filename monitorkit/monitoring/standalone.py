@@ -7,15 +7,19 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, MonitorkitError, told
-from monitorkit.monitoring import summary
+from monitorkit.monitoring import dask_engine, summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.delivery import Delivery
+from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
+from monitorkit.monitoring.protocol import Engine
 from monitorkit.results import Results
 
 log = logs.get(__name__)
@@ -23,13 +27,30 @@ log = logs.get(__name__)
 PATIENCE = 600.0  # seconds to wait for a cycle of a running service
 
 
-def run_once(config: Config, selection: Selection, *, reports: bool) -> RunResult | Skipped:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the log is summed up and monitors judge.
+
+    Attributes:
+        engine: `process`: in a worker process, within limits; `local`: in this one, without;
+            `dask`: summed up on a Dask cluster, judged in a worker process.
+        scheduler: of the cluster; None: one on this machine.
+    """
+
+    engine: Literal["process", "local", "dask"] = "process"
+    scheduler: str | None = None
+
+
+def run_once(
+    config: Config, selection: Selection, *, reports: bool, where: Where = Where()
+) -> RunResult | Skipped:
     """Run one cycle, deliver its result, and show it on a terminal.
 
     Raises:
+        ClusterError: there is no cluster.
         MonitorkitError: see `run_cycle`.
     """
-    with _parts(config, selection) as (engine, results, delivery):
+    with _parts(config, selection, where) as (engine, results, delivery):
         outcome = run_cycle(
             config,
             engine,
@@ -45,12 +66,14 @@ def run_once(config: Config, selection: Selection, *, reports: bool) -> RunResul
     return outcome
 
 
-def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
+def run_forever(
+    config: Config, selection: Selection, *, reports: bool, where: Where = Where()
+) -> None:
     """Run a cycle every interval until Ctrl-C; a cycle that fails is an event."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it does what Ctrl-C does
     interval = config.monitoring.interval.total_seconds()
     with (
-        _parts(config, selection) as (engine, results, delivery),
+        _parts(config, selection, where) as (engine, results, delivery),
         contextlib.suppress(KeyboardInterrupt),
     ):
         while True:
@@ -83,8 +106,8 @@ def run_forever(config: Config, selection: Selection, *, reports: bool) -> None:
 
 @contextlib.contextmanager
 def _parts(
-    config: Config, selection: Selection
-) -> Iterator[tuple[ProcessEngine, Results, Delivery]]:
+    config: Config, selection: Selection, where: Where
+) -> Iterator[tuple[Engine, Results, Delivery]]:
     plugin_manager.checked(config)
     names = [entry.name for entry in config.monitors]
     for name in (*selection.only, *selection.skip):
@@ -95,4 +118,10 @@ def _parts(
         monitors = stack.enter_context(worker(config, "monitors"))
         sinks = stack.enter_context(worker(config, "sinks"))
         results = Results(config.storage.results)
-        yield ProcessEngine(config, monitors), results, Delivery(config, sinks, results)
+        engine: Engine = ProcessEngine(config, monitors)
+        if where.engine == "local":
+            engine = LocalEngine(config)
+        elif where.engine == "dask":
+            client = stack.enter_context(dask_engine.cluster(where.scheduler))
+            engine = dask_engine.DaskEngine(config, ProcessEngine(config, monitors), client)
+        yield engine, results, Delivery(config, sinks, results)

@@ -1,0 +1,198 @@
+"""`DaskEngine`: what is new in the log is summed up on a Dask cluster, and judged here.
+
+The log is cut into pieces; each is a task, and their summaries are merged as a tree. What comes
+back is as large as the timeline, whatever the log holds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+
+from monitorkit import logs
+from monitorkit.config import Config
+from monitorkit.contracts import Finding, Judgement
+from monitorkit.errors import ClusterError, MonitorkitError, told
+from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
+from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.timeline import Span, Track
+from monitorkit.prediction_log import Piece, Reader
+from monitorkit.worker import NICENESS
+
+log = logs.get(__name__)
+
+PIECE_BYTES = 32 * 1024 * 1024
+"""About a second's work: much more than a task costs, and many for each processor."""
+
+MERGED_AT_ONCE = 8
+CONNECT_SECONDS = 30
+
+
+@contextmanager
+def cluster(scheduler: str | None) -> Iterator[Any]:
+    """A client of a cluster: of one that runs, or of one on this machine, a process a processor.
+
+    Args:
+        scheduler: its address, such as `tcp://10.0.0.5:8786`; None: begin one here.
+
+    Raises:
+        ClusterError: Dask is not installed, or the scheduler does not answer.
+    """
+    where = scheduler or "this machine"
+    try:
+        from distributed import Client  # noqa: PLC0415 - an extra, and 1 s
+    except ImportError as error:
+        remedy = "Install it: `pip install 'monitorkit[dask]'`."
+        raise ClusterError(where, f"Dask is not installed ({error})", remedy) from error
+    with ExitStack() as stack:
+        if scheduler is None:
+            if sys.platform != "win32":
+                os.nice(NICENESS)  # workers inherit it: a service beside them goes first
+            scheduler = stack.enter_context(local_cluster())
+        try:
+            client: Any = Client(scheduler, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+            stack.enter_context(client)
+        except (OSError, ValueError) as error:
+            remedy = "Look whether the scheduler runs and its port can be reached from here."
+            raise ClusterError(where, told(error), remedy) from error
+        yield client
+
+
+def local_cluster(workers: int | None = None) -> Any:
+    """A cluster on this machine, to be used as a context.
+
+    Args:
+        workers: processes of one thread each; None: one for each processor.
+    """
+    from distributed import LocalCluster  # noqa: PLC0415 - as above
+
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=workers,
+        threads_per_worker=1,
+        scheduler_kwargs={"dashboard": False},
+        silence_logs="CRITICAL",
+    )
+
+
+class DaskEngine:
+    """Sums up on a cluster, and lets monitors judge in a worker process of this machine.
+
+    Args:
+        config: the whole configuration. Every worker must find the reference, the models, the
+            plug-in files and the log under its paths.
+        judges: judges, from the timeline that this engine leaves on the disk.
+        client: a `distributed.Client`.
+        piece_bytes: of the log, for each task.
+    """
+
+    def __init__(
+        self, config: Config, judges: ProcessEngine, client: Any, *, piece_bytes: int = PIECE_BYTES
+    ) -> None:
+        # Workers begin in folders of their own.
+        root = config.storage.model_copy(update={"root": config.storage.root.resolve()})
+        files = tuple(path.resolve() for path in config.monitoring.plugin_files)
+        monitoring = config.monitoring.model_copy(update={"plugin_files": files})
+        config = config.model_copy(update={"storage": root, "monitoring": monitoring})
+        self._judges = judges
+        self._engine = _ClusterReading(config, client, piece_bytes)
+
+    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+        """As `LocalEngine.absorb`, and bit for bit the same.
+
+        Raises:
+            ClusterError: the cluster gave up.
+        """
+        return self._engine.absorb(names, now)
+
+    def judge(
+        self,
+        name: str,
+        version: str,
+        now: datetime,
+        previous: Sequence[Finding],
+        *,
+        cursor: Mapping[str, int],
+        reports: bool,
+    ) -> Judgement:
+        """As `ProcessEngine.judge`."""
+        return self._judges.judge(name, version, now, previous, cursor=cursor, reports=reports)
+
+
+class _ClusterReading(LocalEngine):
+    """The engine of this process, which has the log read elsewhere."""
+
+    def __init__(self, config: Config, client: Any, piece_bytes: int) -> None:
+        super().__init__(config)
+        self._client = client
+        self._piece_bytes = piece_bytes
+
+    def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
+        """Read on from a cursor, all of it at once."""
+        plan = Reader(self._config.storage.predictions).plan(
+            step.cursor, since=step.since, until=step.until, piece_bytes=self._piece_bytes
+        )
+        taking_part = [name for name in names if name not in failures]
+        part = self._on_cluster(plan.pieces, taking_part) if plan.pieces else None
+        if part is None:
+            return super()._read(step, names, failures)
+        self._take(part, step, names, failures)
+        for track in (*step.tracks.values(), *([step.rows] if step.rows is not None else [])):
+            track.cursor = plan.cursor
+        step.cursor = plan.cursor
+        return part.count, False
+
+    def _take(self, part: Part, step: Step, names: Sequence[str], failures: dict[str, str]) -> None:
+        """Add what the cluster found to the tracks that stand where the reading began."""
+        monitors = {
+            version: self._monitors_by_track(version, names, failures)
+            for version in part.rows.versions
+        }
+        if step.rows is not None:
+            for of_version in monitors.values():
+                self._join(step, of_version)
+        failures.update(part.failures)
+        for version, rows in part.rows.versions.items():
+            if step.rows is not None:
+                step.rows.take(version, rows, Span.merge)
+            for identity, track in list(step.tracks.items()):
+                monitor = monitors[version].get(identity)
+                sharing = self._monitors.names_of(version, identity, names)
+                if any(name in part.failures for name in sharing):
+                    del step.tracks[identity]  # it stays where it is, and reads again next time
+                    continue
+                found = part.tracks.get(identity, Track()).versions.get(version)
+                whole = found is not None and found.rows() == rows.rows()
+                if monitor is None or found is None or not whole:
+                    track.missing.add(version)  # it could not be judged, here or there
+                    continue
+                track.take(version, found, monitor.merge)
+                track.models.setdefault(version, self._monitors.references.model(version))
+
+    def _on_cluster(self, pieces: Sequence[Piece], names: Sequence[str]) -> Part:
+        log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)
+        arguments = (self._config, list(names), self._now)
+        submit = self._client.submit
+        try:
+            parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in pieces]
+            while len(parts) > 1:
+                groups = [
+                    parts[start : start + MERGED_AT_ONCE]
+                    for start in range(0, len(parts), MERGED_AT_ONCE)
+                ]
+                parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
+            part: Part = parts[0].result()
+        except MonitorkitError:
+            raise
+        except Exception as error:
+            remedy = (
+                "See the workers' log; a plugin that ends its process is found by running without "
+                "--engine dask."
+            )
+            raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
+        return part

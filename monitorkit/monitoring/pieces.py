@@ -1,0 +1,98 @@
+"""Pieces of the log, summed up anywhere and merged in any grouping: what a cluster's tasks run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitorkit.config import Config
+from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.timeline import Span, Track
+from monitorkit.prediction_log import Piece, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What some pieces of the log hold.
+
+    Attributes:
+        count: their rows.
+        rows: the track that needs no monitor.
+        tracks: by identity, of the monitors that could sum up their rows.
+        failures: those that could not, with the reason.
+    """
+
+    count: int
+    rows: Track
+    tracks: Mapping[str, Track]
+    failures: Mapping[str, str]
+
+
+class PieceEngine(LocalEngine):
+    """Sums up pieces, each from nothing; keeps its monitors, and no timeline."""
+
+    def summarise(self, piece: Piece, names: Sequence[str], now: datetime) -> Part:
+        """Sum up one piece by the ladder of a moment.
+
+        Raises:
+            ReferenceProblem: the reference is missing here, or is not what was frozen.
+        """
+        self._begin(now)
+        failures: dict[str, str] = {}
+        step = Step({}, rows=Track(since=self._ladder.first))
+        blocks = Reader(self._config.storage.predictions).read_piece(piece)
+        count, _ = self._sum_up(blocks, step, names, failures)
+        assert step.rows is not None  # noqa: S101 - two lines above
+        return Part(count, step.rows, step.tracks, failures)
+
+    def merge(self, parts: Sequence[Part], names: Sequence[str], now: datetime) -> Part:
+        """The part of all their pieces, in the order of the log."""
+        self._begin(now)
+        failures = {name: reason for part in parts for name, reason in part.failures.items()}
+        rows = Track(since=self._ladder.first)
+        tracks: dict[str, Track] = {}
+        for version in dict.fromkeys(version for part in parts for version in part.rows.versions):
+            monitors = self._monitors_by_track(version, names, dict(failures))
+            for part in parts:
+                if version in part.rows.versions:
+                    rows.take(version, part.rows.versions[version], Span.merge)
+                for identity, track in part.tracks.items():
+                    if identity in monitors and version in track.versions:
+                        merged = tracks.setdefault(identity, Track(since=self._ladder.first))
+                        merged.take(version, track.versions[version], monitors[identity].merge)
+        return Part(sum(part.count for part in parts), rows, tracks, failures)
+
+    def _begin(self, now: datetime) -> None:
+        self._monitors.verify()
+        self._look_from(now)
+        self._tracks = {}
+
+    def _refresh(self) -> None:
+        """There is nothing to take over."""
+
+    def _say_active(self, names: tuple[str, ...]) -> None:
+        """Many run at once, and the cluster knows which of its tasks ended a process."""
+
+
+# One for each thread of a worker, for as long as the configuration stays: nothing is loaded twice.
+_here = threading.local()
+
+
+def summarise_piece(config: Config, names: Sequence[str], now: datetime, piece: Piece) -> Part:
+    """`PieceEngine.summarise`, for a task."""
+    return _engine(config).summarise(piece, names, now)
+
+
+def merge_parts(config: Config, names: Sequence[str], now: datetime, *parts: Part) -> Part:
+    """`PieceEngine.merge`, for a task."""
+    return _engine(config).merge(parts, names, now)
+
+
+def _engine(config: Config) -> PieceEngine:
+    key = config.model_dump_json()
+    if getattr(_here, "key", None) != key:
+        _here.engine, _here.key = PieceEngine(config), key
+    engine: PieceEngine = _here.engine
+    return engine

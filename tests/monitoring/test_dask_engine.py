@@ -1,0 +1,200 @@
+"""On a Dask cluster the same is found as here, to the last bit, whatever happens to its workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from monitoring_place import Place, draw, store_model
+
+from monitorkit.contracts import RunResult
+from monitorkit.errors import ClusterError, ReferenceProblem
+from monitorkit.monitoring import checkpoint
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
+from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.timeline import Track
+from monitorkit.worker import Worker
+
+pytestmark = pytest.mark.slow
+
+Make = Callable[..., Place]
+MONITORS: list[dict[str, Any]] = [
+    {"name": "feature-drift", "use": "ks"},
+    {"name": "psi", "use": "psi"},
+    {"name": "distance", "use": "wasserstein"},
+    {"name": "proxy", "use": "proxy_metrics"},
+    {"name": "evidently", "use": "evidently_drift", "options": {"sample": 50}},
+]
+NAMES = [str(entry["name"]) for entry in MONITORS]
+PIECE = 20_000  # bytes: about 300 rows
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with ExitStack() as stack:
+        workers = stack.enter_context(local_cluster(workers=2))
+        yield stack.enter_context(cluster(workers.scheduler_address))
+
+
+def summaries(engine: LocalEngine) -> dict[str, Any]:
+    """Everything that an engine knows, byte for byte."""
+
+    def of(track: Track) -> dict[str, Any]:
+        return {
+            version: {
+                step: (kept.level, kept.rows, checkpoint.dump_summary(kept.summary))
+                for step, kept in buckets.kept.items()
+            }
+            for version, buckets in track.versions.items()
+        }
+
+    return {identity: of(track) for identity, track in engine._tracks.items()}
+
+
+def elsewhere(here: Place, name: str) -> Place:
+    """The same log and reference, and a timeline of its own."""
+    storage = here.config.storage.model_copy(update={"root": here.folder / name})
+    for part in ("predictions", "reference", "models"):
+        shutil.copytree(here.config.storage.root / part, storage.root / part)
+    return replace(here, config=here.config.model_copy(update={"storage": storage}))
+
+
+def a_log_of_everything(here: Place) -> None:
+    """Two versions, late rows, two segments, a line that is no row."""
+    now = datetime.now(UTC)
+    here.append(draw(3000, seed=2), ends=now - timedelta(hours=3), seconds=1.5)
+    here.append(draw(500, seed=3), ends=now - timedelta(hours=9), seconds=0.1)
+    folder = here.config.storage.predictions
+    (folder / "predictions.csv").rename(folder / "predictions-20260101T000000.000000Z.csv")
+    here.append(draw(2000, seed=4), version="2", ends=now - timedelta(minutes=1), seconds=2)
+    with (folder / "predictions.csv").open("ab") as file:
+        file.write(b"no row\n")
+    here.append(draw(700, seed=5, shift=(9, 0, 0)), version="2", ends=now)
+
+
+@pytest.fixture
+def here(place: Make) -> Place:
+    made = place(monitors=MONITORS)
+    store_model(made.config, "2")
+    a_log_of_everything(made)
+    return made
+
+
+def test_summaries_are_those_of_the_local_engine(here: Place, client: Any, worker: Worker) -> None:
+    now = datetime.now(UTC)
+    local = LocalEngine(elsewhere(here, "local").config)
+    expected = local.absorb(NAMES, now)
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    found = engine.absorb(NAMES, now)
+    assert found == expected
+    assert found.rows_read == 6200
+    assert summaries(engine._engine) == summaries(local)
+
+
+def test_a_cycle_finds_the_same_and_the_next_one_reads_only_what_is_new(
+    here: Place, client: Any, worker: Worker
+) -> None:
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    found = run_cycle(here.config, engine, here.results, trigger="once")
+    assert isinstance(found, RunResult)
+    assert [outcome.error for outcome in found.outcomes] == [None] * len(NAMES)
+    there = elsewhere(here, "local")
+    local = LocalEngine(there.config)
+    local.absorb(NAMES, found.started_at)
+    for outcome in found.outcomes:
+        judgement = local.judge(
+            outcome.name, "2", found.started_at, (), cursor=found.cursor, reports=False
+        )
+        assert tuple(judgement.findings) == tuple(outcome.findings)
+    here.append(draw(40, seed=6), version="2")
+    assert engine.absorb(NAMES, datetime.now(UTC)).rows_read == 40
+
+
+def test_a_new_monitor_reads_what_the_others_know(here: Place, client: Any, worker: Worker) -> None:
+    now = datetime.now(UTC)
+    DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE).absorb(
+        ["feature-drift"], now
+    )
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    engine.absorb(NAMES, now)
+    local = LocalEngine(elsewhere(here, "local").config)
+    local.absorb(NAMES, now)
+    assert summaries(engine._engine) == summaries(local)
+
+
+def test_a_monitor_that_fails_there_is_left_out_and_the_others_are_not(
+    place: Make, client: Any, worker: Worker
+) -> None:
+    bad = {"name": "bad", "use": "bad", "options": {"at": "summarise", "how": "raise"}}
+    here = place(monitors=[bad, {"name": "feature-drift", "use": "ks"}])
+    here.append(draw(3000, seed=2))
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    found = run_cycle(here.config, engine, here.results, trigger="once")
+    assert isinstance(found, RunResult)
+    failed, fine = found.outcomes
+    assert failed.error == "ValueError: no good"
+    assert fine.findings[0].detail.get("rows", found.window.rows) == 3000
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_time_only(
+    here: Place, client: Any, worker: Worker
+) -> None:
+    now = datetime.now(UTC)
+    for seed in range(4):
+        here.append(draw(5000, seed=20 + seed), version="2", ends=now, seconds=0.1)
+    victims = list(client.run(os.getpid).values())
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not any(client.processing().values()):
+            time.sleep(0.005)
+        os.kill(victims[0], signal.SIGKILL)
+        killed.set()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=5000)
+    found = engine.absorb(NAMES, now)
+    thread.join(timeout=30)
+    assert killed.is_set()
+    local = LocalEngine(elsewhere(here, "local").config)
+    assert found == local.absorb(NAMES, now)
+    assert summaries(engine._engine) == summaries(local)
+
+
+def test_what_the_cluster_cannot_find_is_an_error_of_ours(
+    here: Place, client: Any, worker: Worker
+) -> None:
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    path = here.config.storage.reference / "reference_data.csv"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ReferenceProblem):
+        engine.absorb(NAMES, datetime.now(UTC))
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitorkit.monitoring.dask_engine.CONNECT_SECONDS", 0.5)
+    with (
+        pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9.*scheduler runs"),
+        cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"pip install 'monitorkit\[dask\]'"), cluster(None):
+        pass
