@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from benchmarks.load import Load, Measured
 from benchmarks.machine import facts
 from benchmarks.servers import MODELS
+from benchmarks.targets import RATIOS, Target
 
 RATE = 2_000
 BATCH_ROWS = 10_000
@@ -37,13 +38,6 @@ Every request carries one row, 2,000 different ones in turn, and is answered wit
 says otherwise. A forest scores with one thread everywhere but in the pandas service, which keeps
 the `n_jobs=-1` that tutorials train it with.
 """
-RATIOS = """
-## Ratios
-
-Taken within a round: median (lowest-highest).
-
-| what | target | measured | met |
-|---|---|---|---|"""
 TABLE = """
 ## Everything
 
@@ -54,33 +48,6 @@ with is left out.
 | server | model | load | requests/s | p50 | p99 | p99.9 | CPU us | MiB | rows - answers |
 |---|---|---|---:|---:|---:|---:|---:|---:|---:|"""
 COLUMNS = ("per_second", "p50", "p99", "p999", "cpu", "memory")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A ratio, and what it should be.
-
-    Attributes:
-        what: in words.
-        bound: `at least` when `above`, else `at most`.
-        values: one a round.
-    """
-
-    what: str
-    bound: float
-    above: bool
-    values: list[float]
-
-    def row(self) -> str:
-        """A row of the table of targets."""
-        sign = "≥" if self.above else "≤"
-        if not self.values:
-            return f"| {self.what} | {sign} {self.bound:g} | - | not measured |"
-        found = statistics.median(self.values)
-        met = found >= self.bound if self.above else found <= self.bound
-        spread = f" ({min(self.values):.2f}-{max(self.values):.2f})" if len(self.values) > 1 else ""
-        verdict = "yes" if met else "**no**"
-        return f"| {self.what} | {sign} {self.bound:g} | {found:.2f}{spread} | {verdict} |"
 
 
 def targets(results: Results) -> list[Target]:

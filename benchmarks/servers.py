@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import environments
+
 PEERS = Path(__file__).with_name("peers")
 MODELS = ("logistic_regression", "hist_gradient_boosting", "random_forest")
 STARTING_SECONDS = 120.0
@@ -252,16 +254,5 @@ def environment_for(package: str, folder: Path) -> Path | str:
     """A virtual environment with a peer and our scikit-learn; why not, when it does not install."""
     import sklearn  # noqa: PLC0415 - for its version
 
-    target, ours = folder / package, f"scikit-learn=={sklearn.__version__}"
-    if (target / "installed").exists():
-        return target
-    commands = [
-        [sys.executable, "-m", "venv", "--clear", str(target)],
-        [str(target / "bin" / "pip"), "install", "--quiet", package, "pandas", ours],
-    ]
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
-    (target / "installed").touch()
-    return target
+    needs = [package, "pandas", f"scikit-learn=={sklearn.__version__}"]
+    return environments.make(folder / package, needs)

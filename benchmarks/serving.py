@@ -21,10 +21,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import servers
+from benchmarks.histories import Material, append
 from benchmarks.load import Load, find_wrk, run
+from benchmarks.machine import say
 from benchmarks.report import (
     BATCH,
     BATCH_ROWS,
@@ -38,8 +41,6 @@ from benchmarks.report import (
     report,
 )
 from benchmarks.servers import MODELS, Server
-from monitorkit.prediction_log import Prediction
-from monitorkit.prediction_log.rows import Formatter, header
 from monitorkit.schema import Feature, FeatureSchema
 
 RESULT = Path(__file__).with_name("results") / "serving.md"
@@ -203,21 +204,11 @@ def measure_peers(place: Place, model: str, environments: Path, number: int) -> 
 def write_history(place: Place, model: str) -> None:
     """A prediction log of a million rows, spread over the last hour."""
     schema = FeatureSchema(tuple(Feature(name) for name in place.columns(model)))
-    known = place.reference(model)
-    rows = [[None if v != v else v for v in row] for row in known.to_numpy().tolist()]  # noqa: PLR0124
+    known = place.reference(model).to_numpy(np.float64)
+    material = Material.of(schema, known, np.arange(len(known)) % 997 / 997)
     folder = place.folder / model / "monitoring" / "predictions"
-    folder.mkdir()
-    formatter, start = Formatter(schema), datetime.now(UTC) - timedelta(hours=1)
-    with (folder / "predictions.csv").open("wb") as file:
-        file.write(header(schema.names))
-        for first in range(0, HISTORY_ROWS, 10_000):
-            made = []
-            for n in range(first, first + 10_000):
-                time = start + timedelta(hours=n / HISTORY_ROWS)
-                stamp = time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                row = rows[n % len(rows)]
-                made.append(Prediction(f"past-{n:08d}", stamp, "1", 0, (n % 997) / 997, row))
-            file.write(formatter.lines(made))
+    hour = timedelta(hours=1)
+    append(folder, material, HISTORY_ROWS, datetime.now(UTC) - hour, hour)
 
 
 @contextmanager
@@ -253,11 +244,6 @@ def _plain(value: float) -> float | int | None:
     if number != number:  # noqa: PLR0124 - missing
         return None
     return int(number) if number.is_integer() else number
-
-
-def say(what: str) -> None:
-    """Tell how far it is."""
-    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {what}\n")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import servers
 from benchmarks.load import Load, Measured, run
-from benchmarks.machine import facts
+from benchmarks.machine import facts, say
 from benchmarks.report import BATCH_ROWS, RATE, Results
 from benchmarks.servers import Running
-from benchmarks.serving import Place, say
+from benchmarks.serving import Place
 
 RESULT = Path(__file__).with_name("results") / "tail.md"
 LAG, PAUSE = "monitorkit_event_loop_lag_seconds", "monitorkit_gc_pause_seconds"

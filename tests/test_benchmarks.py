@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import load, profiling
 from benchmarks.load import Measured
-from benchmarks.report import BARE, OS, SOME, Results, Target, report, targets
+from benchmarks.report import BARE, OS, SOME, Results, report, targets
+from benchmarks.targets import Target
 
 MODEL = "logistic_regression"
 

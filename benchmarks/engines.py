@@ -1,0 +1,107 @@
+"""The engines that are compared: how each runs a cycle, again and again.
+
+Each is a context manager that gives a function from a configuration file to a cycle: a long-lived
+engine over the log of that configuration, as the service has it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from monitorkit import config
+from monitorkit.config import Config
+from monitorkit.contracts import RunResult
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.monitoring.process_engine import ProcessEngine, worker
+from monitorkit.monitoring.protocol import Engine
+from monitorkit.results import Results
+
+Cycle = Callable[[], RunResult]
+Open = Callable[[Path], Cycle]
+
+
+@contextmanager
+def local(_file: Path) -> Iterator[Open]:
+    """In this process."""
+
+    def opened(file: Path) -> Cycle:
+        settings = config.load(file)
+        return partial(_cycle, settings, LocalEngine(settings))
+
+    yield opened
+
+
+@contextmanager
+def process(file: Path) -> Iterator[Open]:
+    """In a worker process, as the service does it."""
+    with worker(config.load(file), "monitors") as monitors:
+
+        def opened(file: Path) -> Cycle:
+            settings = config.load(file)
+            return partial(_cycle, settings, ProcessEngine(settings, monitors))
+
+        yield opened
+
+
+@contextmanager
+def dask(_file: Path, *, workers: int) -> Iterator[Open]:
+    """On a Dask cluster of this machine, each worker a process with one thread, by our command."""
+    distributed: Any = importlib.import_module("distributed")  # an extra, partly typed
+    importlib.import_module("monitorkit.monitoring.standalone")
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        for name in ("monitorkit.monitoring.engine", "pyarrow.csv", "scipy.stats"):
+            client.run(importlib.import_module, name)
+        address = str(cluster.scheduler_address)
+        yield lambda file: partial(_command, file, address)
+
+
+ENGINES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
+    "local": local,
+    "process": process,
+    "dask, 1 worker": partial(dask, workers=1),
+    "dask, 2 workers": partial(dask, workers=2),
+}
+
+
+def why_not(name: str) -> str | None:
+    """Why an engine cannot be measured here; None when it can."""
+    if not name.startswith("dask"):
+        return None
+    from monitorkit import cli  # noqa: PLC0415 - for Dask alone
+
+    monitor = cli.main.commands["monitor"]
+    if not any("--engine" in parameter.opts for parameter in monitor.params):
+        return "this monitorkit has no `monitor --engine`"
+    if find_spec("distributed") is None:
+        return "Dask is not installed here (`pip install monitorkit[dask]`)"
+    return None
+
+
+def _cycle(settings: Config, engine: Engine) -> RunResult:
+    outcome = run_cycle(settings, engine, Results(settings.storage.results), trigger="once")
+    if not isinstance(outcome, RunResult):
+        raise TypeError(f"a cycle judged nothing: {outcome.reason}")
+    return outcome
+
+
+def _command(file: Path, address: str) -> RunResult:
+    from monitorkit import cli  # noqa: PLC0415 - as above
+
+    where = ["--engine", "dask", "--scheduler", address, "--config", str(file)]
+    cli.main(["monitor", "--once", *where], standalone_mode=False)
+    result = Results(config.load(file).storage.results).latest()
+    if result is None:
+        raise RuntimeError("`monitorkit monitor --engine dask` left no result")
+    return result
