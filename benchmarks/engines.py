@@ -51,20 +51,27 @@ def process(file: Path) -> Iterator[Open]:
 
 
 @contextmanager
-def dask(_file: Path, *, workers: int) -> Iterator[Open]:
-    """On a Dask cluster of this machine, each worker a process with one thread, by our command."""
-    distributed: Any = importlib.import_module("distributed")  # an extra, partly typed
-    importlib.import_module("monitorkit.monitoring.standalone")
+def dask(file: Path, *, workers: int) -> Iterator[Open]:
+    """On a Dask cluster of this machine, each worker a process with one thread."""
+    from monitorkit.monitoring.dask_engine import DaskEngine  # noqa: PLC0415 - an extra
+
+    distributed: Any = importlib.import_module("distributed")  # partly typed
     with (
         distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster) as client,
+        worker(config.load(file), "monitors") as judges,
     ):
         for name in ("monitorkit.monitoring.engine", "pyarrow.csv", "scipy.stats"):
-            client.run(importlib.import_module, name)
-        address = str(cluster.scheduler_address)
-        yield lambda file: partial(_command, file, address)
+            client.run(importlib.import_module, name)  # the warm-up may not reach every worker
+
+        def opened(file: Path) -> Cycle:
+            settings = config.load(file)
+            engine = DaskEngine(settings, ProcessEngine(settings, judges), client)
+            return partial(_cycle, settings, engine)
+
+        yield opened
 
 
 ENGINES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
@@ -77,15 +84,8 @@ ENGINES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
 
 def why_not(name: str) -> str | None:
     """Why an engine cannot be measured here; None when it can."""
-    if not name.startswith("dask"):
-        return None
-    from monitorkit import cli  # noqa: PLC0415 - for Dask alone
-
-    monitor = cli.main.commands["monitor"]
-    if not any("--engine" in parameter.opts for parameter in monitor.params):
-        return "this monitorkit has no `monitor --engine`"
-    if find_spec("distributed") is None:
-        return "Dask is not installed here (`pip install monitorkit[dask]`)"
+    if name.startswith("dask") and find_spec("distributed") is None:
+        return "Dask is not installed here (`pip install 'monitorkit[dask]'`)"
     return None
 
 
@@ -94,14 +94,3 @@ def _cycle(settings: Config, engine: Engine) -> RunResult:
     if not isinstance(outcome, RunResult):
         raise TypeError(f"a cycle judged nothing: {outcome.reason}")
     return outcome
-
-
-def _command(file: Path, address: str) -> RunResult:
-    from monitorkit import cli  # noqa: PLC0415 - as above
-
-    where = ["--engine", "dask", "--scheduler", address, "--config", str(file)]
-    cli.main(["monitor", "--once", *where], standalone_mode=False)
-    result = Results(config.load(file).storage.results).latest()
-    if result is None:
-        raise RuntimeError("`monitorkit monitor --engine dask` left no result")
-    return result
