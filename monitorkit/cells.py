@@ -109,6 +109,29 @@ class ColumnCells:
         return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gaps:
+    """The m+1 gaps around m known values, the outer ones open.
+
+    Attributes:
+        left: (m+1,) the value from which distances are measured: the left end, or for the gap below
+            the range its right one.
+        right: (m+1,) the right end; NaN for the last.
+        width: (m+1,) what a distance is divided by: the outer ones by the range's scale.
+    """
+
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    width: NDArray[np.float64]
+
+    @classmethod
+    def between(cls, known: NDArray[np.float64], scale: float) -> _Gaps:
+        with np.errstate(over="ignore"):
+            width = np.concatenate(([-scale], np.diff(known), [scale]))
+        left = np.concatenate((known[:1], known)) if known.size else np.zeros(1)
+        return cls(left, np.append(known, np.nan), width)
+
+
 class ReferenceCells:
     """The cells of every column of a reference, the score last.
 
@@ -122,6 +145,10 @@ class ReferenceCells:
         sizes = [2 * known.size + 1 for known in self.known]
         self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         self._scales = [_scale(known) for known in self.known]
+        self._gaps = [
+            _Gaps.between(known, scale)
+            for known, scale in zip(self.known, self._scales, strict=True)
+        ]
         self._reference = self.summarise(reference)
 
     def summarise(self, chunk: Chunk) -> Counts:
@@ -230,21 +257,22 @@ class ReferenceCells:
         self, index: int, present: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The cell of each sorted value, and its distance from the cell's edge in units."""
-        known = self.known[index]
-        below = np.searchsorted(known, present)
-        at_known = np.append(known, np.nan)[below] == present
+        gaps = self._gaps[index]
+        below = self.known[index].searchsorted(present)
+        at_known = gaps.right[below] == present
         cell = 2 * below + at_known
         units = np.zeros(present.size, np.int64)
-        if not known.size:
+        if not self.known[index].size:
             return cell, units
-        gaps = np.flatnonzero(~at_known)
-        edge = below[gaps]
-        # Edges so far apart that their difference overflows give a coarse distance, not an error.
-        with np.errstate(over="ignore", invalid="ignore"):
-            width = np.concatenate(([-self._scales[index]], np.diff(known), [self._scales[index]]))
-            away = (present[gaps] - known[np.maximum(edge - 1, 0)]) / width[edge]
-        away = np.clip(np.nan_to_num(away, nan=0.0, posinf=FARTHEST), 0.0, FARTHEST)
-        units[gaps] = np.rint(away * _UNITS).astype(np.int64)
+        inside = np.flatnonzero(~at_known)
+        if inside.size:
+            edge = below[inside]
+            # Edges so far apart that their difference overflows give a coarse distance, no error.
+            with np.errstate(over="ignore", invalid="ignore"):
+                away = (present[inside] - gaps.left[edge]) / gaps.width[edge]
+            if not 0.0 <= away.min() <= away.max() <= FARTHEST:
+                away = np.clip(np.nan_to_num(away, nan=0.0, posinf=FARTHEST), 0.0, FARTHEST)
+            units[inside] = np.rint(away * _UNITS)
         return cell, units
 
     def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,15 @@ ACTIVE = "active"
 
 def say_active(state: Path, names: Sequence[str]) -> None:
     """Write down which monitors' code runs."""
+    text = json.dumps(list(names)).encode()
     with contextlib.suppress(OSError):  # on a full disk a crash has no name, that is all
         state.mkdir(parents=True, exist_ok=True)
-        (state / ACTIVE).write_text(json.dumps(list(names)), encoding="utf-8")
+        fd = os.open(state / ACTIVE, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            # Padded and not cut, which would make some file systems wait for the disk.
+            os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)
+        finally:
+            os.close(fd)
 
 
 def active(state: Path) -> tuple[str, ...]:

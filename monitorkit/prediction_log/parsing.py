@@ -155,7 +155,7 @@ def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
     probabilities = scores.to_numpy(zero_copy_only=False)
     if not np.isfinite(probabilities).all():
         raise _Refused("the probability is no finite number")
-    matrix = np.empty((len(ends), columns))
+    matrix = np.empty((len(ends), columns), order="F")  # monitors go column by column
     for position in range(columns):
         column = _array(table.column(4 + position))
         values = column.to_numpy(zero_copy_only=False)
