@@ -34,20 +34,20 @@ FARTHEST = float(1 << 30)
 class Counts:
     """How many rows fell into which cell, of the cells of all columns laid end to end.
 
-    Sparse while few cells are occupied, dense from a quarter on: 16 bytes for each occupied cell,
-    or 12 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at most
-    2**-33 of its cell's scale: the gap's width, or outside the reference's range its length (1
-    when that is shorter).
+    Sparse while few cells are occupied, dense from a quarter on: some 14 bytes for each occupied
+    cell, or 6 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at
+    most 2**-33 of its cell's scale: the gap's width, or outside the reference's range its length
+    (1 when that is shorter).
 
     Attributes:
         rows: rows summed up.
         missing: (columns,) int64, rows without a value.
         cells: (k,) int32, the occupied cells, sorted; empty when dense.
-        counts: (k,) rows in each of them, or (all cells,) when dense; uint32 if they fit, else
-            int64.
-        distances: int64, as `counts`: sums of the values' distances from their cell's edge, in
-            units of 2**-32 of the cell's scale. Outside the range: only what is left of whole
-            scales.
+        counts: (k,) rows in each of them, or (all cells,) when dense; of the smallest type that
+            takes them.
+        distances: (k,) int64, or (all gaps,) when dense: sums of the values' distances from their
+            gap's edge, in units of 2**-32 of its scale. Outside the range: only what is left of
+            whole scales.
         scales: (columns, 2) int64, sums of whole scales below and above the reference's range.
     """
 
@@ -144,6 +144,10 @@ class ReferenceCells:
         self.known = [np.unique(v[np.isfinite(v)]) for v in _values(reference)]
         sizes = [2 * known.size + 1 for known in self.known]
         self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+        # Every other cell of a column is a gap, the first and the last one, too.
+        is_gap = np.concatenate([np.arange(size) % 2 == 0 for size in sizes])
+        self._gap_of = np.where(is_gap, np.cumsum(is_gap) - 1, -1)
+        self._first_gaps = np.concatenate(([0], np.cumsum([size // 2 + 1 for size in sizes])))
         self._scales = [_scale(known) for known in self.known]
         self._gaps = [
             _Gaps.between(known, scale)
@@ -194,11 +198,13 @@ class ReferenceCells:
         rows, missing = left.rows + right.rows, left.missing + right.missing
         scales = left.scales + right.scales
         if left.dense or right.dense:
-            counts, distances = np.zeros((2, int(self._starts[-1])), np.int64)
+            counts, distances = self._empty()
             for part in (left, right):
-                where = slice(None) if part.dense else part.cells
-                counts[where] += part.counts
-                distances[where] += part.distances
+                if part.dense:
+                    counts += part.counts
+                    distances += part.distances
+                else:
+                    self._spread(part.cells, part.counts, part.distances, (counts, distances))
             return self._packed((rows, missing, scales), counts, distances)
         cells = np.concatenate((left.cells, right.cells))
         order = np.argsort(cells, kind="stable")
@@ -220,24 +226,38 @@ class ReferenceCells:
         Args:
             of_columns: rows, missing and scales, as in `Counts`.
             counts: of the given cells, or of all of them.
-            distances: the same.
+            distances: of the given cells, or of all gaps.
             cells: (k,) occupied, sorted; None: all, and so many are occupied that this is the form.
         """
         rows, missing, scales = of_columns
-        size = int(self._starts[-1])
-        if cells is not None and _DENSE_FROM * cells.size >= size > 0:
-            all_counts, all_distances = np.zeros((2, size), np.int64)
-            all_counts[cells], all_distances[cells] = counts, distances
-            counts, distances, cells = all_counts, all_distances, None
-        small = not counts.size or counts.max() <= _LOW_BITS
+        if cells is not None and _DENSE_FROM * cells.size >= self._starts[-1] > 0:
+            everywhere = self._empty()
+            self._spread(cells, counts, distances, everywhere)
+            (counts, distances), cells = everywhere, None
         return Counts(
             rows,
             missing,
             np.empty(0, np.int32) if cells is None else cells.astype(np.int32, copy=False),
-            counts.astype(np.uint32) if small else counts,
+            counts.astype(_smallest(int(counts.max(initial=0)))),
             distances,
             scales,
         )
+
+    def _empty(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Counts of all cells, and distances of all gaps."""
+        return np.zeros(self._starts[-1], np.int64), np.zeros(self._first_gaps[-1], np.int64)
+
+    def _spread(
+        self,
+        cells: NDArray[Any],
+        counts: NDArray[Any],
+        distances: NDArray[np.int64],
+        into: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> None:
+        """Add what some cells hold to what all of them hold."""
+        into[0][cells] += counts
+        gaps = self._gap_of[cells]
+        into[1][gaps[gaps >= 0]] += distances[gaps >= 0]
 
     def column(self, index: int, counts: Counts) -> ColumnCells:
         """The column at a position in `names`, of the reference and of a window's counts."""
@@ -280,12 +300,13 @@ class ReferenceCells:
         first, end = self._starts[index : index + 2]
         rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
         if counts.dense:
-            part, occupied = slice(first, end), slice(None)
+            rows[:] = counts.counts[first:end]
+            units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / _UNITS
         else:
             part = slice(*np.searchsorted(counts.cells, (first, end)))
             occupied = counts.cells[part] - first
-        rows[occupied] = counts.counts[part]
-        units[occupied] = counts.distances[part] / _UNITS
+            rows[occupied] = counts.counts[part]
+            units[occupied] = counts.distances[part] / _UNITS
         units[[0, -1]] += counts.scales[index]
         known = self.known[index]
         if known.size:
@@ -303,6 +324,11 @@ def _scale(known: NDArray[np.float64]) -> float:
     """The unit of distance outside the range: its length, but not so small that all is too far."""
     length = float(known[-1] / 2 - known[0] / 2) * 2 if known.size else 0.0
     return min(max(length, 1.0), float(np.finfo(np.float64).max))
+
+
+def _smallest(value: int) -> np.dtype[Any]:
+    """The smallest type that takes a count; never uint64, which does not add up with int64."""
+    return np.min_scalar_type(value) if value < _UNITS else np.dtype(np.int64)
 
 
 def _run_starts(ordered: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from monitorkit.prediction_log.segment import Head
 
 log = logs.get(__name__)
 
-BLOCK_BYTES = 8 * 1024 * 1024
+BLOCK_BYTES = 2 * 1024 * 1024
 PIECE_BYTES = 64 * 1024 * 1024
 GONE_SEGMENTS = 1000
 """So many segments that are not here any more are remembered in a cursor."""
