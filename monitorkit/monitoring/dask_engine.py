@@ -94,11 +94,7 @@ class DaskEngine:
     def __init__(
         self, config: Config, judges: ProcessEngine, client: Any, *, piece_bytes: int = PIECE_BYTES
     ) -> None:
-        # Workers begin in folders of their own.
-        root = config.storage.model_copy(update={"root": config.storage.root.resolve()})
-        files = tuple(path.resolve() for path in config.monitoring.plugin_files)
-        monitoring = config.monitoring.model_copy(update={"plugin_files": files})
-        config = config.model_copy(update={"storage": root, "monitoring": monitoring})
+        config = _portable(config)
         self._judges = judges
         self._engine = _ClusterReading(config, client, piece_bytes)
 
@@ -157,6 +153,8 @@ class _ClusterReading(LocalEngine):
             for of_version in monitors.values():
                 self._join(step, of_version)
         failures.update(part.failures)
+        for version, reason in part.not_judged.items():
+            log.warning("model_version_not_judged", model_version=version, reason=reason)
         for version, rows in part.rows.versions.items():
             if step.rows is not None:
                 step.rows.take(version, rows, Span.merge)
@@ -196,3 +194,14 @@ class _ClusterReading(LocalEngine):
             )
             raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
         return part
+
+
+def _portable(config: Config) -> Config:
+    """A configuration that says the same in a process with another folder and environment."""
+    files = tuple(path.resolve() for path in config.monitoring.plugin_files)
+    changed = {
+        "storage": config.storage.model_copy(update={"root": config.storage.root.resolve()}),
+        "monitoring": config.monitoring.model_copy(update={"plugin_files": files}),
+        "registry": config.registry.model_copy(update={"tracking_uri": config.tracking_uri}),
+    }
+    return config.model_copy(update=changed)

@@ -67,6 +67,7 @@ class LocalEngine:
         self._rows_id = self._monitors.rows_identity
         self._tracks: dict[str, Track] = {}
         self._unread: set[str] = set()  # tracks in the store that nobody has asked for yet
+        self._not_judged: dict[str, str] = {}  # model versions, and why
         self._merges: defaultdict[str, Merges] = defaultdict(Merges)
         self._now = datetime.now(UTC)
         self._ladder = self._ladder_at(self._now)
@@ -267,6 +268,7 @@ class LocalEngine:
         try:
             self._monitors.references.chunk(version)
         except MonitorkitError as error:  # if it is the newest version, `_behind` raises it again
+            self._not_judged[version] = str(error)
             log.warning("model_version_not_judged", model_version=version, reason=str(error))
             return found
         for name in names:

@@ -22,12 +22,14 @@ class Part:
         rows: the track that needs no monitor.
         tracks: by identity, of the monitors that could sum up their rows.
         failures: those that could not, with the reason.
+        not_judged: model versions that nothing could be made for, with the reason.
     """
 
     count: int
     rows: Track
     tracks: Mapping[str, Track]
     failures: Mapping[str, str]
+    not_judged: Mapping[str, str]
 
 
 class PieceEngine(LocalEngine):
@@ -45,7 +47,7 @@ class PieceEngine(LocalEngine):
         blocks = Reader(self._config.storage.predictions).read_piece(piece)
         count, _ = self._sum_up(blocks, step, names, failures)
         assert step.rows is not None  # noqa: S101 - two lines above
-        return Part(count, step.rows, step.tracks, failures)
+        return Part(count, step.rows, step.tracks, failures, dict(self._not_judged))
 
     def merge(self, parts: Sequence[Part], names: Sequence[str], now: datetime) -> Part:
         """The part of all their pieces, in the order of the log."""
@@ -62,12 +64,14 @@ class PieceEngine(LocalEngine):
                     if identity in monitors and version in track.versions:
                         merged = tracks.setdefault(identity, Track(since=self._ladder.first))
                         merged.take(version, track.versions[version], monitors[identity].merge)
-        return Part(sum(part.count for part in parts), rows, tracks, failures)
+        not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
+        count = sum(part.count for part in parts)
+        return Part(count, rows, tracks, failures, not_judged | self._not_judged)
 
     def _begin(self, now: datetime) -> None:
         self._monitors.verify()
         self._look_from(now)
-        self._tracks = {}
+        self._tracks, self._not_judged = {}, {}
 
     def _refresh(self) -> None:
         """There is nothing to take over."""

@@ -43,7 +43,11 @@ PIECE = 20_000  # bytes: about 300 rows
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
+    """Of workers whose environment is not ours."""
     with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv(
+            "MLFLOW_TRACKING_URI", "http://127.0.0.1:9"
+        )
         workers = stack.enter_context(local_cluster(workers=2))
         yield stack.enter_context(cluster(workers.scheduler_address))
 
