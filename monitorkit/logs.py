@@ -122,7 +122,7 @@ class Printed(TextIOBase):
 
 
 def adopt_library_loggers() -> None:
-    """Route loggers that bring handlers of their own (MLflow, Alembic) through ours.
+    """Route loggers that bring handlers of their own (MLflow, Alembic, Dask) through ours.
 
     Called again after such a library was imported.
     """
@@ -133,7 +133,15 @@ def adopt_library_loggers() -> None:
             logger.propagate = True
     # Progress reports of libraries, told at INFO for every statement: ours say the same once.
     level = max(logging.WARNING, logging.getLogger().level)
-    for chatty in ("alembic", "mlflow", "httpx", "httpcore", "uvicorn.error", "asyncio"):
+    for chatty in (
+        "alembic",
+        "mlflow",
+        "httpx",
+        "httpcore",
+        "uvicorn.error",
+        "asyncio",
+        "distributed",
+    ):
         logging.getLogger(chatty).setLevel(level)
 
 

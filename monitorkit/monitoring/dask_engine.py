@@ -50,6 +50,7 @@ def cluster(scheduler: str | None) -> Iterator[Any]:
     except ImportError as error:
         remedy = "Install it: `pip install 'monitorkit[dask]'`."
         raise ClusterError(where, f"Dask is not installed ({error})", remedy) from error
+    logs.adopt_library_loggers()
     with ExitStack() as stack:
         if scheduler is None:
             if sys.platform != "win32":
@@ -75,8 +76,8 @@ def local_cluster(workers: int | None = None) -> Any:
     return LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers,
         threads_per_worker=1,
-        scheduler_kwargs={"dashboard": False},
-        silence_logs="CRITICAL",
+        dashboard_address="127.0.0.1:0",  # it cannot be left out; a free port is in nobody's way
+        silence_logs="WARNING",
     )
 
 
