@@ -189,8 +189,8 @@ def _check(lines: bytes) -> None:
             lines.decode("utf-8")
         except UnicodeDecodeError:
             raise _Refused("it is not UTF-8") from None
-    if lines.startswith(_BOM) or b"\n" + _BOM in lines:
-        raise _Refused("it begins with a byte order mark")
+        if lines.startswith(_BOM) or b"\n" + _BOM in lines:
+            raise _Refused("it begins with a byte order mark")
     if b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n"):
         raise _Refused("it holds a carriage return")
 
