@@ -10,6 +10,7 @@ import anyio
 
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
+from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
@@ -77,6 +78,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             ProcessEngine(config, monitor_worker),
             results,
             Delivery(config, sink_worker, results),
+            Compressing(config, monitor_worker),
         )
         await monitoring.check_reference()
         services = Services(

@@ -153,6 +153,8 @@ class Log(Section):
     # No dash, and no time: it stands in the names of segments, between those.
     instance: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.]{0,31})?$")
 
+    compress: bool = False
+
     @field_validator("instance")
     @classmethod
     def _is_no_time(cls, instance: str) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from monitorkit import logs
@@ -131,7 +132,7 @@ class _ClusterReading(LocalEngine):
 
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
         """Read on from a cursor, all of it at once."""
-        plan = Reader(self._config.storage.predictions).plan(
+        plan = self._reader.plan(
             step.cursor, since=step.since, until=step.until, piece_bytes=self._piece_bytes
         )
         taking_part = [name for name in names if name not in failures]
@@ -200,7 +201,11 @@ class _ClusterReading(LocalEngine):
 def _portable(config: Config) -> Config:
     """A configuration that says the same in a process with another folder and environment."""
     files = tuple(path.resolve() for path in config.monitoring.plugin_files)
+    archives = tuple(
+        each if "://" in each else str(Path(each).resolve()) for each in config.log.archives
+    )
     changed = {
+        "log": config.log.model_copy(update={"archives": archives}),
         "storage": config.storage.model_copy(update={"root": config.storage.root.resolve()}),
         "monitoring": config.monitoring.model_copy(update={"plugin_files": files}),
         "registry": config.registry.model_copy(update={"tracking_uri": config.tracking_uri}),

@@ -63,6 +63,8 @@ class LocalEngine:
         }
         self._horizon = max((settings.lookback, *self._lookbacks.values()))
         self._store = Store(config.storage.state / FILE)
+        # One for all cycles: it remembers what is in files that nobody changes any more.
+        self._reader = Reader(config.storage.predictions, config.log.archives)
         self._monitors = Monitors(config)
         self._rows_id = self._monitors.rows_identity
         self._tracks: dict[str, Track] = {}

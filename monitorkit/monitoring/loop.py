@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from monitorkit import logs
 from monitorkit.config import Config
 from monitorkit.contracts import CycleNote, MonitoringStatus, RunResult, Skipped, Trigger
 from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem, told
+from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.process_engine import ProcessEngine
@@ -38,20 +40,30 @@ class MonitoringLoop:
         engine: where monitors run.
         results: where the record is kept.
         delivery: takes results to the sinks.
+        compressing: what comes after a cycle.
     """
 
     def __init__(
-        self, config: Config, engine: Engine, results: Results, delivery: Delivery
+        self,
+        config: Config,
+        engine: Engine,
+        results: Results,
+        delivery: Delivery,
+        compressing: Compressing,
     ) -> None:
         self._config = config
         self._engine = engine
         self._results = results
         self._delivery = delivery
+        self._compressing = compressing
         # A cycle, and one that waits for it; never the default limiter, which serving shares.
         self._threads = CapacityLimiter(1 + FORCED_AT_ONCE)
         self._forced = 0
         self._delivering = CapacityLimiter(1)
         self._deliver = anyio.Event()
+        self._one_compresses = CapacityLimiter(1)
+        self._compress = anyio.Event()
+        self._read: Mapping[str, int] = {}
         self._stopping = False
         self._counts: Counter[str] = Counter(completed=0, skipped=0, failed=0)
         self._status = MonitoringStatus(
@@ -84,6 +96,7 @@ class MonitoringLoop:
         """Run cycles until cancelled; the first one an interval from now."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._run_deliveries)
+            tasks.start_soon(self._run_compressions)
             if isinstance(self._engine, ProcessEngine):
                 tasks.start_soon(self._warm_up, self._engine)
             if self._config.monitoring.enabled:
@@ -157,6 +170,8 @@ class MonitoringLoop:
         else:
             self._note_reference(None, result.reference_hash)
             self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
+            self._read = result.cursor
+            self._compress.set()
         self._deliver.set()
         return result
 
@@ -174,6 +189,14 @@ class MonitoringLoop:
             except Exception as error:  # noqa: BLE001 - a full disk, perhaps; next time it may go
                 log.error("delivery_failed", reason=told(error))  # noqa: TRY400 - says it all
             await self._deliver.wait()
+
+    async def _run_compressions(self) -> None:
+        """Compress, after every cycle that had a result, what it and those before have read."""
+        while True:
+            await self._compress.wait()
+            self._compress = anyio.Event()
+            call = partial(self._compressing.run, self._read, cancelled=self._is_stopping)
+            await to_thread.run_sync(call, limiter=self._one_compresses, abandon_on_cancel=True)
 
     async def _warm_up(self, engine: ProcessEngine) -> None:
         try:

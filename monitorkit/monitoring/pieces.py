@@ -10,7 +10,7 @@ from datetime import datetime
 from monitorkit.config import Config
 from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.timeline import Span, Track
-from monitorkit.prediction_log import Piece, Reader
+from monitorkit.prediction_log import Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PieceEngine(LocalEngine):
         self._begin(now)
         failures: dict[str, str] = {}
         step = Step({}, rows=Track(since=self._ladder.first))
-        blocks = Reader(self._config.storage.predictions).read_piece(piece)
+        blocks = self._reader.read_piece(piece)
         count, _ = self._sum_up(blocks, step, names, failures)
         assert step.rows is not None  # noqa: S101 - two lines above
         return Part(count, step.rows, step.tracks, failures, dict(self._not_judged))

@@ -15,6 +15,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, MonitorkitError, told
 from monitorkit.monitoring import dask_engine, summary
+from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
@@ -50,7 +51,7 @@ def run_once(
         ClusterError: there is no cluster.
         MonitorkitError: see `run_cycle`.
     """
-    with _parts(config, selection, where) as (engine, results, delivery):
+    with _parts(config, selection, where) as (engine, results, delivery, compressing):
         outcome = run_cycle(
             config,
             engine,
@@ -61,6 +62,8 @@ def run_once(
             patience=PATIENCE,
         )
         delivery.deliver(patience=PATIENCE)
+        if isinstance(outcome, RunResult):
+            compressing.run(outcome.cursor)
     if sys.stdout.isatty():
         summary.show(config, outcome)
     return outcome
@@ -73,13 +76,14 @@ def run_forever(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it does what Ctrl-C does
     interval = config.monitoring.interval.total_seconds()
     with (
-        _parts(config, selection, where) as (engine, results, delivery),
+        _parts(config, selection, where) as (engine, results, delivery, compressing),
         contextlib.suppress(KeyboardInterrupt),
     ):
         while True:
             started = time.monotonic()
+            outcome = None
             try:
-                run_cycle(
+                outcome = run_cycle(
                     config,
                     engine,
                     results,
@@ -100,6 +104,8 @@ def run_forever(
                 delivery.deliver()
             except OSError as error:
                 log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
+            if isinstance(outcome, RunResult):
+                compressing.run(outcome.cursor)
             time.sleep(max(0.0, interval - (time.monotonic() - started)))
     log.info("stopped")
 
@@ -107,7 +113,7 @@ def run_forever(
 @contextlib.contextmanager
 def _parts(
     config: Config, selection: Selection, where: Where
-) -> Iterator[tuple[Engine, Results, Delivery]]:
+) -> Iterator[tuple[Engine, Results, Delivery, Compressing]]:
     plugin_manager.checked(config)
     names = [entry.name for entry in config.monitors]
     for name in (*selection.only, *selection.skip):
@@ -124,4 +130,5 @@ def _parts(
         elif where.engine == "dask":
             client = stack.enter_context(dask_engine.cluster(where.scheduler))
             engine = dask_engine.DaskEngine(config, ProcessEngine(config, monitors), client)
-        yield engine, results, Delivery(config, sinks, results)
+        delivery, compressing = Delivery(config, sinks, results), Compressing(config, monitors)
+        yield engine, results, delivery, compressing

@@ -80,9 +80,9 @@ def last_row_end(
                 read, first, size, size, block_bytes=block_bytes, skip=_pass, no_end=_pass
             )
             for offset, some in lines:
-                rows, _ = parse(some, columns)
+                rows, _ = parse(some, columns, offset)
                 if rows is not None:
-                    end = offset + int(rows.ends[-1])
+                    end = int(rows.ends[-1])
         if end is not None or begin == start:
             return end
         tail *= _FURTHER

@@ -1,7 +1,8 @@
 """What segments are called: by their writer's instance and, once closed, by their first row's time.
 
 `predictions.csv` and `predictions-<time>[-n].csv` of the writer that has no instance,
-`predictions-<instance>.csv` and `predictions-<instance>-<time>[-n].csv` of the others.
+`predictions-<instance>.csv` and `predictions-<instance>-<time>[-n].csv` of the others. A closed one
+that was compressed ends in `.parquet`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from pathlib import Path
 
 _TIME = r"\d{8}T\d{6}\.\d{6}Z"
 _INSTANCE = rf"(?!{_TIME}[-.])[A-Za-z0-9][A-Za-z0-9_.]{{0,31}}"
-_SEGMENT = re.compile(rf"predictions(?:-({_INSTANCE}))?(?:-({_TIME})(?:-(\d+))?)?\.csv")
+COMPRESSED = ".parquet"
+_SEGMENT = re.compile(
+    rf"(predictions(?:-({_INSTANCE}))?(?:-({_TIME})(?:-(\d+))?)?)(\.csv|{re.escape(COMPRESSED)})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,37 +27,47 @@ class Name:
 
     Attributes:
         text: the whole of it.
+        stem: without the ending.
         instance: of its writer, "" for the one that has none.
         time: of its first row; "" while it takes rows.
         number: tells apart those of one time.
     """
 
     text: str
+    stem: str
     instance: str
     time: str
     number: int
+    compressed: bool
 
     @property
     def closed(self) -> bool:
         """Whether it takes no more rows."""
         return bool(self.time)
 
+    def __lt__(self, other: Name) -> bool:
+        """Order of reading: closed ones, oldest first, then those that take rows, by instance."""
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[bool, str, str, int]:
+        return not self.closed, self.time, self.instance, self.number
+
 
 def parse(text: str) -> Name | None:
     """Take a file's name apart; None when it is no segment's."""
     match = _SEGMENT.fullmatch(text)
-    if match is None:
+    if match is None or (match[5] == COMPRESSED and not match[3]):
         return None
-    return Name(text, match[1] or "", match[2] or "", int(match[3] or 0))
+    stem, instance, at, number, ending = match.groups("")
+    return Name(text, stem, instance, at, int(number or 0), ending == COMPRESSED)
 
 
 def in_order(texts: Iterable[str]) -> list[Name]:
-    """The segments among some files in the order of reading.
-
-    Closed ones come first, oldest first, then those that take rows, by instance.
-    """
-    found = (name for text in texts if (name := parse(text)) is not None)
-    return sorted(found, key=lambda n: (not n.closed, n.time, n.instance, n.number))
+    """The segments among some files in the order of reading, each once."""
+    found = [name for text in texts if (name := parse(text)) is not None]
+    plain = {name.stem for name in found if not name.compressed}
+    # One that is in both forms was about to be compressed, or is now.
+    return sorted(name for name in found if not (name.compressed and name.stem in plain))
 
 
 def segments(folder: Path) -> list[Name]:
@@ -84,7 +98,7 @@ class Writers:
             raise ValueError(f"{instance!r} is no name of an instance")
 
     def closed(self, folder: Path) -> list[Name]:
-        """Its closed segments in a folder, oldest first."""
+        """Its closed segments in a folder, oldest first, compressed or not."""
         mine = (name for name in segments(folder) if name.instance == self._instance)
         return [name for name in mine if name.closed]
 

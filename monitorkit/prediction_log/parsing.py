@@ -14,6 +14,9 @@ _BOM = b"\xef\xbb\xbf"
 _NEWLINE = 10
 _ASCII = 128
 
+TABLE = ("id", "time", "version", "label", "score")
+"""What the columns before the features are called in a table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -25,7 +28,7 @@ class Rows:
         versions: (rows,) model versions, as objects.
         scores: (rows,) probabilities.
         features: (rows, columns), NaN where missing.
-        ends: (rows,) where each row's line ends, in bytes from the beginning of the lines.
+        ends: (rows,) where each row's line ends: the offset of the byte after it.
     """
 
     ids: NDArray[np.str_]
@@ -34,6 +37,17 @@ class Rows:
     scores: NDArray[np.float64]
     features: NDArray[np.float64]
     ends: NDArray[np.int64]
+
+    def take(self, part: slice) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            self.ids[part],
+            self.times[part],
+            self.versions[part],
+            self.scores[part],
+            self.features[part],
+            self.ends[part],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +58,27 @@ class BadLine:
     reason: str
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class Refused(Exception):  # noqa: N818 - never leaves this package
     """At least one of the lines is no row."""
 
 
-def parse(lines: bytes, columns: int) -> tuple[Rows | None, list[BadLine]]:
+def parse(lines: bytes, columns: int, offset: int = 0) -> tuple[Rows | None, list[BadLine]]:
     """Parse whole lines, each ended by a newline; what one line holds harms no other.
 
     Args:
         lines: at least one.
         columns: the number of features.
+        offset: where they begin, which offsets and ends are counted from.
 
     Returns:
         The rows (None: not one) and the lines that are none.
     """
-    ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE).astype(np.int64) + 1
+    ends = line_ends(lines)
     starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])
     if len(lines) <= LINE_LIMIT or (ends - starts).max() <= LINE_LIMIT:
         try:
-            return _parsed(lines, ends, columns), []
-        except _Refused:
+            return _parsed(lines, ends + offset, columns), []
+        except Refused:
             pass
     bad: list[BadLine] = []
     candidates = []
@@ -72,7 +87,7 @@ def parse(lines: bytes, columns: int) -> tuple[Rows | None, list[BadLine]]:
         if reason is None:
             candidates.append(index)
         else:
-            bad.append(BadLine(int(starts[index]), reason))
+            bad.append(BadLine(int(starts[index]) + offset, reason))
     pieces: list[Rows] = []
     stack = [np.array(candidates, dtype=np.int64)]
     while stack:  # halves of halves, the left one first
@@ -81,10 +96,10 @@ def parse(lines: bytes, columns: int) -> tuple[Rows | None, list[BadLine]]:
             continue
         some = b"".join([lines[starts[index] : ends[index]] for index in which])
         try:
-            pieces.append(_parsed(some, ends[which], columns))
-        except _Refused as refusal:
+            pieces.append(_parsed(some, ends[which] + offset, columns))
+        except Refused as refusal:
             if len(which) == 1:
-                bad.append(BadLine(int(starts[which[0]]), str(refusal)))
+                bad.append(BadLine(int(starts[which[0]]) + offset, str(refusal)))
             else:
                 half = len(which) // 2
                 stack += [which[half:], which[:half]]
@@ -109,60 +124,94 @@ def _obviously_bad(line: bytes, columns: int) -> str | None:
     return None
 
 
+def line_ends(lines: bytes) -> NDArray[np.int64]:
+    """(lines,) where each line ends, in bytes from the beginning of all."""
+    return np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE).astype(np.int64) + 1
+
+
 def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
     """All lines as rows.
 
     Raises:
-        _Refused: when one of them is none.
+        Refused: when one of them is none.
+    """
+    return rows_of(read_table(lines, len(ends), columns), columns, ends)
+
+
+def read_table(lines: bytes, number: int, columns: int, *, labels: bool = False) -> Any:
+    """All lines as a pyarrow table, its columns called `TABLE` and `feature_names`.
+
+    Args:
+        lines: whole ones.
+        number: how many they are.
+        columns: the number of features.
+        labels: whether the column `label` is wanted.
+
+    Raises:
+        Refused: when one of them is no row.
     """
     # Imported here: the process that serves writes the log and never reads it.
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv as pa_csv  # noqa: PLC0415
 
     _check(lines)
-    features = [f"f{position}" for position in range(columns)]
-    types = {
-        "id": pa.string(),
-        "time": pa.timestamp("us", tz="UTC"),
-        "version": pa.dictionary(pa.int32(), pa.string()),
-        "score": pa.float64(),
-        **dict.fromkeys(features, pa.float64()),
-    }
+    text, time = pa.dictionary(pa.int32(), pa.string()), pa.timestamp("us", tz="UTC")
+    fixed = dict(zip(TABLE, (pa.string(), time, text, text, pa.float64()), strict=True))
+    types = {**fixed, **dict.fromkeys(feature_names(columns), pa.float64())}
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(lines),
             read_options=pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=len(lines) + 1,
-                column_names=["id", "time", "version", "label", "score", *features],
+                use_threads=False, block_size=len(lines) + 1, column_names=list(types)
             ),
             parse_options=pa_csv.ParseOptions(newlines_in_values=False),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types,
-                include_columns=list(types),
+                include_columns=[name for name in types if labels or name != "label"],
                 null_values=[""],
                 strings_can_be_null=False,
                 quoted_strings_can_be_null=False,
             ),
         ).combine_chunks()
     except pa.ArrowInvalid as error:
-        raise _Refused(str(error).partition("\n")[0]) from None
-    if table.num_rows != len(ends):
-        raise _Refused("its quotes do not match, or it is empty")
-    ids, times, versions, scores = (_array(table.column(position)) for position in range(4))
+        raise Refused(str(error).partition("\n")[0]) from None
+    if table.num_rows != number:
+        raise Refused("its quotes do not match, or it is empty")
+    return table
+
+
+def feature_names(columns: int) -> list[str]:
+    """What the features are called in a table, whose own names may be anything."""
+    return [f"f{position}" for position in range(columns)]
+
+
+def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
+    """The rows of a table.
+
+    Args:
+        table: as `read_table` makes it, each column in one piece.
+        columns: the number of features.
+        ends: (rows,) where each row's line ends.
+
+    Raises:
+        Refused: when one of them is no row.
+    """
+    ids, times, versions, scores = (
+        _array(table.column(name)) for name in ("id", "time", "version", "score")
+    )
     if times.null_count or scores.null_count:
-        raise _Refused("the timestamp or the probability is missing")
+        raise Refused("the timestamp or the probability is missing")
     probabilities = _numbers(scores, np.dtype(np.float64))
     if not np.isfinite(probabilities).all():
-        raise _Refused("the probability is no finite number")
+        raise Refused("the probability is no finite number")
     matrix = np.empty((len(ends), columns), order="F")  # monitors go column by column
-    for position in range(columns):
-        column = _array(table.column(4 + position))
+    for position, name in enumerate(feature_names(columns)):
+        column = _array(table.column(name))
         values = _numbers(column, np.dtype(np.float64))
         if column.null_count:
             values = np.where(_is_valid(column), values, np.nan)
         if np.count_nonzero(np.isfinite(values)) != len(values) - column.null_count:
-            raise _Refused("a feature is no finite number")
+            raise Refused("a feature is no finite number")
         matrix[:, position] = values
     return Rows(
         _texts(ids),
@@ -180,19 +229,19 @@ def _check(lines: bytes) -> None:
     """Refuse what pyarrow would take, or take for something else depending on where a block begins.
 
     Raises:
-        _Refused: when a line holds such a thing.
+        Refused: when a line holds such a thing.
     """
     if b"\0" in lines:
-        raise _Refused("it holds NUL bytes")
+        raise Refused("it holds NUL bytes")
     if not lines.isascii():  # the label's column is not converted, so pyarrow does not check it
         try:
             lines.decode("utf-8")
         except UnicodeDecodeError:
-            raise _Refused("it is not UTF-8") from None
+            raise Refused("it is not UTF-8") from None
         if lines.startswith(_BOM) or b"\n" + _BOM in lines:
-            raise _Refused("it begins with a byte order mark")
+            raise Refused("it begins with a byte order mark")
     if b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n"):
-        raise _Refused("it holds a carriage return")
+        raise Refused("it holds a carriage return")
 
 
 def _array(column: Any) -> Any:
@@ -225,7 +274,7 @@ def _texts(array: Any) -> NDArray[np.str_]:
     offsets = np.frombuffer(offset_buffer, dtype=np.int32, count=len(array) + 1, offset=0)
     widths = np.diff(offsets)
     if not widths.all():
-        raise _Refused("the prediction_id is empty")
+        raise Refused("the prediction_id is empty")
     width = int(widths[0])
     raw = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]]
     if (widths == width).all() and not (raw >= _ASCII).any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitorkit.prediction_log.blocks import Cursor
 
@@ -13,20 +13,22 @@ class Piece:
     """A stretch of a segment; it owns the lines that start in it.
 
     Attributes:
+        folder: of the segment, as it was configured.
         name: of the segment's file when it was planned.
         identity: of the segment, by which it is found when its file has another name by now.
         start: any byte.
         end: any byte; the last line may reach beyond it.
         size: up to which the segment is read.
-        closed: whether the segment ended there.
+        ended: whether the segment ended there.
     """
 
+    folder: str
     name: str
     identity: str
     start: int
     end: int
     size: int
-    closed: bool
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +47,4 @@ class Plan:
 def split(whole: Piece, piece_bytes: int) -> Iterator[Piece]:
     """A piece in pieces of so many bytes."""
     for start in range(whole.start, whole.end, piece_bytes):
-        end = min(start + piece_bytes, whole.end)
-        yield Piece(whole.name, whole.identity, start, end, whole.size, whole.closed)
+        yield replace(whole, start=start, end=min(start + piece_bytes, whole.end))

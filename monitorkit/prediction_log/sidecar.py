@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from monitorkit import logs
-from monitorkit.prediction_log import segment
+from monitorkit.prediction_log import names, segment
+from monitorkit.prediction_log.compressed import read_compressed
 
 log = logs.get(__name__)
 
@@ -26,6 +28,7 @@ class Sidecar:
         first_timestamp: of its first row.
         last_timestamp: the latest of its rows.
         cut: somebody shortened the segment, so it was closed: what follows a cursor is gone.
+        unfit: why it is not compressed, ever.
     """
 
     identity: str | None
@@ -34,6 +37,7 @@ class Sidecar:
     first_timestamp: str | None
     last_timestamp: str | None
     cut: bool = False
+    unfit: str | None = None
 
 
 def path_of(segment: Path) -> Path:
@@ -79,15 +83,23 @@ def keep(path: Path, sidecar: Sidecar) -> None:
 
 
 def rows_of(path: Path) -> int:
-    """The rows of a closed segment; one without a usable sidecar is counted, and gets one.
+    """The rows of a closed segment; a CSV file without a usable sidecar is counted, and gets one.
 
     Raises:
         OSError: it cannot be read.
     """
+    if path.suffix == names.COMPRESSED:
+        return _compressed_rows(path)
     known = read(path)
-    if known is not None and known.bytes == path.stat().st_size:
-        return known.rows
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if known is not None and known.bytes == path.stat().st_size:
+            return known.rows
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        compressed = path.with_suffix(names.COMPRESSED)
+        if compressed.exists():  # since somebody listed it
+            return _compressed_rows(compressed)
+        raise
     try:
         head = segment.read_head(fd)
         if head is None:
@@ -103,3 +115,21 @@ def rows_of(path: Path) -> int:
         Sidecar(head.identity, found.rows, size, head.first_timestamp, found.last_timestamp, cut),
     )
     return found.rows
+
+
+def mark_unfit(path: Path, reason: str) -> None:
+    """Note why a closed segment is never compressed."""
+    rows_of(path)  # gives it a sidecar, if need be
+    known = read(path)
+    if known is not None:
+        keep(path, replace(known, unfit=reason))
+
+
+def _compressed_rows(path: Path) -> int:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        compressed = read_compressed(partial(os.pread, file.fileno()), size)
+    if compressed is None:
+        log.warning("prediction_log_header_unknown", file=str(path))
+        return 0
+    return compressed.rows

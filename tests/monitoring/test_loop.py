@@ -9,13 +9,16 @@ import anyio
 import pytest
 from filelock import FileLock
 from monitoring_place import Place, draw
+from structlog.testing import capture_logs
 
-from monitorkit.config import SinkEntry
+from monitorkit.config import Config, Log, SinkEntry
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import CycleBusy, ReferenceChanged
+from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
+from monitorkit.prediction_log import Reader
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -24,7 +27,9 @@ SINK = SinkEntry(name="files", use="bad_sink")
 
 def loop_of(here: Place, worker: Worker) -> MonitoringLoop:
     delivery = Delivery(here.config, worker, here.results)
-    return MonitoringLoop(here.config, LocalEngine(here.config), here.results, delivery)
+    compressing = Compressing(here.config, worker)
+    engine = LocalEngine(here.config)
+    return MonitoringLoop(here.config, engine, here.results, delivery, compressing)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -165,3 +170,50 @@ async def test_trouble_with_the_disk_does_not_end_the_service(place: Make, worke
         tasks.start_soon(monitoring.run)
         await until(lambda: monitoring.status().cycles["completed"] >= 2)
         tasks.cancel_scope.cancel()
+
+
+async def test_what_a_cycle_has_read_is_compressed_when_that_is_wanted(
+    place: Make, worker: Worker
+) -> None:
+    here = place(log={"compress": True})
+    folder = here.config.storage.predictions
+    here.append(draw(250, seed=2))
+    closed = folder / "predictions-20260101T000000.000000Z.csv"
+    (folder / "predictions.csv").rename(closed)
+    here.append(draw(250, seed=3))
+    monitoring = loop_of(here, worker)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitoring.run)
+        first = await monitoring.force(reports=False)
+        await until(lambda: not closed.exists())
+        here.append(draw(10, seed=4))
+        second = await monitoring.force(reports=False)
+        tasks.cancel_scope.cancel()
+    assert isinstance(first, RunResult)
+    assert isinstance(second, RunResult)
+    assert (first.window.rows, second.window.rows) == (500, 510)
+    assert closed.with_suffix(".parquet").exists()
+    assert first.cursor.keys() == second.cursor.keys()
+
+
+def test_unasked_nothing_is_compressed(place: Make, worker: Worker) -> None:
+    here = place()
+    here.append(draw(250, seed=2))
+    closed = here.config.storage.predictions / "predictions-20260101T000000.000000Z.csv"
+    (here.config.storage.predictions / "predictions.csv").rename(closed)
+    (*_, block) = Reader(closed.parent).read({})
+    Compressing(here.config, worker).run(block.cursor)
+    assert closed.exists()
+    asked = Config.model_copy(here.config, update={"log": Log(compress=True)})
+    Compressing(asked, worker).run(block.cursor, cancelled=lambda: True)
+    assert closed.exists()
+    Compressing(asked, worker).run(block.cursor)
+    assert not closed.exists()
+
+
+def test_a_compression_that_fails_is_an_event(place: Make, worker: Worker) -> None:
+    here = place(log={"compress": True})
+    worker.close()
+    with capture_logs() as events:
+        Compressing(here.config, worker).run({"a": 1})
+    assert [event["event"] for event in events] == ["compression_failed"]

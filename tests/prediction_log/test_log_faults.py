@@ -273,7 +273,7 @@ async def test_a_folder_without_permission_fails_and_recovers(tmp_path: Path) ->
 async def test_what_cannot_be_taken_back_is_hidden_from_readers_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitorkit.prediction_log.reader._SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr("monitorkit.prediction_log.local_folder._SETTLE_SECONDS", 0.01)
     writer = await open_log(tmp_path)
     before, failing, after = rows(2), rows(3), rows(3)
     await writer.append(SCHEMA, before)

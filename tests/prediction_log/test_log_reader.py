@@ -41,6 +41,7 @@ def test_rows_come_as_arrays_of_one_model_version(tmp_path: Path) -> None:
         assert chunk.ids.dtype.kind == "U"
         assert chunk.times.dtype == np.dtype("datetime64[us]")
         assert chunk.features.dtype == chunk.scores.dtype == np.float64
+        assert chunk.features[:, 0].flags.c_contiguous  # monitors go column by column
         assert as_rows([block]) == [
             (r.prediction_id, r.timestamp, r.model_version, r.probability, list(r.features))
             for r in batch

@@ -143,6 +143,7 @@ async def test_a_large_segment_is_closed_under_its_first_timestamp(tmp_path: Pat
         "first_timestamp": batches[0][0].timestamp,
         "last_timestamp": inside[-1][1],
         "cut": False,
+        "unfit": None,
     }
     assert writer.rows == 50
     await writer.close()
