@@ -154,6 +154,7 @@ class Log(Section):
     instance: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.]{0,31})?$")
 
     compress: bool = False
+    archives: tuple[str, ...] = ()
 
     @field_validator("instance")
     @classmethod

@@ -16,7 +16,8 @@ MonitorkitError
 ├── LogError                 the prediction log
 │   ├── LogWriteFailed
 │   ├── LogLocked            another process writes it
-│   └── SegmentGone          a planned piece of it cannot be read any more
+│   ├── SegmentGone          a planned piece of it cannot be read any more
+│   └── ArchiveUnreachable   a further folder of it cannot be read
 ├── ResultError              a result file that is not what was written
 ├── Overloaded               the prediction queue is full
 ├── Stopping                 the service shuts down and takes no more rows
@@ -258,6 +259,21 @@ class SegmentGone(LogError):
         return (
             f"{self.path}: this segment of the prediction log is gone, or was cut, since its pieces"
             " were planned. Plan the reading again."
+        )
+
+
+@dataclass(eq=False)
+class ArchiveUnreachable(LogError):
+    """A folder in [log] archives cannot be read."""
+
+    reason: str
+
+    def message(self) -> str:
+        """Name the key, the folder, the reason and the remedy."""
+        return (
+            f"[log] archives: {self.path} cannot be read: {self.reason}. Look whether it is spelt "
+            "right and can be reached from here, or take it out of the list (s3:// needs "
+            "`pip install monitorkit[s3]`)."
         )
 
 

@@ -23,7 +23,7 @@ from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.timeline import Span, Track
-from monitorkit.prediction_log import Piece, Reader
+from monitorkit.prediction_log import Piece
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)

@@ -118,7 +118,7 @@ class LocalEngine:
 
     def _pass_over_gone(self, step: Step, rows: Track) -> None:
         """Segments that are gone can keep no track from being where the others are."""
-        here = Reader(self._config.storage.predictions).identities()
+        here = self._reader.identities()
         gone = {segment: at for segment, at in rows.cursor.items() if segment not in here}
         for track in step.tracks.values():
             track.cursor = {**track.cursor, **gone}
@@ -193,8 +193,7 @@ class LocalEngine:
 
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
         """Read on from a cursor; returns rows read and whether there is more."""
-        reader = Reader(self._config.storage.predictions)
-        blocks = reader.read(step.cursor, since=step.since, until=step.until)
+        blocks = self._reader.read(step.cursor, since=step.since, until=step.until)
         return self._sum_up(blocks, step, names, failures)
 
     def _sum_up(

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.prediction_log.lines import Read, Skip
+from monitorkit.prediction_log.lines import Skip
 from monitorkit.prediction_log.parsing import TABLE, Refused, Rows, feature_names, rows_of
 from monitorkit.prediction_log.pieces import Piece
 from monitorkit.prediction_log.rows import FIXED
-from monitorkit.prediction_log.segment import HEAD_BYTES, Head
+from monitorkit.prediction_log.segment import HEAD_BYTES, Head, Read
 
 LINE_END = "line_end"
 """The column after the features: the offset of the byte after the row's newline."""
@@ -148,6 +148,8 @@ class CompressedFile:
             try:
                 rows, _ = self.group(number)
             except (OSError, ValueError, Refused) as error:  # pyarrow's are of these kinds
+                if is_of_the_disk(error):
+                    raise
                 skip(first, f"the rows from here to byte {last} are damaged: {error}")
                 continue
             starts = np.concatenate([[first], rows.ends[:-1]])
@@ -176,6 +178,11 @@ class CompressedFile:
 
     def _ends(self, group: int) -> NDArray[np.int64]:
         return _numbers(self._file.read_row_group(group, columns=[LINE_END], use_threads=False))
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error says nothing of the file: the disk or the system refused to read it."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _numbers(table: Any) -> NDArray[np.int64]:

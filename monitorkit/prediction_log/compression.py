@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +26,7 @@ from monitorkit.prediction_log.compressed import (
 from monitorkit.prediction_log.lines import owned_lines
 from monitorkit.prediction_log.parsing import Refused, Rows, line_ends, read_table, rows_of
 from monitorkit.prediction_log.rows import FIXED
-from monitorkit.prediction_log.segment import Head, read_head
+from monitorkit.prediction_log.segment import Head, read_head, reading
 
 log = logs.get(__name__)
 
@@ -92,7 +91,7 @@ class Compression:
             try:
                 with path.open("rb") as file:
                     size = os.fstat(file.fileno()).st_size
-                    head = read_head(file.fileno())
+                    head = read_head(reading(file.fileno()))
             except FileNotFoundError:
                 continue
             known = sidecar.read(path)
@@ -144,7 +143,7 @@ class Compression:
         """Write the Parquet file; returns what it says of itself."""
         from pyarrow import parquet  # noqa: PLC0415 - the process that serves never gets here
 
-        head = read_head(fd)
+        head = read_head(reading(fd))
         if head is None:
             raise _Unfit("its header is not ours")
         size = os.fstat(fd).st_size
@@ -194,7 +193,7 @@ class Compression:
         if len(set(header)) < len(header):
             raise _Unfit(f"two of its columns have one name, or one is called {LINE_END!r}")
         blocks = owned_lines(
-            partial(os.pread, fd),
+            reading(fd),
             head.data_start,
             size,
             size,
@@ -232,7 +231,7 @@ def _options(columns: tuple[str, ...]) -> Mapping[str, Any]:
 
 def _opened(file: BinaryIO, written: Compressed) -> CompressedFile:
     size = os.fstat(file.fileno()).st_size
-    if read_compressed(partial(os.pread, file.fileno()), size) != written:
+    if read_compressed(reading(file.fileno()), size) != written:
         raise ValueError("what it says of itself is not what was written")
     return CompressedFile(file, written)
 

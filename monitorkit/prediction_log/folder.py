@@ -23,7 +23,7 @@ class Found:
         name: of its file.
         head: of its CSV file; it has an identity.
         size: of its CSV file.
-        ended: it takes no more rows, and all of it is here.
+        ended: it takes no more rows.
         stamp: tells whether another file has its name by now.
         compressed: what its Parquet file says; None when it is a CSV file.
         descriptor: of a file of this machine that takes rows, and was opened when it was found.
@@ -48,9 +48,11 @@ class Folder(Protocol):
 
     Attributes:
         where: it is, as it was configured.
+        copies: its files may be copies that are under way, so the end of one may be missing.
     """
 
     where: str
+    copies: bool
 
     def segments(self, stack: ExitStack) -> list[Found]:
         """The segments at one moment, in the order of reading; the stack closes what they hold."""

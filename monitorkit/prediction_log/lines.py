@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from monitorkit.prediction_log.parsing import parse
-from monitorkit.prediction_log.segment import LINE_LIMIT, TOO_LONG
-
-Read = Callable[[int, int], bytes]
-"""So many bytes of a segment from an offset on, fewer at its end."""
+from monitorkit.prediction_log.segment import LINE_LIMIT, TOO_LONG, Read
 
 Skip = Callable[[int, str], None]
 """Told the offset of a line that is no row, and the reason."""

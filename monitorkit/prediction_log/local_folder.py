@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 
+from monitorkit.errors import ArchiveUnreachable
 from monitorkit.prediction_log import folder, names, segment, sidecar
-from monitorkit.prediction_log.compressed import CompressedFile, read_compressed
+from monitorkit.prediction_log.compressed import CompressedFile, is_of_the_disk, read_compressed
 from monitorkit.prediction_log.folder import Found
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.opened import Opened, OpenedLines
@@ -18,6 +18,7 @@ _SETTLE_SECONDS = 2.0
 _OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
 
 _File = tuple[int, int]  # device and number
+_Stamp = tuple[int, int, int, int]
 
 
 class LocalFolder:
@@ -26,12 +27,15 @@ class LocalFolder:
     Args:
         path: of the folder.
         block_bytes: about how much of a CSV file is held in memory at once.
+        archive: its files may be copies that are under way, and it has to be there.
     """
 
-    def __init__(self, path: Path, *, block_bytes: int) -> None:
+    def __init__(self, path: Path, *, block_bytes: int, archive: bool = False) -> None:
         self.where = str(path)
+        self.copies = archive
         self._path = path
         self._block_bytes = block_bytes
+        self._known: dict[str, tuple[_Stamp, Found | None]] = {}  # of closed ones
 
     def file(self, name: str) -> str:
         """The path of a file in it."""
@@ -42,7 +46,12 @@ class LocalFolder:
 
         A rotation between opening and listing would hide a segment, so look again after it; so
         would a compression between listing and opening.
+
+        Raises:
+            ArchiveUnreachable: it is one, and not there.
         """
+        if self.copies and not self._path.is_dir():
+            raise ArchiveUnreachable(self.where, "there is no such folder")
         while True:
             with ExitStack() as attempt:
                 live = self._open_live(attempt)
@@ -57,16 +66,16 @@ class LocalFolder:
                 gone = False
                 for name in listed:
                     if name.closed:
-                        with ExitStack() as closing:
-                            descriptor = self._open(name, closing)
-                            gone = gone or descriptor is None
-                            each = self._look(name, descriptor)
+                        there, each = self._look_at_closed(name)
+                        gone = gone or not there
                     else:
                         each = self._look(name, live.get(name.text))
                     found += [each] if each is not None else []
                 if gone and names.segments(self._path) != listed:
                     continue
                 stack.enter_context(attempt.pop_all())
+                here = {name.text for name in listed}
+                self._known = {text: each for text, each in self._known.items() if text in here}
                 return found
 
     def named(self, name: str, stack: ExitStack) -> Found | None:
@@ -95,6 +104,8 @@ class LocalFolder:
             file = stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
             return CompressedFile(file, found.compressed)
         except (OSError, ValueError, KeyError, TypeError) as error:  # what pyarrow makes of damage
+            if is_of_the_disk(error):
+                raise
             folder.damaged(self.file(found.name.text), error)
             return None
 
@@ -130,28 +141,43 @@ class LocalFolder:
             return descriptor
         return None
 
+    def _look_at_closed(self, name: Name) -> tuple[bool, Found | None]:
+        """Whether a file is there, and the segment in it, which is remembered while it stays."""
+        with ExitStack() as closing:
+            stamp, known = self._known.get(name.text, (None, None))
+            with suppress(FileNotFoundError):
+                if stamp is not None and _stamp(self._path / name.text) == stamp:
+                    return True, known
+            descriptor = self._open(name, closing)
+            if descriptor is None:
+                return False, None
+            found = self._look(name, descriptor)
+            if found is not None:
+                self._known[name.text] = _stamp(descriptor), found
+            return True, found
+
     def _look(self, name: Name, descriptor: int | None) -> Found | None:
         """What is in an open file; None when no row is."""
         if descriptor is None:
             return None
         size, stamp = os.fstat(descriptor).st_size, _file_of(descriptor)
         if name.compressed:
-            compressed = read_compressed(partial(os.pread, descriptor), size)
+            compressed = read_compressed(segment.reading(descriptor), size)
             if compressed is None:
                 folder.unknown_header(self.file(name.text))
                 return None
             return Found(name, compressed.head, compressed.bytes, True, stamp, compressed)
-        head = segment.read_head(descriptor)
+        head = segment.read_head(segment.reading(descriptor))
         if head is not None and head.identity is not None:
             open_file = None if name.closed else descriptor
             return Found(name, head, size, name.closed, stamp, descriptor=open_file)
-        if head is None and segment.first_line(descriptor) is not None:
+        if head is None and segment.first_line(segment.reading(descriptor)) is not None:
             folder.unknown_header(self.file(name.text))
         return None  # or it has only just been made
 
     def _lines(self, found: Found, descriptor: int) -> OpenedLines:
         return OpenedLines(
-            partial(os.pread, descriptor),
+            segment.reading(descriptor),
             lambda: segment.settled_size(descriptor, seconds=_SETTLE_SECONDS),
             len(found.head.columns),
             self._block_bytes,
@@ -163,6 +189,12 @@ def _file_of(descriptor: int | None) -> _File | None:
         return None
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+def _stamp(file: int | Path) -> _Stamp:
+    """Tells whether a file was changed."""
+    status = os.stat(file)  # noqa: PTH116 - an open file, or a path
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _file_at(path: Path) -> _File | None:

@@ -230,7 +230,11 @@ class LogFile:
         self._rows, self._counted, self._rotate_at = 0, 0, self._rotate_bytes
         self._identity = self._first = None
         self._last = b""
-        if self._size and segment.first_line(fd) is None and self._is_torn_header():
+        if (
+            self._size
+            and segment.first_line(segment.reading(fd)) is None
+            and self._is_torn_header()
+        ):
             self._set_torn_aside(0)
         if self._size == 0:
             self._has = self._columns
@@ -249,7 +253,7 @@ class LogFile:
     def _recover(self) -> None:
         """Count the rows; what is no whole line at the end is set aside."""
         assert self._fd is not None  # noqa: S101
-        head = segment.read_head(self._fd)
+        head = segment.read_head(segment.reading(self._fd))
         if head is None:
             self._set_segment_aside()
             return
@@ -410,7 +414,7 @@ class LogFile:
         """Keep count."""
         if self._identity is None:
             assert self._fd is not None  # noqa: S101
-            head = segment.read_head(self._fd)
+            head = segment.read_head(segment.reading(self._fd))
             if head is not None:
                 self._identity, self._first = head.identity, head.first_timestamp
         self._rows += data.count(b"\n")

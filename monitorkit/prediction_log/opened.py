@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from monitorkit.prediction_log.lines import Read, Skip, last_row_end, line_start, owned_lines
+from monitorkit.prediction_log.lines import Skip, last_row_end, line_start, owned_lines
 from monitorkit.prediction_log.parsing import Rows, parse
 from monitorkit.prediction_log.pieces import Piece
+from monitorkit.prediction_log.segment import Read
 
 
 class Opened(Protocol):

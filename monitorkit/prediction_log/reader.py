@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from monitorkit.prediction_log.folder import Folder, Found
 from monitorkit.prediction_log.local_folder import LocalFolder
 from monitorkit.prediction_log.opened import Opened
 from monitorkit.prediction_log.pieces import Piece, Plan, split
+from monitorkit.prediction_log.remote_folder import RemoteFolder
 
 log = logs.get(__name__)
 
@@ -48,12 +49,19 @@ class Reader:
 
     Args:
         folder: of the segments.
+        archives: further folders of segments, local ones or URLs that fsspec knows. A segment that
+            is in several is read in the first.
         block_bytes: about how much is held in memory at once; a longer line is read nevertheless.
     """
 
-    def __init__(self, folder: Path, *, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self, folder: Path, archives: Sequence[str] = (), *, block_bytes: int = BLOCK_BYTES
+    ) -> None:
         self.skipped = 0
-        self._folders: list[Folder] = [LocalFolder(folder, block_bytes=block_bytes)]
+        self._folders: list[Folder] = [
+            LocalFolder(folder, block_bytes=block_bytes),
+            *(_archive(where, block_bytes) for where in archives),
+        ]
         self._told = 0
 
     def read(
@@ -68,6 +76,9 @@ class Reader:
             after: the cursor of the last block; empty: from the beginning.
             since: leave out segments in which every row is older, as far as that is known.
             until: stop where another reading stopped, however much was written since.
+
+        Raises:
+            ArchiveUnreachable: one of the archives cannot be read.
         """
         cursor = dict(after)
         with self._telling(), closing(self._new(cursor, since, until)) as new:
@@ -101,20 +112,30 @@ class Reader:
             piece_bytes: of each piece but the last of a segment.
         """
         cursor = dict(after)
-        reached: Cursor = dict(after)
         pieces: list[Piece] = []
-        with closing(self._new(cursor, since, until)) as new:
-            for each in new:
-                whole = each.whole
+        new: list[_New] = []
+        ends: list[int | None] = []  # where the last row of each ends, as far as it is known
+        with closing(self._new(cursor, since, until)) as found:
+            for each in found:
+                new.append(each)
+                ends.append(None)
                 if each.opened is not None:
-                    pieces += split(whole, piece_bytes)
-                    end = each.opened.last_row_end(whole.start, whole.size)
-                    if end is not None:
-                        cursor[whole.identity] = end
-                        reached = dict(cursor)
-                if whole.ended:
-                    cursor[whole.identity] = whole.size
-        return Plan(tuple(pieces), reached)
+                    pieces += split(each.whole, piece_bytes)
+                    if not each.whole.ended:
+                        ends[-1] = each.opened.last_row_end(each.whole.start, each.whole.size)
+        # The last block's segment: those before it were passed, those after it hold no rows.
+        while new:
+            last, end = new.pop(), ends.pop()
+            if last.whole.ended and last.opened is not None:
+                end = self._last_row_end(last)
+            if end is not None:
+                for each, known in zip(new, ends, strict=True):
+                    passed = each.whole.size if each.whole.ended else known
+                    if passed is not None:
+                        cursor[each.whole.identity] = passed
+                cursor[last.whole.identity] = end
+                return Plan(tuple(pieces), cursor)
+        return Plan(tuple(pieces), dict(after))
 
     def read_piece(self, piece: Piece) -> Iterator[Block]:
         """Yield the rows of a piece; the cursor of a block speaks of the piece's segment only.
@@ -131,6 +152,14 @@ class Reader:
         """The segments that can be read now."""
         with ExitStack() as stack:
             return {found.identity for _, found in self._segments(stack)}
+
+    @staticmethod
+    def _last_row_end(new: _New) -> int | None:
+        with ExitStack() as stack:
+            opened = new.folder.opened(new.found, stack)
+            if opened is None:
+                return None
+            return opened.last_row_end(new.whole.start, new.whole.size)
 
     def _segments(self, stack: ExitStack) -> list[tuple[Folder, Found]]:
         """All segments in the order of reading, each once; the first folder's win."""
@@ -168,7 +197,8 @@ class Reader:
                     )
                     yield _New(found, folder, nothing, None)
                     continue
-                if found.ended and cursor.get(found.identity) == found.size:
+                at_end = cursor.get(found.identity) == found.size
+                if at_end and (found.ended or folder.copies):
                     continue  # by far the most, and all of it was read
                 with ExitStack() as while_open:
                     opened = folder.opened(found, while_open)
@@ -253,6 +283,13 @@ class Reader:
         self._told += 1
         if self._told <= EVENTS:
             log.warning("prediction_log_row_skipped", file=file, offset=offset, reason=reason)
+
+
+def _archive(where: str, block_bytes: int) -> Folder:
+    path = where.removeprefix("file://")
+    if "://" in path or "::" in path:
+        return RemoteFolder(where, block_bytes=block_bytes)
+    return LocalFolder(Path(path), block_bytes=block_bytes, archive=True)
 
 
 def _is_older(last_timestamp: str | None, since: datetime) -> bool:

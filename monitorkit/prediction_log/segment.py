@@ -9,7 +9,9 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from monitorkit.prediction_log.rows import features_in
 
@@ -27,6 +29,10 @@ _TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 _ROW = re.compile(rb"^[^,\n]*,(" + _TIMESTAMP + rb"),", re.MULTILINE)
 _BLOCK = 1024 * 1024
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+Read = Callable[[int, int], bytes]
+"""So many bytes of a segment from an offset on, fewer at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,11 @@ class Count:
     last_timestamp: str | None
 
 
-def first_line(fd: int) -> bytes | None:
+def first_line(read: Read) -> bytes | None:
     """A file's first line with its newline; None when there is none (yet)."""
     size = HEAD_BYTES
     while True:
-        head = os.pread(fd, size, 0)
+        head = read(size, 0)
         end = head.find(b"\n") + 1
         if end:
             return head[:end]
@@ -68,17 +74,17 @@ def first_line(fd: int) -> bytes | None:
         size *= 4
 
 
-def read_head(fd: int) -> Head | None:
+def read_head(read: Read) -> Head | None:
     """The head of a segment; None when it does not begin with a header of ours.
 
     The identity is the first id in the first rows: they never change once they are there.
     """
-    line = first_line(fd)
+    line = first_line(read)
     columns = features_in(line) if line is not None else None
     if line is None or columns is None:
         return None
     start = len(line)
-    head = os.pread(fd, HEAD_BYTES, start)
+    head = read(HEAD_BYTES, start)
     identity = None
     position = 0
     while identity is None and (end := head.find(b"\n", position)) >= 0:
@@ -89,6 +95,11 @@ def read_head(fd: int) -> Head | None:
         identity = "sha256:" + hashlib.sha256(head).hexdigest()
     stamp = _ROW.search(head[:position] if identity else b"")
     return Head(columns, start, identity, stamp[1].decode("ascii") if stamp else None)
+
+
+def reading(fd: int) -> Read:
+    """The bytes of an open file."""
+    return partial(os.pread, fd)
 
 
 def count(fd: int, start: int) -> Count:

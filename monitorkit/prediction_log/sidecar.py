@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from monitorkit import logs
@@ -48,11 +47,19 @@ def path_of(segment: Path) -> Path:
 def read(segment: Path) -> Sidecar | None:
     """A segment's sidecar; None when there is none that can be used: the segment is counted."""
     try:
-        document = json.loads(path_of(segment).read_bytes())
+        return parse(path_of(segment).read_bytes())
+    except OSError:
+        return None
+
+
+def parse(content: bytes) -> Sidecar | None:
+    """What a sidecar says; None when that cannot be used."""
+    try:
+        document = json.loads(content)
         if document.pop("schema_version") == SCHEMA_VERSION:
             sidecar = Sidecar(**document)
             return sidecar if type(sidecar.rows) is type(sidecar.bytes) is int else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None  # it is a cache; whatever is wrong with it, the segment knows better
     return None
 
@@ -101,7 +108,7 @@ def rows_of(path: Path) -> int:
             return _compressed_rows(compressed)
         raise
     try:
-        head = segment.read_head(fd)
+        head = segment.read_head(segment.reading(fd))
         if head is None:
             log.warning("prediction_log_header_unknown", file=str(path))
             return 0
@@ -128,7 +135,7 @@ def mark_unfit(path: Path, reason: str) -> None:
 def _compressed_rows(path: Path) -> int:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        compressed = read_compressed(partial(os.pread, file.fileno()), size)
+        compressed = read_compressed(segment.reading(file.fileno()), size)
     if compressed is None:
         log.warning("prediction_log_header_unknown", file=str(path))
         return 0
