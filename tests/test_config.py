@@ -142,7 +142,10 @@ def test_the_file_in_the_default_place_is_found() -> None:
             '[[monitors]]\nname = "a"\nuse = "ks"\nlookbak = "1h"',
             "unknown key `monitors.0.lookbak`; did you mean `lookback`?",
         ),
-        ("[log]\nzzz = 1", "unknown key `log.zzz`; known: archives, compress, durability, instance, rotate"),
+        (
+            "[log]\nzzz = 1",
+            "unknown key `log.zzz`; known: archives, compress, durability, instance, rotate",
+        ),
         ('[log]\ninstance = "a-b"', "`log.instance`: string should match pattern"),
         (
             '[log]\ninstance = "20260101T000000.000000Z"',

@@ -27,12 +27,12 @@ class LocalFolder:
     Args:
         path: of the folder.
         block_bytes: about how much of a CSV file is held in memory at once.
-        archive: its files may be copies that are under way, and it has to be there.
+        archive: as it was configured; it has to be there. None: it is the writers' folder.
     """
 
-    def __init__(self, path: Path, *, block_bytes: int, archive: bool = False) -> None:
-        self.where = str(path)
-        self.copies = archive
+    def __init__(self, path: Path, *, block_bytes: int, archive: str | None = None) -> None:
+        self.where = archive or str(path)
+        self.copies = archive is not None
         self._path = path
         self._block_bytes = block_bytes
         self._known: dict[str, tuple[_Stamp, Found | None]] = {}  # of closed ones

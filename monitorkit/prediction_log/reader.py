@@ -220,7 +220,8 @@ class Reader:
             if size <= cursor.get(found.identity, 0):
                 return None
         at = self._resume(folder, found, opened, cursor, size)
-        return Piece(folder.where, found.name.text, found.identity, at, size, size, found.ended)
+        ended = found.ended and (not folder.copies or opened.starts_line(size))
+        return Piece(folder.where, found.name.text, found.identity, at, size, size, ended)
 
     def _resume(
         self, folder: Folder, found: Found, opened: Opened, cursor: Cursor, size: int
@@ -289,7 +290,7 @@ def _archive(where: str, block_bytes: int) -> Folder:
     path = where.removeprefix("file://")
     if "://" in path or "::" in path:
         return RemoteFolder(where, block_bytes=block_bytes)
-    return LocalFolder(Path(path), block_bytes=block_bytes, archive=True)
+    return LocalFolder(Path(path), block_bytes=block_bytes, archive=where)
 
 
 def _is_older(last_timestamp: str | None, since: datetime) -> bool:
