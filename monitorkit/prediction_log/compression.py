@@ -24,6 +24,7 @@ from monitorkit.prediction_log.compressed import (
     read_compressed,
 )
 from monitorkit.prediction_log.lines import owned_lines
+from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Refused, Rows, line_ends, read_table, rows_of
 from monitorkit.prediction_log.rows import FIXED
 from monitorkit.prediction_log.segment import Head, read_head, reading
@@ -58,6 +59,7 @@ class Compression:
         self._folder = folder
         self._group_bytes = group_bytes
         self._under_way: _Stretches | None = None
+        self._waiting: list[Name] = []
         self._left: dict[str, float] = {}  # segments that stay as they are, until when
 
     def work(self, cursor: Cursor, *, seconds: float) -> bool:
@@ -71,6 +73,8 @@ class Compression:
             Whether there is more to do.
         """
         deadline = time.monotonic() + seconds
+        if self._under_way is None and not self._waiting:
+            self._waiting = names.segments(self._folder)[::-1]
         while True:
             if self._under_way is None:
                 path = self._next(cursor)
@@ -83,8 +87,10 @@ class Compression:
                 return True
 
     def _next(self, cursor: Cursor) -> Path | None:
+        """The next of the segments that wait which is wholly before the cursor."""
         now = time.monotonic()
-        for name in names.segments(self._folder):
+        while self._waiting:
+            name = self._waiting.pop()
             if not name.closed or name.compressed or self._left.get(name.text, 0.0) > now:
                 continue
             path = self._folder / name.text

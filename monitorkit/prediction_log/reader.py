@@ -173,7 +173,7 @@ class Reader:
                         file=folder.file(each.name.text),
                         copy_of=there[1].name.text,
                     )
-        return sorted(found.values(), key=lambda pair: pair[1].name)
+        return sorted(found.values(), key=lambda pair: pair[1].name.order)
 
     def _new(
         self, cursor: dict[str, int], since: datetime | None, until: Cursor | None
