@@ -14,6 +14,7 @@ from monitorkit import __version__, config, logs
 from monitorkit.errors import MonitorkitError
 
 INTERRUPTED = 130  # as shells have it
+SOME_REJECTED = 3  # of an import; 1 is an error and 2 a wrong option
 
 config_option = click.option(
     "--config",
@@ -194,6 +195,50 @@ def simulate(settings: config.Config, **arguments: Any) -> None:
     from monitorkit import simulate as simulate_  # noqa: PLC0415 - as above
 
     simulate_.run(settings, **arguments)
+
+
+@command
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Our column and the file's column for it, such as timestamp=event_time (repeatable); not "
+    "needed for columns of one name. `OURS=` says that the file has none.",
+)
+@click.option("--version", metavar="V", help="The model version that made all rows.")
+@click.option(
+    "--time-format",
+    default="iso",
+    show_default=True,
+    metavar="FORMAT",
+    help="iso, epoch (seconds), epoch_ms, or as strptime has it: '%d.%m.%Y %H:%M:%S'.",
+)
+@click.option(
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    help="Of timestamps that do not say theirs, such as Europe/Berlin.",
+)
+@click.option("--dry-run", is_flag=True, help="Check every row, and leave the log as it is.")
+@click.option(
+    "--rejects",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where rows go that do not fit; FILE.rejects.csv when not given.",
+)
+def import_(settings: config.Config, file: Path, **options: Any) -> None:
+    """Add a prediction log of another service, CSV or Parquet, to ours.
+
+    OURS are prediction_id, timestamp, model_version, prediction, probability and the model's
+    features. Rows that are in the log already are left out, so a file can be imported again.
+    Exit code 0: every row is in the log; 3: some were rejected; 1: nothing was imported.
+    """
+    from monitorkit.importing import backfill  # noqa: PLC0415 - as above
+
+    if backfill.run(settings, file, backfill.Options(**options)).rejected:
+        sys.exit(SOME_REJECTED)
 
 
 @main.command(name="config")

@@ -17,7 +17,9 @@ MonitorkitError
 │   ├── LogWriteFailed
 │   ├── LogLocked            another process writes it
 │   ├── SegmentGone          a planned piece of it cannot be read any more
-│   └── ArchiveUnreachable   a further folder of it cannot be read
+│   ├── ArchiveUnreachable   a further folder of it cannot be read
+│   ├── ImportBusy           another import is under way
+│   └── ImportFailed         imported rows cannot be written
 ├── ResultError              a result file that is not what was written
 ├── Overloaded               the prediction queue is full
 ├── Stopping                 the service shuts down and takes no more rows
@@ -274,6 +276,29 @@ class ArchiveUnreachable(LogError):
             f"[log] archives: {self.path} cannot be read: {self.reason}. Look whether it is spelt "
             "right and can be reached from here, or take it out of the list (s3:// needs "
             "`pip install monitorkit[s3]`)."
+        )
+
+
+@dataclass(eq=False)
+class ImportBusy(LogError):
+    """One import at a time."""
+
+    def message(self) -> str:
+        """Name the lock and the remedy."""
+        return f"{self.path}: another import is under way. Try again when it is done."
+
+
+@dataclass(eq=False)
+class ImportFailed(LogError):
+    """Imported rows cannot be made part of the log."""
+
+    reason: str
+
+    def message(self) -> str:
+        """Name the folder, the operating system's reason and the remedy."""
+        return (
+            f"{self.path}: rows cannot be imported: {self.reason}. Free space or restore the "
+            "folder, then import the file again; what is in the log already is left out then."
         )
 
 

@@ -1,0 +1,1 @@
+"""`monitorkit import`: prediction logs of other services become segments of ours."""

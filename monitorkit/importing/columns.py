@@ -1,0 +1,143 @@
+"""Which column of a file is which of ours: `--map OURS=THEIRS`, or the same name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from monitorkit.errors import ConfigError, DataError
+from monitorkit.prediction_log.rows import FIXED
+from monitorkit.schema import FeatureSchema, spellings
+
+OPTION = "--map"
+OPTIONAL = ("prediction_id", "prediction")
+"""Of our own columns, those that are made where a file does not have them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a file by our names for them.
+
+    Attributes:
+        path: of the file.
+        theirs: all of its columns.
+        given: what `--map` says: ours to theirs; None: the file does not have it.
+    """
+
+    path: str
+    theirs: tuple[str, ...]
+    given: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, path: str, theirs: tuple[str, ...], maps: Sequence[str]) -> Columns:
+        """Read the `--map` options.
+
+        Raises:
+            ConfigError: one that cannot be read, names no column of the file, or comes twice.
+            DataError: the file has two columns of a name that is needed.
+        """
+        given: dict[str, str | None] = {}
+        problems = []
+        for text in maps:
+            ours, column, problem = _split(text, theirs)
+            if problem is None and ours in given:
+                problem = f"{ours!r} is mapped twice"
+            if problem is not None:
+                problems.append(problem)
+            given[ours] = column or None
+        if problems:
+            raise ConfigError(OPTION, tuple(problems))
+        return cls(path, theirs, given)
+
+    def find(self, ours: str) -> str | None:
+        """The file's column for one of ours; None when it has none.
+
+        Raises:
+            DataError: two of its columns have this name.
+        """
+        if ours in self.given:
+            found = self.given[ours]
+        else:
+            names = (ours,) if ours in FIXED else spellings(ours)
+            found = next((name for name in names if name in self.theirs), None)
+        if found is not None and self.theirs.count(found) > 1:
+            remedy = "Rename or remove one."
+            raise DataError(self.path, "two columns have this name", remedy, column=found)
+        return found
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Those of our names for which there is no column, and no word that there is none."""
+        return [name for name in names if self.find(name) is None and not self._left_out(name)]
+
+    def require(self, names: Iterable[str], *, why: str = "", remedy: str = "") -> None:
+        """Refuse a file without a column for one of our names.
+
+        Args:
+            names: ours.
+            why: they are needed.
+            remedy: another one than to map them.
+
+        Raises:
+            DataError: naming all of them, what is spelled nearly so, and what to write.
+        """
+        lacking = self.lacking(names)
+        if lacking:
+            what = "column" if len(lacking) == 1 else f"{len(lacking)} columns"
+            named = ", ".join(map(repr, lacking))
+            raise DataError(
+                self.path,
+                f"it has no {what} {named}{why}",
+                f"{remedy} {self._remedy(lacking)}".strip(),
+            )
+
+    def check_features(self, schemas: Sequence[FeatureSchema]) -> None:
+        """Refuse a map of something that is no column of ours.
+
+        Raises:
+            ConfigError: naming it and the nearest of ours.
+        """
+        features = {name for schema in schemas for name in schema.names}
+        ours = [*FIXED, *sorted(features)]
+        problems = tuple(
+            f"we have no column {name!r}{_hint(name, ours)}"
+            for name in self.given
+            if name not in ours
+        )
+        if problems and schemas:
+            raise ConfigError(OPTION, problems)
+
+    def _left_out(self, name: str) -> bool:
+        return name in self.given and name not in ("timestamp", "probability")
+
+    def _remedy(self, lacking: Sequence[str]) -> str:
+        spare = [name for name in self.theirs if name not in self.given.values()]
+        maps = []
+        for name in lacking:
+            near = difflib.get_close_matches(name.lower(), [s.lower() for s in spare], n=1)
+            match = next((s for s in spare if near and s.lower() == near[0]), "THEIRS")
+            quoted = f"{name}={match}"
+            maps.append(f"{OPTION} {quoted!r}" if " " in quoted else f"{OPTION} {quoted}")
+        return f"Say which it is: {' '.join(maps)}. The file has: {', '.join(self.theirs)}."
+
+
+def _split(text: str, theirs: Sequence[str]) -> tuple[str, str, str | None]:
+    """One option as our name, theirs, and what is wrong; names may hold `=` themselves."""
+    parts = text.split("=")
+    if len(parts) < 2 or not parts[0].strip():  # noqa: PLR2004 - two sides
+        return text, "", f"{text!r} is not OURS=THEIRS, such as timestamp=event_time"
+    splits = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
+    for ours, column in splits:
+        if column in theirs or not column:
+            return ours, column, None
+    ours, column = splits[0]
+    if ours in theirs:
+        problem = f"ours comes first: write {column}={ours}, not {text}"
+    else:
+        problem = f"{text}: the file has no column {column!r}{_hint(column, theirs)}"
+    return ours, column, problem
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"

@@ -1,0 +1,160 @@
+"""Which rows the log holds already: the same prediction_id and timestamp is the same row.
+
+Rows are compared by a hash of 64 bits of both, so that a hundred million of them need no memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.prediction_log import segment, sidecar
+
+Keys = NDArray[np.int64]
+
+LARGEST_RUN = 4 * 1024 * 1024
+IN_MEMORY = 256 * 1024
+"""Longer runs are kept in a file."""
+
+BLOCK_BYTES = 4 * 1024 * 1024
+
+_KEY = re.compile(
+    rb'^((?:"(?:[^"\n]|"")*"|[^",\n]*),\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),', re.MULTILINE
+)
+_NAME = re.compile(r"predictions(?:-.*?)??(?:-(\d{8}T\d{6}\.\d{6}Z)(?:-\d+)?)?\.csv")
+
+
+def keys(lines: Sequence[bytes]) -> Keys:
+    """The keys of lines of the log: of all before the second comma that separates fields."""
+    matches = map(_KEY.match, lines)
+    return np.fromiter((hash(m[1]) if m else 0 for m in matches), np.int64, len(lines))
+
+
+class KeySet:
+    """A set of keys: sorted runs, which are merged as they grow."""
+
+    def __init__(self) -> None:
+        self._runs: list[Keys] = []
+
+    def add(self, some: Keys) -> None:
+        """Add keys."""
+        run = np.sort(some)
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            if len(self._runs[-1]) + len(run) > LARGEST_RUN:
+                break
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        if len(run) > IN_MEMORY:
+            run = _on_disk(run)
+        if len(run):
+            self._runs.append(run)
+
+    def holds(self, some: Keys) -> NDArray[np.bool_]:
+        """(keys,) whether each is in it."""
+        found = np.zeros(len(some), dtype=np.bool_)
+        order = np.argsort(some)
+        ordered = some[order]  # neighbours look at the same page
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, ordered), len(run) - 1)
+            found[order] |= run[at] == ordered
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    path: Path
+    first: str
+    last: str | None
+
+
+class KnownRows:
+    """The rows that are in a log, and those that come into it.
+
+    Only segments that overlap in time with what is asked for are read, each one once.
+
+    Args:
+        folder: of the log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._unread = list(_segments(folder))
+        self._logged = KeySet()
+        self._new = KeySet()
+
+    def check(
+        self, lines: Sequence[bytes], stamps: Sequence[str]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which rows are there already, and which came before since this object was made.
+
+        What is neither comes before all that is checked next.
+
+        Args:
+            lines: at least one, as the log has them.
+            stamps: their timestamps.
+        """
+        first, last = min(stamps), max(stamps)
+        for each in list(self._unread):
+            if each.first <= last and (each.last is None or first <= each.last):
+                self._unread.remove(each)
+                for block in _blocks(each.path):
+                    self._logged.add(block)
+        these = keys(lines)
+        logged = self._logged.holds(these)
+        again = self._new.holds(these)
+        _, firsts = np.unique(these, return_index=True)
+        repeated = np.ones(len(these), dtype=np.bool_)
+        repeated[firsts] = False
+        again = (again | repeated) & ~logged
+        self._new.add(these[~(again | logged)])
+        return logged, again
+
+
+def _segments(folder: Path) -> Iterator[_Segment]:
+    """The segments of all writers, with the times between which their rows are."""
+    for path in sorted(folder.glob("predictions*.csv")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        with path.open("rb") as file:
+            head = segment.read_head(file.fileno())
+        if head is None or head.identity is None:
+            continue
+        named = _as_written(match[1]) if match[1] else None
+        stamps = [stamp for stamp in (named, head.first_timestamp) if stamp is not None]
+        known = sidecar.read(path) if named else None
+        whole = known is not None and known.bytes == path.stat().st_size
+        yield _Segment(
+            path,
+            min(stamps, default=""),
+            known.last_timestamp if known is not None and whole else None,
+        )
+
+
+def _as_written(name: str) -> str:
+    """The timestamp in a segment's name as rows have it."""
+    return f"{name[:4]}-{name[4:6]}-{name[6:11]}:{name[11:13]}:{name[13:]}"
+
+
+def _blocks(path: Path) -> Iterator[Keys]:
+    """The keys of a segment, some of them at once."""
+    with path.open("rb") as file:
+        rest = b""
+        while block := file.read(BLOCK_BYTES):
+            whole, mark, rest = (rest + block).rpartition(b"\n")
+            yield np.fromiter(map(hash, _KEY.findall(whole + mark)), np.int64)
+
+
+def _on_disk(run: Keys) -> Keys:
+    """The same keys in a file that nobody else sees, and that is gone with this process."""
+    with tempfile.TemporaryFile() as file:
+        file.write(run.tobytes())
+        file.flush()
+        if os.name == "nt":  # a mapped file cannot be deleted there
+            return run
+        return np.memmap(file, dtype=np.int64, mode="r", shape=run.shape)

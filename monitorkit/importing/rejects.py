@@ -1,0 +1,111 @@
+"""The rejects file: every row that was not taken, as it stands in the file, and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from monitorkit import durable, logs
+from monitorkit.errors import DataError
+from monitorkit.importing.batch import Reject
+
+log = logs.get(__name__)
+
+EVENTS = 10
+"""So many rows are events of their own."""
+
+KINDS = 1000
+"""So many ways to be wrong are counted."""
+
+COLUMNS = (b"reject_line", b"reject_reason")
+
+
+class Rejects:
+    """Counts rows that are not taken, tells of the first ones, and writes them all to a file.
+
+    The file can be corrected and imported like the one that they come from: it has the same
+    columns, after two more. It has its name when all is written; without a row there is none.
+
+    Args:
+        path: of the file.
+        source: where the rows come from.
+        header: the first line of that.
+        delimiter: that separates its fields.
+    """
+
+    def __init__(self, path: Path, source: str, header: bytes, delimiter: str) -> None:
+        self.path = path
+        self.count = 0
+        self.kinds: Counter[str] = Counter()
+        self.first_lines: dict[str, int] = {}
+        self._source = source
+        self._header = header
+        self._delimiter = delimiter
+        self._temporary = durable.beside(path)
+        self._file: BinaryIO | None = None
+
+    def add(self, rejects: Sequence[Reject]) -> None:
+        """Take some rows, in the file's order.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        for reject in rejects[: max(0, EVENTS - self.count)]:
+            log.warning(
+                "import_row_rejected", file=self._source, line=reject.line, reason=reject.reason
+            )
+        self.count += len(rejects)
+        for reject in rejects:
+            for kind, _ in reject.problems:
+                if kind in self.kinds or len(self.kinds) < KINDS:
+                    self.kinds[kind] += 1
+                    self.first_lines.setdefault(kind, reject.line)
+        if rejects:
+            self._write(b"".join(map(self._line, rejects)))
+
+    def keep(self) -> Path | None:
+        """Give the file its name; None when there is no row in it.
+
+        Raises:
+            DataError: that cannot be done.
+        """
+        if self._file is None:
+            return None
+        self._file.close()
+        try:
+            self._temporary.replace(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._file = None
+        return self.path
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless it was kept."""
+        if self._file is not None:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+            self._file = None
+
+    def _write(self, data: bytes) -> None:
+        try:
+            if self._file is None:
+                self._file = self._temporary.open("wb")
+                mark = self._delimiter.encode()
+                self._file.write(mark.join((*COLUMNS, self._header)) + b"\n")
+            self._file.write(data)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _line(self, reject: Reject) -> bytes:
+        text = io.StringIO()
+        cells = (reject.line, reject.reason, "")  # and a delimiter at the end
+        csv.writer(text, delimiter=self._delimiter, lineterminator="").writerow(cells)
+        return text.getvalue().encode("utf-8", errors="backslashreplace") + reject.raw + b"\n"
+
+    def _unwritable(self, error: OSError) -> DataError:
+        problem = f"rejected rows cannot be written there: {error.strerror or error}"
+        return DataError(str(self.path), problem, "Name another file with --rejects.")

@@ -1,0 +1,54 @@
+"""What became of an import as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from monitorkit.importing.backfill import Summary
+
+SHOWN_REASONS = 10
+SHOWN_SEGMENTS = 3
+
+
+def show(summary: Summary, console: Console | None = None) -> None:
+    """Print how many rows were taken, where they are, and why the others were not.
+
+    Args:
+        summary: of the import.
+        console: where to print; stdout by default.
+    """
+    console = console or Console()
+    for line in _lines(summary):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _lines(summary: Summary) -> list[str]:
+    verb = "Would import" if summary.dry_run else "Imported"
+    lines = [f"{verb} {_rows(summary.rows)} of {summary.file}{_span(summary)}."]
+    if summary.present:
+        lines.append(f"Already in the log: {_rows(summary.present)}.")
+    if summary.rejected:
+        lines.append(f"Rejected: {_rows(summary.rejected)}.")
+    lines += [
+        f"  {each.rows:>9,}  {each.text} (first on line {each.line})"
+        for each in summary.reasons[:SHOWN_REASONS]
+    ]
+    if len(summary.reasons) > SHOWN_REASONS:
+        lines.append(f"  and {len(summary.reasons) - SHOWN_REASONS} other reasons")
+    if summary.rejects is not None:
+        lines.append(f"Rejects: {summary.rejects}")
+    lines += [f"Segment: {path}" for path in summary.segments[:SHOWN_SEGMENTS]]
+    if len(summary.segments) > SHOWN_SEGMENTS:
+        lines.append(f"and {len(summary.segments) - SHOWN_SEGMENTS} more segments")
+    return lines
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
+
+
+def _span(summary: Summary) -> str:
+    if summary.first is None or summary.last is None:
+        return ""
+    first, last = (stamp[:19].replace("T", " ") for stamp in (summary.first, summary.last))
+    return f", {first} to {last} UTC"

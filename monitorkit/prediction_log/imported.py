@@ -1,0 +1,170 @@
+"""`ImportedSegments`: closed segments that are made beside the log and join it at the end.
+
+They are those of an instance of their own, so a service may write and readers may read meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from filelock import FileLock, Timeout
+
+from monitorkit import durable, logs
+from monitorkit.errors import ImportBusy
+from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log.rows import header
+from monitorkit.prediction_log.sidecar import Sidecar
+
+log = logs.get(__name__)
+
+STEM = "predictions-import"
+LOCK = f"{STEM}.lock"
+
+
+def name_of(earliest: str, folder: Path) -> str:
+    """A free name for a segment of imported rows.
+
+    Args:
+        earliest: the earliest timestamp in it, as the log writes it.
+        folder: where the other segments are.
+    """
+    time = earliest.replace("-", "").replace(":", "")
+    number = 0
+    while (folder / (name := f"{STEM}-{time}{f'-{number}' if number else ''}.csv")).exists():
+        number += 1
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A segment that became part of the log.
+
+    Attributes:
+        path: of it.
+        rows: in it.
+        first: the earliest timestamp.
+        last: the latest.
+    """
+
+    path: Path
+    rows: int
+    first: str
+    last: str
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    file: BinaryIO
+    bytes: int
+    rows: int = 0
+    stamps: tuple[str, str] | None = None
+
+
+@dataclass(slots=True)
+class ImportedSegments:
+    """Takes rows, and makes all of them part of the log at once, or none.
+
+    Use it in a `with`: whatever was not published at its end is gone.
+
+    Args:
+        folder: of the log; made when it is not there.
+        rotate_bytes: a larger segment is followed by another one.
+    """
+
+    folder: Path
+    rotate_bytes: int
+    _open: dict[tuple[str, ...], _Segment] = field(default_factory=dict, init=False)
+    _full: list[_Segment] = field(default_factory=list, init=False)
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+
+    def __enter__(self) -> Self:
+        """Lock out other imports, and clear what a killed one left.
+
+        Raises:
+            ImportBusy: another one is under way.
+            OSError: the folder cannot be used.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / LOCK)
+        try:
+            self._stack.enter_context(lock.acquire(timeout=0))
+        except Timeout:
+            raise ImportBusy(str(self.folder / LOCK)) from None
+        for left in self.folder.glob(f".{STEM}.*{durable.LEFTOVER}"):
+            left.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (*self._full, *self._open.values()):
+            each.file.close()
+            each.path.unlink(missing_ok=True)
+        self._stack.close()
+
+    def add(self, columns: tuple[str, ...], lines: Sequence[bytes], stamps: Sequence[str]) -> None:
+        """Take some rows.
+
+        Args:
+            columns: their features.
+            lines: as `Formatter` makes them.
+            stamps: their timestamps.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if not lines:
+            return
+        data = b"".join(lines)
+        each = self._open.get(columns)
+        if each is not None and each.rows and each.bytes + len(data) > self.rotate_bytes:
+            self._finish(self._open.pop(columns))
+            each = None
+        if each is None:
+            path = durable.beside(self.folder / STEM)
+            each = self._open[columns] = _Segment(path, path.open("wb"), 0)
+            each.bytes = each.file.write(header(columns))
+        each.bytes += each.file.write(data)
+        each.rows += len(lines)
+        first, last = min(stamps), max(stamps)
+        if each.stamps is not None:
+            first, last = min(first, each.stamps[0]), max(last, each.stamps[1])
+        each.stamps = first, last
+
+    def publish(self) -> list[Added]:
+        """Make all rows part of the log; readers see each segment whole or not at all.
+
+        Raises:
+            OSError: some segments may be part of it; the same import again adds the others.
+        """
+        while self._open:
+            self._finish(self._open.pop(next(iter(self._open))))
+        added = []
+        while self._full:
+            added.append(self._publish(self._full[0]))
+            self._full.pop(0)
+        durable.sync_folder(self.folder)
+        return added
+
+    def _finish(self, each: _Segment) -> None:
+        self._full.append(each)
+        each.file.flush()
+        os.fsync(each.file.fileno())
+        each.file.close()
+
+    def _publish(self, each: _Segment) -> Added:
+        assert each.stamps is not None  # noqa: S101 - none is begun without a row
+        first, last = each.stamps
+        path = self.folder / name_of(first, self.folder)
+        with each.path.open("rb") as file:
+            head = segment.read_head(file.fileno())
+        assert head is not None  # noqa: S101 - it was written above
+        counted = Sidecar(head.identity, each.rows, each.bytes, head.first_timestamp, last)
+        each.path.rename(path)
+        sidecar.keep(path, counted)
+        log.info("segment_imported", file=str(path), rows=each.rows, first=first, last=last)
+        return Added(path, each.rows, first, last)

@@ -1,0 +1,455 @@
+"""An import: rows mean what served ones mean, each of them once, and nothing is lost silently."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from filelock import FileLock
+from import_place import HEADER, MAPS, SCHEMA, SHORT, START, Place, as_csv, stamp, theirs
+from pyarrow import parquet
+from structlog.testing import capture_logs
+
+from monitorkit.config import Config
+from monitorkit.errors import ConfigError, DataError, ImportBusy, ModelNotFound
+from monitorkit.prediction_log.rows import Formatter, Prediction, header
+
+
+def test_rows_become_segments_as_the_service_writes_them(place: Place) -> None:
+    file = place.write(as_csv(theirs(50)))
+    summary = place.run(file, maps=MAPS)
+    assert (summary.rows, summary.present, summary.rejected) == (50, 0, 0)
+    assert (summary.first, summary.last) == (stamp(START), stamp(START + timedelta(seconds=49)))
+    (segment,) = place.segments()
+    assert segment.name == "predictions-import-20260102T030405.123456Z.csv"
+    expected = [
+        Prediction(i, t, v, int(label), float(score), [None if c == "" else float(c) for c in rest])
+        for i, t, v, label, score, *rest in theirs(50)
+    ]
+    assert segment.read_bytes() == header(SCHEMA.names) + Formatter(SCHEMA).lines(expected)
+    assert place.read() == 50
+    assert summary.rejects is None
+    assert place.left_behind() == [segment.name, f"{segment.stem}.json"]
+
+
+def test_an_export_of_ours_comes_back_to_the_last_bit(place: Place) -> None:
+    random = [0.1 + 0.2, 1e-300, 5e-324, 1 - 2**-53, 1.0, 0.0]
+    features: list[list[float | None]] = [
+        [18.0, None, -0.0],
+        [120.0, 1e308, 2**53 + 1.0],
+        [50.0, 0.1, 1 / 3],
+    ]
+    served = [
+        Prediction(f"id-{n}", stamp(START + timedelta(seconds=n)), "1", n % 2, score, values)
+        for n, (score, values) in enumerate(zip(random, features * 2, strict=True))
+    ]
+    text = header(SCHEMA.names) + Formatter(SCHEMA).lines(served)
+    summary = place.run(place.write(text, "predictions.csv"))
+    assert summary.rows == 6
+    assert place.segments()[0].read_bytes() == text
+
+
+def test_importing_a_file_again_adds_nothing(place: Place) -> None:
+    file = place.write(as_csv(theirs(50)))
+    place.run(file, maps=MAPS)
+    before = place.left_behind()
+    summary = place.run(file, maps=MAPS)
+    assert (summary.rows, summary.present, summary.rejected) == (0, 50, 0)
+    assert summary.segments == []
+    assert place.left_behind() == before
+
+
+def test_a_file_that_grew_adds_what_is_new(place: Place) -> None:
+    place.run(place.write(as_csv(theirs(50))), maps=MAPS)
+    summary = place.run(place.write(as_csv(theirs(70))), maps=MAPS)
+    assert (summary.rows, summary.present) == (20, 50)
+    assert len({row["prediction_id"] for row in place.rows()}) == place.read() == 70
+
+
+def test_rows_that_the_service_logged_are_there_already(place: Place) -> None:
+    served = place.log / "predictions.csv"
+    served.parent.mkdir(parents=True)
+    rows = [
+        Prediction(i, t, v, int(label), float(score), [float(c or "nan") for c in rest])
+        for i, t, v, label, score, *rest in theirs(30)
+    ]
+    served.write_bytes(header(SCHEMA.names) + Formatter(SCHEMA).lines(rows))
+    summary = place.run(place.write(as_csv(theirs(50))), maps=MAPS)
+    assert (summary.rows, summary.present) == (20, 30)
+    assert place.read() == 50
+
+
+def test_a_row_that_comes_twice_in_a_file_is_taken_once(place: Place) -> None:
+    rows = theirs(20)
+    summary = place.run(place.write(as_csv([*rows, rows[7]])), maps=MAPS)
+    assert (summary.rows, summary.rejected) == (20, 1)
+    assert summary.reasons[0].line == 22
+    assert "came before in the file" in summary.reasons[0].text
+
+
+def without(rows: list[list[str]], *names: str) -> str:
+    keep = [n for n, name in enumerate(HEADER) if name not in names]
+    return as_csv([[row[n] for n in keep] for row in rows], [HEADER[n] for n in keep])
+
+
+def test_without_ids_each_row_gets_one_that_stays_the_same(place: Place) -> None:
+    file = place.write(without(theirs(50), "id"))
+    assert place.run(file, maps=MAPS[1:]).rows == 50
+    ids = [row["prediction_id"] for row in place.rows()]
+    assert len(set(ids)) == 50
+    assert ids == sorted(ids)
+    assert {identity[14] for identity in ids} == {"8"}
+    # Renamed, compressed, and longer than it was: the same rows.
+    again = place.write(gzip.compress(without(theirs(60), "id").encode()), "renamed.csv.gz")
+    summary = place.run(again, maps=MAPS[1:])
+    assert (summary.rows, summary.present) == (10, 50)
+
+
+def test_equal_rows_without_ids_are_different_rows(place: Place) -> None:
+    summary = place.run(place.write(without(theirs(1) * 3, "id")), maps=MAPS[1:])
+    assert (summary.rows, summary.rejected) == (3, 0)
+
+
+def test_without_labels_the_score_says_the_class(place: Place) -> None:
+    rows = theirs(20)
+    rows[0][4] = "0.5"
+    place.run(place.write(without(rows, "label")), maps=[*MAPS[:3], MAPS[4]])
+    found = [(row["prediction"], row["probability"]) for row in place.rows()]
+    assert found[0] == ("0", "0.5")
+    assert all(label == str(int(float(score) > 0.5)) for label, score in found)
+
+
+def test_labels_of_the_file_are_kept_even_where_the_score_says_otherwise(place: Place) -> None:
+    rows = theirs(20)
+    for row in rows:
+        row[3] = "1"
+    place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert {row["prediction"] for row in place.rows()} == {"1"}
+
+
+def test_one_version_may_be_said_for_all_rows(place: Place) -> None:
+    file = place.write(without(theirs(10), "model"))
+    place.run(file, maps=[m for m in MAPS if "model_version" not in m], version="1")
+    assert {row["model_version"] for row in place.rows()} == {"1"}
+
+
+def test_a_feature_that_the_file_does_not_have_can_be_said_to_be_missing(place: Place) -> None:
+    file = place.write(without(theirs(10), "income"))
+    with pytest.raises(DataError, match="none of its 10 rows fits: model version 1 reads 'income'"):
+        place.run(file, maps=MAPS)
+    with pytest.raises(DataError, match="no column 'income', which model version 1 reads"):
+        place.run(file, maps=[m for m in MAPS if "model_version" not in m], version="1")
+    assert place.run(file, maps=[*MAPS, "income="]).rows == 10
+    assert {row["income"] for row in place.rows()} == {""}
+
+
+def test_features_may_be_spelled_as_requests_spell_them(place: Place) -> None:
+    text = as_csv(theirs(10), [*HEADER[:-1], "days_late"])
+    assert place.run(place.write(text), maps=MAPS).rows == 10
+
+
+def test_every_version_has_its_own_columns(place: Place) -> None:
+    rows = theirs(40)
+    for row in rows[::2]:
+        row[2] = "2"
+    assert place.run(place.write(as_csv(rows)), maps=MAPS).rows == 40
+    heads = {path.read_text().splitlines()[0] for path in place.segments()}
+    assert heads == {header(s.names).decode().strip() for s in (SCHEMA, SHORT)}
+    assert place.read() == 40
+
+
+def test_versions_that_went_through_a_float_are_meant(place: Place) -> None:
+    rows = theirs(10)
+    for row in rows:
+        row[2] = "1.0"
+    assert place.run(place.write(as_csv(rows)), maps=MAPS).rows == 10
+    assert {row["model_version"] for row in place.rows()} == {"1"}
+
+
+BAD = [
+    (0, "", "prediction_id: is missing"),
+    (1, "yesterday", "timestamp: must be ISO 8601, not 'yesterday'"),
+    (1, "", "timestamp: is missing"),
+    (1, "2999-01-01T00:00:00Z", "timestamp: must not be in the future, not 2999-01-01T00:00:00"),
+    (1, "1970-01-20T00:00:00Z", "timestamp: must be 1980 or later, not 1970-01-20T00:00:00"),
+    (2, "", "model_version: is missing"),
+    (2, "v7", "model_version: must be a version of 'credit-risk-model' (none), not 'v7'"),
+    (3, "maybe", "prediction: must be 0 or 1, not 'maybe'"),
+    (4, "", "probability: is missing"),
+    (4, "high", "probability: must be a number, not 'high'"),
+    (4, "1.5", "probability: must be from 0 to 1, not 1.5"),
+    (4, "inf", "probability: must be a finite number, not 'inf'"),
+    (5, "", "age: is missing, and the model has learned no missing values here"),
+    (5, "40.5", "age: must be a whole number, not 40.5"),
+    (5, "17", "age: must be at least 18, not 17"),
+    (5, "121", "age: must be at most 120, not 121"),
+    (6, "1_000", "income: must be a number, not '1_000'"),
+    (6, "-inf", "income: must be a finite number, not '-inf'"),
+    (7, "NaN", "days-late: is missing, and the model has learned no missing values here"),
+]
+
+
+@pytest.mark.parametrize(("column", "cell", "reason"), BAD, ids=lambda value: str(value)[:30])
+def test_a_bad_cell_costs_its_row_and_no_other(
+    place: Place, column: int, cell: str, reason: str
+) -> None:
+    rows = theirs(20)
+    rows[7][column] = cell
+    with capture_logs() as events:
+        summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert (summary.rows, summary.rejected) == (19, 1)
+    (event,) = [event for event in events if event["event"] == "import_row_rejected"]
+    assert (event["line"], event["reason"]) == (9, reason)
+    assert rows[7][0] not in {row["prediction_id"] for row in place.rows()}
+    assert len(place.rows()) == 19
+
+
+LINES = [
+    (b"a,b", "it has 2 fields where the header has 8"),
+    (b"a,b,c,d,e,f,g,h,i", "it has 9 fields where the header has 8"),
+    (b'x,"never closed', "a quotation mark is not closed"),
+    (b'x,"a"b,1,1,0.5,30,1,1', "it is no CSV: ',' expected after '\"'"),
+    (b"x\xff,2026-01-02T03:04:05Z,1,1,0.5,30,1,1", "it is not UTF-8 (byte 0xff)"),
+    (b"x\0,2026-01-02T03:04:05Z,1,1,0.5,30,1,1", "it holds NUL bytes"),
+    (b"x" * (1 << 20) + b"y,1", "it is no CSV: field larger than field limit (131072)"),
+    (b"x" * (1 << 23), "it is longer than 1048576 bytes"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), LINES, ids=[reason[:30] for _, reason in LINES])
+def test_a_line_that_is_no_row_costs_itself_and_no_other(
+    place: Place, line: bytes, reason: str
+) -> None:
+    lines = as_csv(theirs(20)).encode().splitlines()
+    file = place.write(b"\n".join([*lines[:8], line, *lines[8:]]) + b"\n")
+    summary = place.run(file, maps=MAPS)
+    assert (summary.rows, summary.rejected) == (20, 1)
+    assert [(each.text, each.line) for each in summary.reasons] == [(reason, 9)]
+    assert summary.rejects is not None
+    number, _, raw = summary.rejects.read_bytes().split(b"\n", 1)[1].partition(b",")
+    assert number == b"9"
+    assert line[:4096] in raw
+
+
+def test_all_that_is_wrong_with_a_row_is_said_at_once(place: Place) -> None:
+    rows = theirs(20)
+    rows[3][4:6] = ["2", "7"]
+    summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert summary.rejects is not None
+    assert "must be from 0 to 1, not 2; age: must be at least 18, not 7" in (
+        summary.rejects.read_text()
+    )
+    assert (summary.rejected, len(summary.reasons)) == (1, 2)
+
+
+def test_the_rejects_file_can_be_corrected_and_imported(place: Place) -> None:
+    rows = theirs(20)
+    rows[3][5], rows[9][5] = "7", "one, two"
+    summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert summary.rejects == place.folder / "theirs.csv.rejects.csv"
+    lines = summary.rejects.read_text().splitlines()
+    assert lines[0] == "reject_line,reject_reason," + ",".join(HEADER)
+    assert [line.split(",")[0] for line in lines[1:]] == ["5", "11"]
+    corrected = summary.rejects.read_text().replace(",7,", ",47,").replace('"one, two"', "29")
+    again = place.run(place.write(corrected, "corrected.csv"), maps=MAPS)
+    assert (again.rows, again.rejected) == (2, 0)
+    assert place.read() == 20
+
+
+def test_nothing_that_fits_is_an_error_and_leaves_nothing(place: Place) -> None:
+    rows = [[*row[:5], "7", *row[6:]] for row in theirs(20)]
+    file = place.write(as_csv(rows))
+    with pytest.raises(
+        DataError, match=r"none of its 20 rows fits: age: must be at least 18 \(20 rows, .* line 2"
+    ):
+        place.run(file, maps=MAPS)
+    assert place.left_behind() == []
+    assert sorted(path.name for path in place.folder.iterdir()) == ["monitoring", "theirs.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "it is empty"),
+        (b"\n\n", "it is empty"),
+        (as_csv([]).encode(), "a header and no rows"),
+        ("id,a".encode("utf-16"), "not text in UTF-8"),
+        (b"PAR1 and no more", "cannot be read as Parquet"),
+        (gzip.compress(as_csv(theirs(999)).encode())[:-40], "cannot be read"),
+    ],
+)
+def test_a_file_that_is_none_is_a_clear_error(place: Place, content: bytes, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        place.run(place.write(content), maps=MAPS)
+    assert place.left_behind() == []
+
+
+def test_a_file_that_is_not_there_is_a_clear_error(place: Place) -> None:
+    with pytest.raises(DataError, match=r"no\.csv: it cannot be read: No such file"):
+        place.run(Path("no.csv"))
+    with pytest.raises(DataError, match="it is a folder"):
+        place.run(place.folder)
+
+
+def test_a_missing_column_is_told_with_what_to_write(place: Place) -> None:
+    with pytest.raises(DataError, match=r"no 2 columns 'timestamp', 'probability'|no column") as e:
+        place.run(place.write(as_csv(theirs(5))), version="1")
+    assert "--map timestamp=" in str(e.value)
+    assert "The file has: id, event_time, model" in str(e.value)
+    with pytest.raises(DataError, match=r"no column 'model_version'\. .*--version 1"):
+        place.run(place.write(as_csv(theirs(5))), maps=MAPS[1:2])
+
+
+def test_an_unknown_version_is_told_with_those_that_there_are(place: Place) -> None:
+    with pytest.raises(ModelNotFound, match="version 9 of model"):
+        place.run(place.write(as_csv(theirs(5))), maps=[*MAPS[:2], *MAPS[3:]], version="9")
+    assert not (place.folder / "monitoring/mlflow").exists()
+
+
+def test_a_version_is_said_in_one_way(place: Place) -> None:
+    with pytest.raises(ConfigError, match="--version"):
+        place.run(place.write(as_csv(theirs(5))), maps=MAPS, version="1")
+
+
+def test_a_map_of_nothing_of_ours_is_an_error_with_a_suggestion(place: Place) -> None:
+    with pytest.raises(ConfigError, match="we have no column 'agee'; did you mean 'age'"):
+        place.run(place.write(as_csv(theirs(5))), maps=[*MAPS, "agee=age"])
+    assert place.left_behind() == []
+
+
+def test_a_dry_run_writes_nothing_but_rejects(place: Place) -> None:
+    rows = theirs(20)
+    rows[3][5] = "7"
+    summary = place.run(place.write(as_csv(rows)), maps=MAPS, dry_run=True)
+    assert (summary.rows, summary.rejected, summary.segments) == (19, 1, [])
+    assert not place.log.exists()
+    assert summary.rejects is not None
+    assert summary.rejects.exists()
+
+
+def test_rejects_go_where_the_user_says(place: Place) -> None:
+    rows = theirs(20)
+    rows[3][5] = "7"
+    file = place.write(as_csv(rows))
+    summary = place.run(file, maps=MAPS, rejects=place.folder / "bad.txt")
+    assert summary.rejects == place.folder / "bad.txt"
+    with pytest.raises(ConfigError, match="--rejects"):
+        place.run(file, maps=MAPS, rejects=file)
+    with pytest.raises(DataError, match="--rejects"):
+        place.run(file, maps=MAPS, rejects=place.folder / "no" / "folder.csv", dry_run=True)
+
+
+def test_two_imports_do_not_collide(place: Place) -> None:
+    place.log.mkdir(parents=True)
+    with (
+        FileLock(place.log / "predictions-import.lock"),
+        pytest.raises(ImportBusy, match="another import is under way"),
+    ):
+        place.run(place.write(as_csv(theirs(5))), maps=MAPS)
+    assert place.run(place.folder / "theirs.csv", maps=MAPS).rows == 5
+
+
+def test_a_service_may_hold_its_lock_meanwhile(place: Place) -> None:
+    place.log.mkdir(parents=True)
+    with FileLock(place.log / "predictions.lock"):
+        assert place.run(place.write(as_csv(theirs(5))), maps=MAPS).rows == 5
+
+
+def test_segments_are_as_large_as_the_configuration_says(place: Place) -> None:
+    small = replace(place, config=Config(log={"rotate": "300KiB"}))
+    assert small.run(place.write(as_csv(theirs(20_000))), maps=MAPS).rows == 20_000
+    sizes = [path.stat().st_size for path in place.segments()]
+    assert len(sizes) > 3
+    assert max(sizes) <= 300 * 1024
+    assert place.read() == 20_000
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_separators_are_seen_in_the_header(place: Place, mark: str) -> None:
+    rows = theirs(20)
+    rows[3][5] = "7"
+    summary = place.run(place.write(as_csv(rows, mark=mark)), maps=MAPS)
+    assert (summary.rows, summary.rejected) == (19, 1)
+    assert summary.rejects is not None
+    assert summary.rejects.read_text().startswith(f"reject_line{mark}reject_reason{mark}id{mark}")
+
+
+def test_a_file_of_windows_is_the_same_file(place: Place) -> None:
+    text = "\ufeff" + as_csv(theirs(20)).replace("\n", "\r\n")
+    summary = place.run(place.write(text), maps=MAPS)
+    assert (summary.rows, summary.rejected) == (20, 0)
+
+
+def test_columns_that_nobody_needs_do_no_harm(place: Place) -> None:
+    rows = [[*row, '{"a": "b, c"}', "two\nlines"] for row in theirs(20)]
+    text = as_csv(rows, [*HEADER, "request", "request"])
+    assert place.run(place.write(text), maps=MAPS).rows == 20
+
+
+def test_two_columns_of_a_needed_name_are_an_error(place: Place) -> None:
+    text = as_csv([[*row, "1"] for row in theirs(20)], [*HEADER, "age"])
+    with pytest.raises(DataError, match=r"column 'age': two columns have this name"):
+        place.run(place.write(text), maps=MAPS)
+
+
+def table(rows: list[list[str]]) -> pa.Table:
+    """The rows as another service would keep them: typed."""
+    columns = list(zip(*rows, strict=True))
+    return pa.table(
+        {
+            "id": columns[0],
+            "event_time": pa.array(columns[1]).cast(pa.timestamp("ns", "UTC")),
+            "model": pa.array(columns[2]).cast(pa.int64()),
+            "label": pa.array(columns[3]).cast(pa.int8()).cast(pa.bool_()),
+            "score": pa.array(columns[4]).cast(pa.float64()),
+            "age": pa.array(columns[5]).cast(pa.int32()),
+            "income": [float(cell) if cell else None for cell in columns[6]],
+            "days-late": pa.array(columns[7]).cast(pa.decimal128(5, 1)),
+            "tags": [["a"]] * len(rows),
+        }
+    )
+
+
+def test_a_parquet_file_gives_the_rows_of_the_csv_file(place: Place) -> None:
+    place.run(place.write(as_csv(theirs(300))), maps=MAPS)
+    expected = place.segments()[0].read_bytes()
+    place.segments()[0].unlink()
+    parquet.write_table(table(theirs(300)), place.folder / "theirs.parquet", row_group_size=70)
+    summary = place.run(place.folder / "theirs.parquet", maps=MAPS)
+    assert (summary.rows, summary.rejected) == (300, 0)
+    assert place.segments()[0].read_bytes() == expected
+
+
+def test_bad_rows_of_a_parquet_file_are_rejected_as_csv(place: Place) -> None:
+    rows = theirs(300)
+    rows[99][5], rows[200][4] = "7", "1.25"
+    parquet.write_table(table(rows), place.folder / "theirs.parquet", row_group_size=70)
+    summary = place.run(place.folder / "theirs.parquet", maps=MAPS)
+    assert (summary.rows, summary.rejected) == (298, 2)
+    assert [each.line for each in summary.reasons] == [100, 201]
+    assert summary.rejects is not None
+    lines = summary.rejects.read_text().splitlines()
+    assert lines[0].startswith("reject_line,reject_reason,id,event_time,")
+    assert lines[1].startswith('100,"age: must be at least 18, not 7",t-000099,2026-01-02 03:05:44')
+    corrected = summary.rejects.read_text().replace(",7,", ",47,").replace("1.25,", "0.25,")
+    assert place.run(place.write(corrected), maps=MAPS).rows == 2
+
+
+def test_parquet_rows_without_ids_get_one(place: Place) -> None:
+    path = place.folder / "theirs.parquet"
+    parquet.write_table(table(theirs(30)).drop_columns(["id"]), path)
+    assert place.run(path, maps=MAPS[1:]).rows == 30
+    assert place.run(path, maps=MAPS[1:]).present == 30
+
+
+def test_recent_rows_take_part_in_the_window(place: Place) -> None:
+    """Rows that are too old for the look-back are no trouble either."""
+    now = datetime.now(UTC)
+    rows = theirs(300, start=now - timedelta(minutes=10)) + theirs(5, first=1000)
+    summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert summary.rows == 305
+    assert summary.first == stamp(START + timedelta(seconds=1000))
