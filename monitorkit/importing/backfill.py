@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,15 @@ from monitorkit import logs, progress
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, ImportFailed
 from monitorkit.importing.batch import Batch, Problem, Reject, Source
-from monitorkit.importing.columns import Columns
+from monitorkit.importing.columns import OPTIONAL, Columns
 from monitorkit.importing.conversion import Converter, Rows
 from monitorkit.importing.known import KnownRows
 from monitorkit.importing.rejects import Rejects
 from monitorkit.importing.source import open_source
 from monitorkit.importing.targets import Targets
-from monitorkit.importing.times import stamps, time_format
+from monitorkit.importing.times import time_format
 from monitorkit.prediction_log.imported import Added, ImportedSegments
-from monitorkit.prediction_log.rows import Formatter
+from monitorkit.prediction_log.rows import FIXED, Formatter
 
 log = logs.get(__name__)
 
@@ -75,6 +75,8 @@ class Summary:
         segments: that hold them.
         reasons: the most frequent one first.
         rejects: the file with the rejected rows; None without any.
+        made: our columns that the file does not have.
+        unused: its columns that are none of ours.
     """
 
     file: Path
@@ -87,6 +89,8 @@ class Summary:
     segments: Sequence[Path]
     reasons: Sequence[Reason]
     rejects: Path | None
+    made: Sequence[str] = ()
+    unused: Sequence[str] = ()
 
 
 def run(config: Config, file: Path, options: Options) -> Summary:
@@ -110,6 +114,8 @@ def run(config: Config, file: Path, options: Options) -> Summary:
         last=summary.last,
         segments=len(summary.segments),
         rejects=str(summary.rejects) if summary.rejects else None,
+        made=summary.made,
+        unused=summary.unused,
     )
     if sys.stdout.isatty():
         from monitorkit.importing import report  # noqa: PLC0415 - for people only
@@ -140,14 +146,15 @@ def import_file(config: Config, file: Path, options: Options) -> Summary:
                 repeated = [row for rows in converted.rows for row in job.take(batch, rows)]
                 rejects.add(sorted([*converted.rejects, *repeated], key=lambda each: each.line))
                 advance(source.done)
-        return job.finish(file)
+        summary = job.finish(file)
+    ours = [*FIXED, *(name for schema in targets.schemas for name in schema.names)]
+    made = [name for name in OPTIONAL if columns.find(name) is None]
+    return replace(summary, made=made, unused=columns.unused(ours))
 
 
 def _columns(path: str, source: Source, options: Options) -> Columns:
     columns = Columns.of(path, source.columns, options.maps)
-    if options.version is None:
-        columns.require(("model_version",), remedy="Say which version made all rows: --version 1.")
-    elif "model_version" in columns.given:
+    if options.version is not None and "model_version" in columns.given:
         raise ConfigError(
             "--version", ("it is given, and --map model_version as well; leave one out",)
         )
@@ -184,7 +191,7 @@ class _Job:
         for start in range(0, len(rows.lines), WRITE_ROWS):
             part = slice(start, start + WRITE_ROWS)
             lines = formatter.lines(rows.predictions[part]).splitlines(keepends=True)
-            times = stamps(rows.times[part])
+            times = [row.timestamp for row in rows.predictions[part]]
             with _writing(self._folder):
                 present, again = self._known.check(lines, times)
                 new = np.flatnonzero(~(present | again)).tolist()

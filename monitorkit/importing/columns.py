@@ -70,26 +70,26 @@ class Columns:
         """Those of our names for which there is no column, and no word that there is none."""
         return [name for name in names if self.find(name) is None and not self._left_out(name)]
 
-    def require(self, names: Iterable[str], *, why: str = "", remedy: str = "") -> None:
+    def require(self, names: Iterable[str], *, why: str = "") -> None:
         """Refuse a file without a column for one of our names.
 
         Args:
             names: ours.
             why: they are needed.
-            remedy: another one than to map them.
 
         Raises:
             DataError: naming all of them, what is spelled nearly so, and what to write.
         """
         lacking = self.lacking(names)
         if lacking:
-            what = "column" if len(lacking) == 1 else f"{len(lacking)} columns"
+            what = "column" if len(lacking) == 1 else "columns"
             named = ", ".join(map(repr, lacking))
-            raise DataError(
-                self.path,
-                f"it has no {what} {named}{why}",
-                f"{remedy} {self._remedy(lacking)}".strip(),
-            )
+            raise DataError(self.path, f"it has no {what} {named}{why}", self._remedy(lacking))
+
+    def unused(self, ours: Iterable[str]) -> list[str]:
+        """The file's columns that are none of these of ours."""
+        used = {self.find(name) for name in ours}
+        return [name for name in self.theirs if name not in used]
 
     def check_features(self, schemas: Sequence[FeatureSchema]) -> None:
         """Refuse a map of something that is no column of ours.
@@ -118,7 +118,12 @@ class Columns:
             match = next((s for s in spare if near and s.lower() == near[0]), "THEIRS")
             quoted = f"{name}={match}"
             maps.append(f"{OPTION} {quoted!r}" if " " in quoted else f"{OPTION} {quoted}")
-        return f"Say which it is: {' '.join(maps)}. The file has: {', '.join(self.theirs)}."
+        instead = ", or --version V for all rows," if "model_version" in lacking else ""
+        which = "it is" if len(lacking) == 1 else "they are"
+        return (
+            f"Say which {which}{instead} with {' '.join(maps)}. "
+            f"The file has: {', '.join(self.theirs)}."
+        )
 
 
 def _split(text: str, theirs: Sequence[str]) -> tuple[str, str, str | None]:

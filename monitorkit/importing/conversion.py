@@ -34,13 +34,11 @@ class Rows:
     Attributes:
         schema: of them all.
         lines: (rows,) of the file.
-        times: (rows,) microseconds since 1970, UTC.
         predictions: (rows,).
     """
 
     schema: FeatureSchema
     lines: NDArray[np.int64]
-    times: Microseconds
     predictions: Sequence[Prediction]
 
 
@@ -76,7 +74,8 @@ class Converter:
         version: str | None,
         salt: bytes,
     ) -> None:
-        columns.require(("timestamp", "probability"))
+        needed = ("timestamp", "probability", *(("model_version",) if version is None else ()))
+        columns.require(needed)
         self._columns = {name: columns.find(name) for name in _OURS}
         self._targets = targets
         self._time_format = time_format
@@ -124,7 +123,7 @@ class Converter:
             good = found.without(np.sort(np.concatenate(parts)))
             if len(good):
                 taken = predictions[good].tolist()
-                converted.append(Rows(schema, lines[good], when.values[good], taken))
+                converted.append(Rows(schema, lines[good], taken))
         return converted
 
     def _cells(self, batch: Batch, ours: str) -> Any:

@@ -25,6 +25,10 @@ def show(summary: Summary, console: Console | None = None) -> None:
 def _lines(summary: Summary) -> list[str]:
     verb = "Would import" if summary.dry_run else "Imported"
     lines = [f"{verb} {_rows(summary.rows)} of {summary.file}{_span(summary)}."]
+    if summary.made:
+        lines.append(f"Made, since the file has none: {', '.join(summary.made)}.")
+    if summary.unused:
+        lines.append(f"Columns that nothing uses: {', '.join(summary.unused)}.")
     if summary.present:
         lines.append(f"Already in the log: {_rows(summary.present)}.")
     if summary.rejected:

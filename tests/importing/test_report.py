@@ -47,6 +47,12 @@ def test_reasons_are_told_with_their_first_line() -> None:
     assert "Rejects: x.rejects.csv\n" in told
 
 
+def test_what_was_made_and_what_was_left_is_told() -> None:
+    told = shown(replace(SUMMARY, made=["prediction_id"], unused=["request_id", "host"]))
+    assert "Made, since the file has none: prediction_id.\n" in told
+    assert "Columns that nothing uses: request_id, host.\n" in told
+
+
 def test_what_was_there_is_told() -> None:
     again = replace(SUMMARY, rows=0, present=1, first=None, last=None, segments=[])
     assert shown(again) == "Imported 0 rows of theirs.csv.\nAlready in the log: 1 row.\n"
