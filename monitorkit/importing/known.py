@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ _NAME = re.compile(r"predictions(?:-.*?)??(?:-(\d{8}T\d{6}\.\d{6}Z)(?:-\d+)?)?\.
 
 def keys(lines: Sequence[bytes]) -> Keys:
     """The keys of lines of the log: of all before the second comma that separates fields."""
-    matches = map(_KEY.match, lines)
-    return np.fromiter((hash(m[1]) if m else 0 for m in matches), np.int64, len(lines))
+    matches = zip(map(_KEY.match, lines), lines, strict=True)
+    return np.fromiter((hash(m[1] if m else line) for m, line in matches), np.int64, len(lines))
 
 
 class KeySet:
@@ -102,8 +103,9 @@ class KnownRows:
         for each in list(self._unread):
             if each.first <= last and (each.last is None or first <= each.last):
                 self._unread.remove(each)
-                for block in _blocks(each.path):
-                    self._logged.add(block)
+                with suppress(FileNotFoundError):  # somebody moved it away
+                    for block in _blocks(each.path):
+                        self._logged.add(block)
         these = keys(lines)
         logged = self._logged.holds(these)
         again = self._new.holds(these)
@@ -121,14 +123,18 @@ def _segments(folder: Path) -> Iterator[_Segment]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             continue
-        with path.open("rb") as file:
-            head = segment.read_head(file.fileno())
+        try:
+            with path.open("rb") as file:
+                head = segment.read_head(file.fileno())
+            size = path.stat().st_size
+        except FileNotFoundError:  # closed or moved away at this moment
+            continue
         if head is None or head.identity is None:
             continue
         named = _as_written(match[1]) if match[1] else None
         stamps = [stamp for stamp in (named, head.first_timestamp) if stamp is not None]
         known = sidecar.read(path) if named else None
-        whole = known is not None and known.bytes == path.stat().st_size
+        whole = known is not None and known.bytes == size
         yield _Segment(
             path,
             min(stamps, default=""),

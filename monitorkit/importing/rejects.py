@@ -93,6 +93,7 @@ class Rejects:
     def _write(self, data: bytes) -> None:
         try:
             if self._file is None:
+                durable.clear_leftovers(self.path.parent, self.path.name)
                 self._file = self._temporary.open("wb")
                 mark = self._delimiter.encode()
                 self._file.write(mark.join((*COLUMNS, self._header)) + b"\n")

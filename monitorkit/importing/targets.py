@@ -15,6 +15,9 @@ from monitorkit.importing.columns import Columns
 from monitorkit.model import ModelCard
 from monitorkit.schema import FeatureSchema
 
+REMEMBERED = 10_000
+"""So many versions: a column of something else has no end of them."""
+
 _WHOLE = re.compile(r"([0-9]+)\.0")
 
 
@@ -75,9 +78,12 @@ class Targets:
         Raises:
             RegistryError: the registry cannot be asked.
         """
-        if text not in self._known:
-            self._known[text] = self._look_up(text)
-        return self._known[text]
+        found = self._known.get(text)
+        if found is None:
+            found = self._look_up(text)
+            if len(self._known) < REMEMBERED:
+                self._known[text] = found
+        return found
 
     def _look_up(self, text: str) -> Target | Problem:
         if not text:

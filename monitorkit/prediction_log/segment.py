@@ -77,7 +77,8 @@ def first_line(read: Read) -> bytes | None:
 def read_head(read: Read) -> Head | None:
     """The head of a segment; None when it does not begin with a header of ours.
 
-    The identity is the first id in the first rows: they never change once they are there.
+    The identity is the id in the first row, or that row's hash when it is an unusual one: it never
+    changes once it is there.
     """
     line = first_line(read)
     columns = features_in(line) if line is not None else None
@@ -85,15 +86,13 @@ def read_head(read: Read) -> Head | None:
         return None
     start = len(line)
     head = read(HEAD_BYTES, start)
+    row, newline, _ = head.lstrip(b"\r\n").partition(b"\n")
     identity = None
-    position = 0
-    while identity is None and (end := head.find(b"\n", position)) >= 0:
-        match = _ID.match(head, position, end)
-        identity = match[1].decode("ascii") if match else None
-        position = end + 1
-    if identity is None and len(head) == HEAD_BYTES:
-        identity = "sha256:" + hashlib.sha256(head).hexdigest()
-    stamp = _ROW.search(head[:position] if identity else b"")
+    if match := _ID.match(row) if newline else None:
+        identity = match[1].decode("ascii")
+    elif newline or len(head) == HEAD_BYTES:
+        identity = "sha256:" + hashlib.sha256(row).hexdigest()
+    stamp = _ROW.search(head if identity else b"")
     return Head(columns, start, identity, stamp[1].decode("ascii") if stamp else None)
 
 

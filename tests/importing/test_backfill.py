@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from import_place import HEADER, MAPS, SCHEMA, SHORT, START, Place, as_csv, stamp, theirs
 from pyarrow import parquet
 from structlog.testing import capture_logs
 
 from monitorkit.config import Config
-from monitorkit.errors import ConfigError, DataError, ImportBusy, ModelNotFound
+from monitorkit.errors import ConfigError, DataError, ImportBusy, ImportFailed, ModelNotFound
 from monitorkit.prediction_log.rows import Formatter, Prediction, header
 
 
@@ -51,6 +55,35 @@ def test_an_export_of_ours_comes_back_to_the_last_bit(place: Place) -> None:
     summary = place.run(place.write(text, "predictions.csv"))
     assert summary.rows == 6
     assert place.segments()[0].read_bytes() == text
+
+
+served = st.tuples(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), min_size=1, max_size=6),
+    st.datetimes(datetime(1980, 1, 1), datetime(2025, 1, 1)),  # noqa: DTZ001 - stamp says UTC
+    st.integers(0, 1),
+    st.floats(0, 1),
+    st.integers(18, 120).map(float),
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(served, min_size=1, max_size=12, unique_by=lambda row: row[0]))
+def test_any_export_of_ours_comes_back_byte_for_byte(place: Place, rows: list[Any]) -> None:
+    shutil.rmtree(place.log, ignore_errors=True)
+    predictions = [
+        Prediction(identity, stamp(time), "1", label, score, features)
+        for identity, time, label, score, *features in rows
+    ]
+    text = header(SCHEMA.names) + Formatter(SCHEMA).lines(predictions)
+    with capture_logs():
+        summary = place.run(place.write(text, "predictions.csv"))
+    assert summary.rows == len(set(text.splitlines()[1:])) == len(rows)
+    assert place.segments()[0].read_bytes() == text
+    assert place.read() == len(rows)
 
 
 def test_importing_a_file_again_adds_nothing(place: Place) -> None:
@@ -352,6 +385,13 @@ def test_two_imports_do_not_collide(place: Place) -> None:
     ):
         place.run(place.write(as_csv(theirs(5))), maps=MAPS)
     assert place.run(place.folder / "theirs.csv", maps=MAPS).rows == 5
+
+
+def test_a_log_that_cannot_be_written_is_a_clear_error(place: Place) -> None:
+    place.log.write_text("a file in the way")
+    with pytest.raises(ImportFailed, match="rows cannot be imported: File exists"):
+        place.run(place.write(as_csv(theirs(5))), maps=MAPS)
+    assert place.log.read_text() == "a file in the way"
 
 
 def test_a_service_may_hold_its_lock_meanwhile(place: Place) -> None:

@@ -62,6 +62,7 @@ def test_one_moment_in_many_ways(cell: str, form: str, zone: str) -> None:
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), pa.timestamp("ms", "UTC"), "iso"),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), pa.timestamp("us", "Asia/Tokyo"), "iso"),
         (1767323045, pa.int64(), "epoch"),
+        ("1767323045", pa.string(), "epoch"),
         (1767323045000, pa.int64(), "epoch_ms"),
         (1767323045.0, pa.float64(), "epoch"),
         ("2026-01-02T03:04:05Z", pa.large_string(), "iso"),

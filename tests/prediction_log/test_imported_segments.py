@@ -74,6 +74,21 @@ def test_rows_of_other_columns_have_segments_of_their_own(tmp_path: Path) -> Non
     assert len(read(tmp_path)[0]) == 12
 
 
+def test_rows_with_unusual_ids_are_read_however_few_they_are(tmp_path: Path) -> None:
+    some = [
+        row._replace(prediction_id=f"order {n}, \u00fc")
+        for n, row in enumerate([*rows(2), *rows(2)])
+    ]
+    for part in (some[:2], some[2:]):
+        with ImportedSegments(tmp_path, 10**6) as segments:
+            add(segments, part)
+            segments.publish()
+    found, cursor = read(tmp_path)
+    assert found == [row.prediction_id for row in some]
+    assert len(cursor) == 2
+    assert read(tmp_path, cursor)[0] == []
+
+
 def test_one_import_at_a_time(tmp_path: Path) -> None:
     with (
         ImportedSegments(tmp_path, 10**6),
