@@ -161,6 +161,8 @@ class Log(Section):
     def _is_no_time(cls, instance: str) -> str:
         if re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z", instance):
             raise ValueError("this is what the time in a segment's name looks like; choose another")
+        if instance == "import":
+            raise ValueError("this is what the segments of `monitorkit import` are called")
         return instance
 
 

@@ -151,6 +151,10 @@ def test_the_file_in_the_default_place_is_found() -> None:
             '[log]\ninstance = "20260101T000000.000000Z"',
             "`log.instance`: this is what the time in a segment's name looks like",
         ),
+        (
+            '[log]\ninstance = "import"',
+            "`log.instance`: this is what the segments of `monitorkit im",
+        ),
         ("[serving]\nport = 70000", "`serving.port`: input should be less than or equal to 65535"),
         ('[training]\nestimator = "forest"', "'random_forest', 'hist_gradient_boosting' or"),
         ('[[monitors]]\nuse = "ks"', "`monitors.0.name`: field required"),

@@ -16,7 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit import logs
 from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log.rows import FIXED
+
+log = logs.get(__name__)
 
 Keys = NDArray[np.int64]
 
@@ -25,17 +29,26 @@ IN_MEMORY = 256 * 1024
 """Longer runs are kept in a file."""
 
 BLOCK_BYTES = 4 * 1024 * 1024
+BATCH_ROWS = 65_536
 
 _KEY = re.compile(
     rb'^((?:"(?:[^"\n]|"")*"|[^",\n]*),\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),', re.MULTILINE
 )
-_NAME = re.compile(r"predictions(?:-.*?)??(?:-(\d{8}T\d{6}\.\d{6}Z)(?:-\d+)?)?\.csv")
+_NAME = re.compile(r"predictions(?:-.*?)??(?:-(\d{8}T\d{6}\.\d{6}Z)(?:-\d+)?)?\.(csv|parquet)")
 
 
 def keys(lines: Sequence[bytes]) -> Keys:
-    """The keys of lines of the log: of all before the second comma that separates fields."""
+    """The keys of lines of the log: of their first two fields."""
     matches = zip(map(_KEY.match, lines), lines, strict=True)
-    return np.fromiter((hash(m[1] if m else line) for m, line in matches), np.int64, len(lines))
+    return np.fromiter((_key(m[1]) if m else hash(line) for m, line in matches), np.int64)
+
+
+def _key(fields: bytes) -> int:
+    """The key of an id and a timestamp as a line has them."""
+    if fields.startswith(b'"'):
+        identity, _, stamp = fields[1:].rpartition(b'",')
+        return hash(identity.replace(b'""', b'"') + b"," + stamp)
+    return hash(fields)
 
 
 class KeySet:
@@ -119,9 +132,13 @@ class KnownRows:
 
 def _segments(folder: Path) -> Iterator[_Segment]:
     """The segments of all writers, with the times between which their rows are."""
-    for path in sorted(folder.glob("predictions*.csv")):
+    for path in sorted(folder.glob("predictions*")):
         match = _NAME.fullmatch(path.name)
         if match is None:
+            continue
+        if match[2] == "parquet":
+            if match[1]:
+                yield _Segment(path, _as_written(match[1]), None)
             continue
         try:
             with path.open("rb") as file:
@@ -149,11 +166,30 @@ def _as_written(name: str) -> str:
 
 def _blocks(path: Path) -> Iterator[Keys]:
     """The keys of a segment, some of them at once."""
+    if path.suffix == ".parquet":
+        yield from _compressed_blocks(path)
+        return
     with path.open("rb") as file:
         rest = b""
         while block := file.read(BLOCK_BYTES):
             whole, mark, rest = (rest + block).rpartition(b"\n")
-            yield np.fromiter(map(hash, _KEY.findall(whole + mark)), np.int64)
+            yield np.fromiter(map(_key, _KEY.findall(whole + mark)), np.int64)
+
+
+def _compressed_blocks(path: Path) -> Iterator[Keys]:
+    """The same of a closed segment that was compressed: our columns, as in the CSV file."""
+    import pyarrow as pa  # noqa: PLC0415 - most logs hold none
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for part in file.iter_batches(batch_size=BATCH_ROWS, columns=list(FIXED[:2])):
+                ids = part.column(0).cast(pa.string()).to_pylist()
+                times = part.column(1).cast(pa.timestamp("us")).to_numpy()
+                rows = zip(ids, np.datetime_as_string(times).tolist(), strict=True)
+                yield np.fromiter((hash(f"{i},{t}Z".encode()) for i, t in rows), np.int64)
+    except (pa.ArrowException, KeyError) as error:
+        log.warning("prediction_log_header_unknown", file=str(path), reason=str(error))
 
 
 def _on_disk(run: Keys) -> Keys:

@@ -7,10 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from import_place import SHORT, START, stamp
+from pyarrow import csv, parquet
+from structlog.testing import capture_logs
 
 from monitorkit.importing import known
 from monitorkit.importing.known import KeySet, KnownRows
@@ -67,6 +70,20 @@ def test_rows_of_all_segments_are_found(tmp_path: Path, *, shuffled: bool) -> No
         assert not again.any()
         found += logged.tolist()
     assert found == [True] * 4500 + [False] * 500
+
+
+def test_rows_of_compressed_segments_are_found(tmp_path: Path) -> None:
+    text = header(SHORT.names) + b"".join(lines(list(range(100)))[0])
+    table = csv.read_csv(
+        pa.BufferReader(text),
+        convert_options=csv.ConvertOptions(column_types={"timestamp": pa.timestamp("us", "UTC")}),
+    )
+    parquet.write_table(table, tmp_path / "predictions-20260102T030405.123456Z.parquet")
+    (tmp_path / "predictions-eu-20260102T030405.123456Z.parquet").write_bytes(b"damaged")
+    with capture_logs() as events:
+        logged, _ = KnownRows(tmp_path).check(*lines([5, 6, 99, 100]))
+    assert logged.tolist() == [True, True, True, False]
+    assert [event["event"] for event in events] == ["prediction_log_header_unknown"]
 
 
 def test_rows_that_came_before_are_told_from_those_that_are_logged(tmp_path: Path) -> None:
