@@ -37,9 +37,13 @@ def new_run_id(now: datetime, after: str | None = None) -> str:
     """
     time = now.astimezone(UTC)
     if after is not None:
-        last = datetime.strptime(after.partition("-")[0], _STAMP).replace(tzinfo=UTC)
-        time = max(time, last + timedelta(microseconds=1))
+        time = max(time, time_of(after) + timedelta(microseconds=1))
     return f"{time:{_STAMP}}-{secrets.token_hex(4)}"
+
+
+def time_of(run_id: str) -> datetime:
+    """When the cycle of a result began, unless the clock was set back since the one before it."""
+    return datetime.strptime(run_id.partition("-")[0], _STAMP).replace(tzinfo=UTC)
 
 
 def encode(result: RunResult) -> bytes:

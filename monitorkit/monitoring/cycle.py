@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from filelock import FileLock, Timeout
 
@@ -21,9 +21,10 @@ from monitorkit.contracts import (
     Status,
     Trigger,
 )
-from monitorkit.errors import CycleBusy, WorkerTimeout, told
+from monitorkit.errors import ConfigError, CycleBusy, WorkerTimeout, told
 from monitorkit.monitoring.protocol import Absorbed, Engine
 from monitorkit.monitoring.reports import Reports
+from monitorkit.prediction_log import Cursor
 from monitorkit.results import Results, new_run_id
 
 log = logs.get(__name__)
@@ -40,7 +41,23 @@ class Selection:
 
     def __call__(self, entry: MonitorEntry) -> bool:
         """Whether a monitor takes part."""
-        return (not self.only or entry.name in self.only) and entry.name not in self.skip
+        return self.takes(entry.name)
+
+    def takes(self, name: str) -> bool:
+        """Whether the monitor of that name takes part."""
+        return (not self.only or name in self.only) and name not in self.skip
+
+    def check(self, config: Config) -> None:
+        """Refuse names that no monitor has.
+
+        Raises:
+            ConfigError: naming one of them, and those that there are.
+        """
+        names = [entry.name for entry in config.monitors]
+        for name in (*self.only, *self.skip):
+            if name not in names:
+                problem = f"no monitor is called {name!r}; there are: {', '.join(names)}"
+                raise ConfigError("--only / --skip", (problem,))
 
 
 def run_cycle(
@@ -96,6 +113,25 @@ def run_cycle(
         )
     finally:
         lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a cycle takes place, and what there is then.
+
+    Attributes:
+        now: the end of the window.
+        run_id: of the result, when there will be one.
+        trigger: what asked for the cycle.
+        earlier: the results of the cycles before it, newest first.
+        until: up to where the log is read; None: to its end.
+    """
+
+    now: datetime
+    run_id: str
+    trigger: Trigger
+    earlier: Iterable[RunResult]
+    until: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,32 +195,83 @@ def _run(
     cancelled: Callable[[], bool],
 ) -> RunResult | Skipped:
     now = datetime.now(UTC)
+    newest = next(reversed(results.run_ids()), None)
+    store = Reports(config.storage.reports)
+    outcome = judge(
+        config,
+        engine,
+        Moment(now, new_run_id(now, after=newest), trigger, _newest_first(results)),
+        selection=selection,
+        store=store,
+        reports=reports,
+        cancelled=cancelled,
+    )
+    if isinstance(outcome, Skipped):
+        log.info(
+            "cycle_skipped",
+            trigger=trigger,
+            rows=outcome.window.rows,
+            min_rows=outcome.min_rows,
+            reason=outcome.reason,
+        )
+        return outcome
+    results.commit(outcome)
+    results.prune(config.monitoring.keep_results)
+    store.prune(config.monitoring.reports.keep, config.monitoring.reports.max_size)
+    _say(outcome)
+    return outcome
+
+
+def judge(
+    config: Config,
+    engine: Engine,
+    moment: Moment,
+    *,
+    selection: Selection = Selection(),
+    store: Reports,
+    reports: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RunResult | Skipped:
+    """What a cycle of some moment finds; commits nothing.
+
+    Args:
+        config: the whole configuration.
+        engine: where monitors run.
+        moment: when it is.
+        selection: the monitors that take part.
+        store: takes what monitors attach.
+        reports: make the reports that are not made at every cycle.
+        cancelled: as for `run_cycle`.
+
+    Raises:
+        Exception: as `run_cycle`, but for the lock and the result.
+    """
+    started = time.perf_counter()
     entries = [entry for entry in config.monitors if selection(entry)]
-    absorbed = engine.absorb([entry.name for entry in entries], now)
+    names = [entry.name for entry in entries]
+    absorbed = engine.absorb(names, moment.now, until=moment.until)
     window, gate = absorbed.window, config.monitoring.min_rows
     if window.rows < gate or window.model_version is None:
         reason = f"{window.rows} rows in the look-back, {gate} are needed"
-        log.info("cycle_skipped", trigger=trigger, rows=window.rows, min_rows=gate, reason=reason)
-        return Skipped(trigger, now, window, gate, reason)
-    store = Reports(config.storage.reports)
+        return Skipped(moment.trigger, moment.now, window, gate, reason)
     cycle = _Cycle(
         engine=engine,
         store=store,
-        run_id=new_run_id(now, after=next(reversed(results.run_ids()), None)),
-        now=now,
+        run_id=moment.run_id,
+        now=moment.now,
         version=window.model_version,
         absorbed=absorbed,
-        previous=_previous(results, absorbed, [entry.name for entry in entries]),
+        previous=_previous(moment.earlier, absorbed, names),
         reports=reports,
         cancelled=cancelled,
     )
     outcomes = tuple(cycle.judge(entry) for entry in entries)
     verdict = config.monitoring.verdict
-    result = RunResult(
-        run_id=cycle.run_id,
-        trigger=trigger,
-        started_at=now,
-        finished_at=datetime.now(UTC),
+    return RunResult(
+        run_id=moment.run_id,
+        trigger=moment.trigger,
+        started_at=moment.now,
+        finished_at=moment.now + timedelta(seconds=time.perf_counter() - started),
         model_name=config.registry.model_name,
         window=window,
         min_rows=gate,
@@ -193,26 +280,25 @@ def _run(
         drift=summarise_drift(outcomes, verdict.monitor, verdict.drift_share),
         outcomes=outcomes,
     )
-    results.commit(result)
-    results.prune(config.monitoring.keep_results)
-    store.prune(config.monitoring.reports.keep, config.monitoring.reports.max_size)
-    _say(result)
-    return result
+
+
+def _newest_first(results: Results) -> Iterator[RunResult]:
+    """The last results, read as they are asked for; a damaged one counts as one of them."""
+    for run_id in list(reversed(results.run_ids()))[:LOOK_BACK_RESULTS]:
+        found = results.find(run_id)
+        if found is not None:
+            yield found[1]
 
 
 def _previous(
-    results: Results, absorbed: Absorbed, names: Sequence[str]
+    earlier: Iterable[RunResult], absorbed: Absorbed, names: Sequence[str]
 ) -> dict[str, Sequence[Finding]]:
     """Each monitor's last findings, of the same model version and reference.
 
     Not every result has every monitor: one may have failed, or been left out by `--only`.
     """
     found: dict[str, Sequence[Finding]] = {}
-    for run_id in list(reversed(results.run_ids()))[:LOOK_BACK_RESULTS]:
-        found_result = results.find(run_id)
-        if found_result is None:
-            continue
-        _, result = found_result
+    for result in earlier:
         if result.reference_hash != absorbed.reference_hash:
             break
         if result.window.model_version != absorbed.window.model_version:

@@ -23,7 +23,7 @@ from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.timeline import Span, Track
-from monitorkit.prediction_log import Piece
+from monitorkit.prediction_log import Cursor, Piece
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
@@ -100,13 +100,15 @@ class DaskEngine:
         self._judges = judges
         self._engine = _ClusterReading(config, client, piece_bytes)
 
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+    def absorb(
+        self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
+    ) -> Absorbed:
         """As `LocalEngine.absorb`, and bit for bit the same.
 
         Raises:
             ClusterError: the cluster gave up.
         """
-        return self._engine.absorb(names, now)
+        return self._engine.absorb(names, now, until=until)
 
     def judge(
         self,

@@ -22,7 +22,7 @@ from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.protocol import Absorbed, checked
 from monitorkit.monitoring.store import FILE, Store
 from monitorkit.monitoring.timeline import Span, Track, newest_version
-from monitorkit.prediction_log import Block, Reader
+from monitorkit.prediction_log import Block, Cursor, Reader
 
 log = logs.get(__name__)
 
@@ -75,7 +75,12 @@ class LocalEngine:
         self._ladder = self._ladder_at(self._now)
 
     def absorb(
-        self, names: Sequence[str], now: datetime, *, seconds: float | None = None
+        self,
+        names: Sequence[str],
+        now: datetime,
+        *,
+        seconds: float | None = None,
+        until: Cursor | None = None,
     ) -> Absorbed:
         """Read the log from where each monitor's track ends, and sum up what is new.
 
@@ -83,6 +88,7 @@ class LocalEngine:
             names: the monitors that take part.
             now: the end of the window.
             seconds: stop, with `more`, after the block that is under way by then.
+            until: read no further than this, however much was written since.
 
         Raises:
             ReferenceProblem: the reference is missing or is not what was frozen.
@@ -96,7 +102,8 @@ class LocalEngine:
         rows = self._whole(self._rows_id)
         dropped = [track.forget(self._ladder.first) for track in self._tracks.values()]
         failures: dict[str, str] = {}
-        total, more = self._read(Step(rows.cursor, horizon, deadline, rows=rows), names, failures)
+        ahead = Step(rows.cursor, horizon, deadline, until, rows)
+        total, more = self._read(ahead, names, failures)
         if not more:
             for step in self._behind(rows, names, failures):
                 step.since, step.deadline, step.until = horizon, deadline, rows.cursor

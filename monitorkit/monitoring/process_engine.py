@@ -14,6 +14,7 @@ from monitorkit.errors import WorkerError
 from monitorkit.monitoring.active import active, say_active
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.prediction_log import Cursor
 from monitorkit.worker import Worker
 
 SLICE_SECONDS = 5.0
@@ -61,7 +62,9 @@ class ProcessEngine:
         """Start the process and load what every cycle needs, ahead of the first one."""
         self._worker.call("starting the monitors", READY_SECONDS, _open, self._config)
 
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+    def absorb(
+        self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
+    ) -> Absorbed:
         """As `LocalEngine.absorb`; a monitor that ends the process is a failure of that monitor.
 
         Raises:
@@ -77,7 +80,7 @@ class ProcessEngine:
             say_active(self._config.storage.state, ())
             try:
                 absorbed = self._worker.call(
-                    "reading the log", limit, _absorb, self._config, taking_part, now, SLICE_SECONDS
+                    "reading the log", limit, _absorb, self._config, taking_part, now, until
                 )
             except WorkerError as error:
                 guilty = active(self._config.storage.state)
@@ -141,8 +144,8 @@ def _local(config: Config) -> LocalEngine:
     return engine
 
 
-def _absorb(config: Config, names: Sequence[str], now: datetime, seconds: float) -> Absorbed:
-    return _local(config).absorb(names, now, seconds=seconds)
+def _absorb(config: Config, names: Sequence[str], now: datetime, until: Cursor | None) -> Absorbed:
+    return _local(config).absorb(names, now, seconds=SLICE_SECONDS, until=until)
 
 
 def _ready(config: Config, version: str, name: str) -> None:

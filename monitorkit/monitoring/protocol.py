@@ -11,6 +11,7 @@ from typing import Protocol
 
 from monitorkit.contracts import Finding, Judgement, Window
 from monitorkit.errors import PluginError
+from monitorkit.prediction_log import Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ class Absorbed:
 class Engine(Protocol):
     """What a cycle asks of the place where monitors run."""
 
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
-        """Bring the tracks of some monitors up to the end of the log."""
+    def absorb(
+        self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
+    ) -> Absorbed:
+        """Bring the tracks of some monitors up to the end of the log, or up to a cursor in it."""
 
     def judge(
         self,

@@ -15,6 +15,9 @@ from monitorkit.errors import SchemaError
 from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
+KEPT = "reference_scores-*.ckpt"
+"""The files of scores that are kept, in the folder of the state."""
+
 log = logs.get(__name__)
 
 
@@ -145,7 +148,7 @@ def _columns_of(reference: Reference, names: tuple[str, ...], version: str) -> N
 
 def _path(state: Path, reference: Reference, model_hash: str) -> Path:
     key = f"{reference.metadata.reference_hash} {model_hash}".encode()
-    return state / f"reference_scores-{hashlib.sha256(key).hexdigest()[:16]}.ckpt"
+    return state / KEPT.replace("*", hashlib.sha256(key).hexdigest()[:16])
 
 
 def _kept_scores(

@@ -13,7 +13,7 @@ from typing import Literal
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
-from monitorkit.errors import ConfigError, MonitorkitError, told
+from monitorkit.errors import MonitorkitError, told
 from monitorkit.monitoring import dask_engine, summary
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection, run_cycle
@@ -115,11 +115,7 @@ def _parts(
     config: Config, selection: Selection, where: Where
 ) -> Iterator[tuple[Engine, Results, Delivery, Compressing]]:
     plugin_manager.checked(config)
-    names = [entry.name for entry in config.monitors]
-    for name in (*selection.only, *selection.skip):
-        if name not in names:
-            problem = f"no monitor is called {name!r}; there are: {', '.join(names)}"
-            raise ConfigError("--only / --skip", (problem,))
+    selection.check(config)
     with contextlib.ExitStack() as stack:
         monitors = stack.enter_context(worker(config, "monitors"))
         sinks = stack.enter_context(worker(config, "sinks"))

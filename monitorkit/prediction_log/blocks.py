@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitorkit.contracts import Chunk
 from monitorkit.prediction_log.parsing import Rows
@@ -23,15 +24,21 @@ class Block:
         model_version: of all rows.
         chunk: the rows.
         cursor: after them; pass it to `Reader.read` to go on.
+        segment: the identity of the segment that they are from.
+        ends: (rows,) the cursor's offset in that segment after each row.
     """
 
     model_version: str
     chunk: Chunk
     cursor: Cursor
+    segment: str
+    ends: NDArray[np.int64]
 
 
-def runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, int]]:
-    """Neighbouring rows of one model version, and where the last one's line ends."""
+def runs(
+    rows: Rows, columns: tuple[str, ...]
+) -> Iterator[tuple[str, Chunk, NDArray[np.int64]]]:
+    """Neighbouring rows of one model version, and where their lines end."""
     changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
     edges = [0, *changes.tolist(), len(rows.versions)]
     for first, last in pairwise(edges):
@@ -39,4 +46,4 @@ def runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, int
         chunk = Chunk(
             rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]
         )
-        yield str(rows.versions[first]), chunk, int(rows.ends[last - 1])
+        yield str(rows.versions[first]), chunk, rows.ends[part]

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from monitorkit import logs
 from monitorkit.contracts import Chunk
 from monitorkit.errors import SegmentGone
@@ -84,11 +87,11 @@ class Reader:
         with self._telling(), closing(self._new(cursor, since, until)) as new:
             for each in new:
                 identity = each.whole.identity
-                for version, chunk, end in self._rows(
+                for version, chunk, ends in self._rows(
                     each.opened, each.found, each.folder, each.whole
                 ):
-                    cursor[identity] = end
-                    yield Block(version, chunk, dict(cursor))
+                    cursor[identity] = int(ends[-1])
+                    yield Block(version, chunk, dict(cursor), identity, ends)
                 if each.whole.ended:
                     cursor[identity] = each.whole.size
 
@@ -145,8 +148,9 @@ class Reader:
         """
         with self._telling(), ExitStack() as stack:
             folder, found, opened = self._find(piece, stack)
-            for version, chunk, end in self._rows(opened, found, folder, piece):
-                yield Block(version, chunk, {piece.identity: end})
+            for version, chunk, ends in self._rows(opened, found, folder, piece):
+                cursor = {piece.identity: int(ends[-1])}
+                yield Block(version, chunk, cursor, piece.identity, ends)
 
     def identities(self) -> set[str]:
         """The segments that can be read now."""
@@ -262,8 +266,8 @@ class Reader:
 
     def _rows(
         self, opened: Opened | None, found: Found, folder: Folder, piece: Piece
-    ) -> Iterator[tuple[str, Chunk, int]]:
-        """Rows of one model version after the other, and where the last one's line ends."""
+    ) -> Iterator[tuple[str, Chunk, NDArray[np.int64]]]:
+        """Rows of one model version after the other, and where their lines end."""
         if opened is None:
             return
         skip = partial(self._skip, folder.file(found.name.text))

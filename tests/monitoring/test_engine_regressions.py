@@ -25,7 +25,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.store import FILE
-from monitorkit.prediction_log import segment
+from monitorkit.prediction_log import Cursor, segment
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -154,10 +154,12 @@ def test_a_version_number_that_means_another_model_is_judged_with_that_model(pla
 class Forgetful(ProcessEngine):
     """A worker whose timeline cannot be written any more."""
 
-    def absorb(self, names: Sequence[str], now: datetime) -> Absorbed:
+    def absorb(
+        self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
+    ) -> Absorbed:
         path: Path = self._config.storage.state / FILE
         before = path.read_bytes() if path.exists() else None
-        absorbed = super().absorb(names, now)
+        absorbed = super().absorb(names, now, until=until)
         if before is not None:
             path.write_bytes(before)
         return absorbed
