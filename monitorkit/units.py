@@ -1,9 +1,9 @@
-"""Durations and sizes as people write them in the configuration."""
+"""Durations, sizes and moments as people write them."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Annotated
 
@@ -43,6 +43,33 @@ def format_duration(value: timedelta) -> str:
             return f"{value // _UNITS[unit]}{unit}"
     whole, rest = divmod(value, _UNITS["s"])
     return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read `2026-01-31`, `2026-01-31T12:00:00Z` (or `+01:00`), `now`, or `-6h`: so long ago.
+
+    Without an offset it is UTC; a date is its first moment.
+
+    Args:
+        text: what was written.
+        now: what `now` and durations go by.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = text.strip()
+    if text == "now":
+        return now
+    try:
+        if text.startswith("-"):
+            passed = parse_duration(text[1:])
+            assert isinstance(passed, timedelta)  # noqa: S101 - for mypy: it was text
+            return now - passed
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        problem = "write a time as 2026-01-31, 2026-01-31T12:00:00Z, now, or -6h for six hours ago"
+        raise ValueError(problem) from error
 
 
 def _positive(value: timedelta) -> timedelta:
