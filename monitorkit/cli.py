@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from monitorkit import __version__, config, logs
 from monitorkit.errors import MonitorkitError
+from monitorkit.units import parse_moment
 
 INTERRUPTED = 130  # as shells have it
 SOME_REJECTED = 3  # of an import; 1 is an error and 2 a wrong option
@@ -153,6 +155,40 @@ def monitor(
         raise click.UsageError("--scheduler is for --engine dask.")
     run = standalone.run_once if once else standalone.run_forever
     run(settings, Selection(only, skip), reports=reports, where=standalone.Where(**where))
+
+
+def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@command
+@click.option(
+    "--from",
+    "since",
+    metavar="TIME",
+    callback=_moment,
+    help="The first cycle: 2026-01-31, 2026-01-31T12:00:00Z, or -6h for six hours ago; UTC when no "
+    "offset is given. From the first row or result on when not given.",
+)
+@click.option("--to", "until", metavar="TIME", callback=_moment, help="The last cycle, or `now`.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this monitor (repeatable).")
+@click.option("--skip", multiple=True, metavar="NAME", help="Not this monitor (repeatable).")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A new folder for the results of the replay, as JSON.",
+)
+def replay(
+    settings: config.Config, only: tuple[str, ...], skip: tuple[str, ...], **arguments: Any
+) -> None:
+    """Judge the past log again, beside what was recorded; with --config, as another one would."""
+    from monitorkit.monitoring import replay as replay_  # noqa: PLC0415 - as above
+    from monitorkit.monitoring.cycle import Selection  # noqa: PLC0415 - as above
+
+    replay_.run(settings, Selection(only, skip), **arguments)
 
 
 @command

@@ -1,0 +1,193 @@
+"""What was flagged beside what would have been: a table on a terminal, events in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from monitorkit import logs
+from monitorkit.monitoring.comparison import Compared, Seen
+
+log = logs.get(__name__)
+
+NAMES = 4
+"""So many columns are named in a cell of the table."""
+
+STYLES = {"drift": "red", "failed": "red", "flagged": "yellow", "skipped": "dim", "ok": ""}
+
+
+class Report:
+    """Takes one cycle after the other, and sums up in the end.
+
+    Args:
+        late: rows that cycles without a record see later than the rows' time stamps say.
+        console: where to print; by default stdout, if that is a terminal.
+    """
+
+    def __init__(self, late: int = 0, console: Console | None = None) -> None:
+        self._console = console or (Console() if sys.stdout.isatty() else None)
+        self._late = late
+        self._shown: list[Compared] = []
+        self._counts: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+
+    def add(self, compared: Compared) -> None:
+        """Count a cycle, and keep it for the table, or tell of it at once."""
+        recorded, replayed = compared.recorded, compared.replayed
+        flagged = (recorded is not None and bool(recorded.flagged), bool(replayed.flagged))
+        self._counts.update(
+            {
+                "cycles": 1,
+                compared.agreement: 1,
+                "skipped": replayed.verdict == "skipped",
+                "failed": replayed.verdict == "failed",
+                "flagged_in_both": flagged == (True, True),
+                "flagged_in_record_only": flagged == (True, False),
+                "flagged_in_replay_only": flagged == (False, True) and recorded is not None,
+                "flagged_without_record": flagged == (False, True) and recorded is None,
+            }
+        )
+        if replayed.reason is not None and replayed.verdict == "failed":
+            self._reasons.setdefault("failed", replayed.reason)
+        for note in compared.notes:
+            self._reasons.setdefault("incomparable", note)
+        for monitor, reason in replayed.failures.items():
+            self._failed[monitor] += 1
+            self._reasons.setdefault(f"monitor {monitor}", reason)
+        if self._console is None:
+            log.info("cycle_replayed", **_fields(compared))
+        elif compared.noteworthy:
+            self._shown.append(compared)
+
+    def finish(self) -> None:
+        """Print the table and what it comes to; or one last event."""
+        if self._console is None:
+            names = ("cycles", *_AGREEMENTS, *_FLAGGED, "skipped", "failed")
+            counts = {name: self._counts[name] for name in names}
+            log.info("replay_summary", **counts, late_rows=self._late)
+            return
+        if self._shown:
+            self._console.print(_table(self._shown))
+        for line in self._lines():
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _lines(self) -> Iterator[str]:
+        counts = self._counts
+        if not counts["cycles"]:
+            yield "Nothing to replay: there are neither results nor rows of that time."
+            return
+        unrecorded = counts["unrecorded"]
+        yield (
+            f"{_cycles(counts['cycles'])}: {counts['cycles'] - unrecorded:,} recorded, "
+            f"{unrecorded:,} without a record; {counts['skipped']:,} skipped for too few rows."
+        )
+        yield (
+            f"Flagged: {counts['flagged_in_both']:,} in both, "
+            f"{counts['flagged_in_record_only']:,} only in the record, "
+            f"{counts['flagged_in_replay_only']:,} only in the replay, "
+            f"{counts['flagged_without_record']:,} without a record."
+        )
+        yield f"Findings: {counts['same']:,} the same, {counts['different']:,} different."
+        if counts["incomparable"]:
+            reason = self._reasons["incomparable"]
+            yield f"{_cycles(counts['incomparable'])} cannot be compared; the first: {reason}."
+        if counts["failed"]:
+            reason = self._reasons["failed"]
+            yield f"{_cycles(counts['failed'])} could not be replayed; the first: {reason}"
+        for monitor, times in self._failed.items():
+            reason = self._reasons[f"monitor {monitor}"]
+            yield f"Monitor {monitor!r} failed in {_cycles(times)}; at first: {reason}"
+        if self._late:
+            yield (
+                f"{self._late:,} rows stand behind later ones in the log: cycles without a record "
+                "see them only when those have come."
+            )
+
+
+_AGREEMENTS = ("same", "different", "incomparable", "unrecorded")
+_FLAGGED = (
+    "flagged_in_both",
+    "flagged_in_record_only",
+    "flagged_in_replay_only",
+    "flagged_without_record",
+)
+
+
+def _cycles(count: int) -> str:
+    return f"{count:,} cycle{'' if count == 1 else 's'}"
+
+
+def _table(shown: Sequence[Compared]) -> Table:
+    table = Table("time (UTC)", box=None, pad_edge=False)
+    table.add_column("rows", justify="right")
+    for heading in ("recorded", "replayed", ""):
+        table.add_column(heading)
+    for compared in shown:
+        rows = compared.replayed.rows
+        table.add_row(
+            Text(f"{compared.now:%Y-%m-%d %H:%M:%S}", no_wrap=True),
+            "" if rows is None else f"{rows:,}",
+            _cell(compared.recorded),
+            _cell(compared.replayed),
+            Text("; ".join(_remarks(compared))),
+        )
+    return table
+
+
+def _cell(seen: Seen | None) -> Text:
+    if seen is None:
+        return Text("no record", "dim")
+    text = Text(seen.verdict, STYLES[seen.verdict])
+    columns = seen.columns
+    if columns:
+        rest = len(columns) - NAMES
+        names = ", ".join(columns[:NAMES]) + (f" and {rest} more" if rest > 0 else "")
+        text.append(f" {names}", "default")
+    return text
+
+
+def _remarks(compared: Compared) -> Iterator[str]:
+    if compared.agreement == "different":
+        differing = ", ".join(compared.differing)
+        yield f"differs: {differing}" if differing else "differs"
+    yield from compared.notes
+    if compared.replayed.failures:
+        yield f"failed: {', '.join(compared.replayed.failures)}"
+
+
+def _fields(compared: Compared) -> dict[str, Any]:
+    return {
+        "at": _iso(compared.now),
+        "model_version": compared.model_version,
+        "run_id": compared.run_id,
+        "recorded": None if compared.recorded is None else _side(compared.recorded),
+        "replayed": _side(compared.replayed),
+        "agreement": compared.agreement,
+        "differing": list(compared.differing),
+        "notes": list(compared.notes),
+    }
+
+
+def _side(seen: Seen) -> dict[str, Any]:
+    side: dict[str, Any] = {
+        "verdict": seen.verdict,
+        "rows": seen.rows,
+        "flagged": {name: list(columns) for name, columns in seen.flagged.items()},
+    }
+    if seen.failures:
+        side["failures"] = dict(seen.failures)
+    if seen.reason is not None:
+        side["reason"] = seen.reason
+    return side
+
+
+def _iso(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%S.%fZ}"
