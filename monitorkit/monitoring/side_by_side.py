@@ -42,19 +42,17 @@ class Report:
     def add(self, compared: Compared) -> None:
         """Count a cycle, and keep it for the table, or tell of it at once."""
         recorded, replayed = compared.recorded, compared.replayed
-        flagged = (recorded is not None and bool(recorded.flagged), bool(replayed.flagged))
-        self._counts.update(
-            {
-                "cycles": 1,
-                compared.agreement: 1,
-                "skipped": replayed.verdict == "skipped",
-                "failed": replayed.verdict == "failed",
-                "flagged_in_both": flagged == (True, True),
-                "flagged_in_record_only": flagged == (True, False),
-                "flagged_in_replay_only": flagged == (False, True) and recorded is not None,
-                "flagged_without_record": flagged == (False, True) and recorded is None,
-            }
-        )
+        then, again = recorded is not None and bool(recorded.flagged), bool(replayed.flagged)
+        self._counts["cycles"] += 1
+        self._counts[compared.agreement] += 1
+        if recorded is None:
+            self._counts["flagged_without_record"] += again
+        else:
+            self._counts["flagged_in_both"] += then and again
+            self._counts["flagged_in_record_only"] += then and not again
+            self._counts["flagged_in_replay_only"] += again and not then
+        if replayed.verdict in ("skipped", "failed"):
+            self._counts[replayed.verdict] += 1
         if replayed.reason is not None and replayed.verdict == "failed":
             self._reasons.setdefault("failed", replayed.reason)
         for note in compared.notes:

@@ -64,7 +64,7 @@ class History:
         seconds: float = 0.5,
     ) -> None:
         """Rows come, the last of them so many minutes after the beginning."""
-        features = draw(count, seed=seed + round(until), shift=shift)
+        features = draw(count, seed=abs(seed + round(until)), shift=shift)
         self.here.append(features, version=version, ends=self.at(until), seconds=seconds)
 
     def rotate(self) -> None:
