@@ -35,9 +35,7 @@ class Block:
     ends: NDArray[np.int64]
 
 
-def runs(
-    rows: Rows, columns: tuple[str, ...]
-) -> Iterator[tuple[str, Chunk, NDArray[np.int64]]]:
+def runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, NDArray[np.int64]]]:
     """Neighbouring rows of one model version, and where their lines end."""
     changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
     edges = [0, *changes.tolist(), len(rows.versions)]
