@@ -142,7 +142,7 @@ def _segments(folder: Path) -> Iterator[_Segment]:
             continue
         try:
             with path.open("rb") as file:
-                head = segment.read_head(file.fileno())
+                head = segment.read_head(segment.reading(file.fileno()))
             size = path.stat().st_size
         except FileNotFoundError:  # closed or moved away at this moment
             continue

@@ -161,7 +161,7 @@ class ImportedSegments:
         first, last = each.stamps
         path = self.folder / name_of(first, self.folder)
         with each.path.open("rb") as file:
-            head = segment.read_head(file.fileno())
+            head = segment.read_head(segment.reading(file.fileno()))
         assert head is not None  # noqa: S101 - it was written above
         counted = Sidecar(head.identity, each.rows, each.bytes, head.first_timestamp, last)
         each.path.rename(path)
