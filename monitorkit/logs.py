@@ -141,6 +141,8 @@ def adopt_library_loggers() -> None:
         "uvicorn.error",
         "asyncio",
         "distributed",
+        "aiobotocore",
+        "botocore",
     ):
         logging.getLogger(chatty).setLevel(level)
 

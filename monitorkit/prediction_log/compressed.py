@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.prediction_log.lines import Skip
-from monitorkit.prediction_log.parsing import TABLE, Refused, Rows, feature_names, rows_of
+from monitorkit.prediction_log.parsing import TABLE, Refused, Rows, feature_names, numbers, rows_of
 from monitorkit.prediction_log.pieces import Piece
 from monitorkit.prediction_log.rows import FIXED
 from monitorkit.prediction_log.segment import HEAD_BYTES, Head, Read
@@ -94,15 +94,17 @@ class CompressedFile:
     Args:
         file: an open one, or what pyarrow takes for one.
         compressed: what it says of its segment.
+        block_bytes: rows come in blocks that took about so much in the CSV file.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: it is damaged.
     """
 
-    def __init__(self, file: Any, compressed: Compressed) -> None:
+    def __init__(self, file: Any, compressed: Compressed, block_bytes: int) -> None:
         from pyarrow import parquet  # noqa: PLC0415 - the process that serves never reads
 
         self._compressed = compressed
+        self._block_bytes = block_bytes
         self._file = parquet.ParquetFile(
             file, read_dictionary=[FIXED[2], FIXED[3]], page_checksum_verification=True
         )
@@ -147,7 +149,12 @@ class CompressedFile:
                 continue
             try:
                 rows, _ = self.group(number)
-            except (OSError, ValueError, Refused) as error:  # pyarrow's are of these kinds
+            except (
+                OSError,
+                ValueError,
+                TypeError,
+                Refused,
+            ) as error:  # pyarrow's are of these kinds
                 if is_of_the_disk(error):
                     raise
                 skip(first, f"the rows from here to byte {last} are damaged: {error}")
@@ -155,8 +162,11 @@ class CompressedFile:
             starts = np.concatenate([[first], rows.ends[:-1]])
             begin, end = np.searchsorted(starts, [piece.start, piece.end]).tolist()
             end = min(end, int(np.searchsorted(rows.ends, piece.size, side="right")))
-            if begin < end:
-                yield rows.take(slice(begin, end))
+            while begin < end:
+                reach = np.searchsorted(rows.ends, starts[begin] + self._block_bytes, side="right")
+                stop = min(end, max(int(reach), begin + 1))
+                yield rows.take(slice(begin, stop))
+                begin = stop
 
     def group(self, number: int) -> tuple[Rows, Any]:
         """All rows of a group, and their labels as a pyarrow column.
@@ -167,7 +177,7 @@ class CompressedFile:
         columns = len(self._compressed.head.columns)
         table = self._file.read_row_group(number, use_threads=False).combine_chunks()
         table = table.rename_columns([*TABLE, *feature_names(columns), LINE_END])
-        rows = rows_of(table, columns, _numbers(table))
+        rows = rows_of(table, columns, _line_ends(table))
         first, last = self._edges[number : number + 2]
         if rows.ends[-1] != last or (np.diff(rows.ends, prepend=first) <= 0).any():
             raise ValueError("its rows contradict its footer")
@@ -177,7 +187,7 @@ class CompressedFile:
         return int(np.searchsorted(self._edges, at)) - 1
 
     def _ends(self, group: int) -> NDArray[np.int64]:
-        return _numbers(self._file.read_row_group(group, columns=[LINE_END], use_threads=False))
+        return _line_ends(self._file.read_row_group(group, columns=[LINE_END], use_threads=False))
 
 
 def is_of_the_disk(error: Exception) -> bool:
@@ -185,6 +195,5 @@ def is_of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
-def _numbers(table: Any) -> NDArray[np.int64]:
-    numbers: NDArray[np.int64] = table.column(LINE_END).to_numpy()
-    return numbers
+def _line_ends(table: Any) -> NDArray[np.int64]:
+    return numbers(table.column(LINE_END).combine_chunks(), np.dtype(np.int64))

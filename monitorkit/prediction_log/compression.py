@@ -239,7 +239,7 @@ def _opened(file: BinaryIO, written: Compressed) -> CompressedFile:
     size = os.fstat(file.fileno()).st_size
     if read_compressed(reading(file.fileno()), size) != written:
         raise ValueError("what it says of itself is not what was written")
-    return CompressedFile(file, written)
+    return CompressedFile(file, written, GROUP_BYTES)
 
 
 def _same(left: Rows, right: Rows) -> bool:

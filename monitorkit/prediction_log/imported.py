@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from monitorkit import durable, logs
 from monitorkit.errors import ImportBusy
-from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log import names, segment, sidecar
 from monitorkit.prediction_log.rows import header
 from monitorkit.prediction_log.sidecar import Sidecar
 
@@ -35,9 +35,12 @@ def name_of(earliest: str, folder: Path) -> str:
     """
     time = earliest.replace("-", "").replace(":", "")
     number = 0
-    while (folder / (name := f"{STEM}-{time}{f'-{number}' if number else ''}.csv")).exists():
+    while any(
+        (folder / f"{STEM}-{time}{f'-{number}' if number else ''}{ending}").exists()
+        for ending in (".csv", names.COMPRESSED)
+    ):
         number += 1
-    return name
+    return f"{STEM}-{time}{f'-{number}' if number else ''}.csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class LocalFolder:
             return self._lines(found, descriptor)
         try:
             file = stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
-            return CompressedFile(file, found.compressed)
+            return CompressedFile(file, found.compressed, self._block_bytes)
         except (OSError, ValueError, KeyError, TypeError) as error:  # what pyarrow makes of damage
             if is_of_the_disk(error):
                 raise

@@ -201,13 +201,13 @@ def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
     )
     if times.null_count or scores.null_count:
         raise Refused("the timestamp or the probability is missing")
-    probabilities = _numbers(scores, np.dtype(np.float64))
+    probabilities = numbers(scores, np.dtype(np.float64))
     if not np.isfinite(probabilities).all():
         raise Refused("the probability is no finite number")
     matrix = np.empty((len(ends), columns), order="F")  # monitors go column by column
     for position, name in enumerate(feature_names(columns)):
         column = _array(table.column(name))
-        values = _numbers(column, np.dtype(np.float64))
+        values = numbers(column, np.dtype(np.float64))
         if column.null_count:
             values = np.where(_is_valid(column), values, np.nan)
         if np.count_nonzero(np.isfinite(values)) != len(values) - column.null_count:
@@ -215,9 +215,9 @@ def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
         matrix[:, position] = values
     return Rows(
         _texts(ids),
-        _numbers(times, np.dtype("datetime64[us]")),
+        numbers(times, np.dtype("datetime64[us]")),
         np.array(versions.dictionary.to_pylist(), dtype=np.object_)[
-            _numbers(versions.indices, np.dtype(np.int32))
+            numbers(versions.indices, np.dtype(np.int32))
         ],
         probabilities,
         matrix,
@@ -250,7 +250,7 @@ def _array(column: Any) -> Any:
     return array
 
 
-def _numbers(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def numbers(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A pyarrow array's values, whatever they are where they are missing.
 
     `to_numpy` would import pandas: half a second and 55 MB, in a process that has no use for it.

@@ -80,7 +80,8 @@ class RemoteFolder:
         with self._reaching():
             file = self._connected()[0].open(path, "rb", block_size=GROUP_BYTES)
         try:
-            return CompressedFile(stack.enter_context(_Guarded(file, self.where)), found.compressed)
+            guarded = stack.enter_context(_Guarded(file, self.where))
+            return CompressedFile(guarded, found.compressed, self._block_bytes)
         except (OSError, ValueError, KeyError, TypeError) as error:  # what pyarrow makes of damage
             folder.damaged(self.file(found.name.text), error)
             return None

