@@ -126,7 +126,7 @@ def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Pl
         horizon: the longest look-back. Where nothing came for so long, there is nothing to judge.
     """
     interval = config.monitoring.interval
-    reader = Reader(config.storage.predictions)
+    reader = Reader(config.storage.predictions, config.log.archives)
     run_ids = results.run_ids()
     # A segment that no record knows was put there later, with rows of an earlier time perhaps.
     known = set(_cursor_of(results, run_ids[-1] if run_ids else None))

@@ -98,10 +98,10 @@ def replay(
         ReferenceProblem: the reference is missing or is not what was frozen.
     """
     horizon = longest_lookback(config)
-    pruned = Pruned(Reader(config.storage.predictions), todo.results, horizon)
+    pruned = Pruned(Reader(config.storage.predictions, config.log.archives), todo.results, horizon)
     past = _Past(todo.results)
     with ExitStack() as stack:
-        here = Reader(config.storage.predictions).identities()
+        here = Reader(config.storage.predictions, config.log.archives).identities()
         bench = _Bench(config, engine_aside, stack, here)
         for instant in todo:
             past.begin(instant)
