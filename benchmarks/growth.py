@@ -52,6 +52,7 @@ def exponent(rows: Sequence[int], costs: Sequence[float]) -> float | None:
 def draw(every: Sequence[Series], path: Path) -> None:
     """Draw seconds and MiB over rows, both axes logarithmic, a row of panels for each width."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - for the plot alone
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     widths = sorted({series.columns for series in every})
     figure = Figure(figsize=(11, 1.2 + 4.2 * len(widths)), layout="constrained")
@@ -76,11 +77,13 @@ def draw(every: Sequence[Series], path: Path) -> None:
                 )
             panel.set_xscale("log")
             panel.set_yscale("log")
+            panel.xaxis.set_major_formatter(_short)
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+            panel.yaxis.set_minor_formatter(NullFormatter())
             panel.set_xlabel("rows")
-            panel.set_ylabel(label)
             panel.set_title(f"{columns} columns: {label}", fontsize=11)
-            panel.grid(visible=True, which="major", alpha=0.35)
-            panel.grid(visible=True, which="minor", alpha=0.12)
+            panel.grid(visible=True, which="major", alpha=0.3)
     handles = {
         label: handle
         for panel in panels.flat
@@ -91,3 +94,11 @@ def draw(every: Sequence[Series], path: Path) -> None:
     )
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def _short(rows: float, _: object) -> str:
+    """1 k, 1 M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if rows >= size:
+            return f"{rows / size:g} {unit}"
+    return f"{rows:g}"

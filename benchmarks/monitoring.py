@@ -80,8 +80,9 @@ def main() -> None:
         for number in range(rounds):
             bench.measure(number)
             given.output.parent.mkdir(exist_ok=True)
-            growth.draw(series(results), given.output.with_suffix(".png"))
-            text = report(results, number + 1)
+            plot = given.output.with_suffix(".png")
+            growth.draw(series(results), plot)
+            text = report(results, number + 1, plot.name)
             given.output.write_text(text, encoding="utf-8")
     sys.stdout.write(f"\n{text}")
 

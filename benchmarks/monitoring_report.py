@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from benchmarks.growth import Series
 from benchmarks.machine import facts
@@ -13,7 +14,7 @@ from benchmarks.targets import RATIOS, Target
 from benchmarks.trials import Trial
 from benchmarks.workspaces import HUNDRED, NEW_ROWS, TEN
 
-LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy")
+LIBRARIES = ("numpy", "pyarrow", "scipy", "distributed")
 LOCAL, PROCESS = "local", "process"
 DASK_1, DASK_2 = "dask, 1 worker", "dask, 2 workers"
 EVIDENTLY, NANNYML, WHYLOGS = "Evidently", "NannyML", "whylogs"
@@ -31,11 +32,9 @@ HEAD = """# Monitoring
 Made by `python -m benchmarks.monitoring`; what it measures and how stands in
 `benchmarks/monitoring.py`. A cycle reads the whole log, sums it up, judges with seven monitors (KS,
 PSI, Jensen-Shannon, Wasserstein, chi-square, missing and range, proxy metrics) and commits its
-result, in an engine that does not know the log yet. Peers read the log's features with pandas and
-then work on rows in memory. What is imported or learnt from the reference once is in no time, but
-all of it is in the memory.
-
-![Seconds and memory over rows](monitoring.png)
+result, in a new engine, which loads the reference and knows nothing of the log. Peers read the
+log's features with pandas and then work on rows in memory. What is imported once is in no time, but
+all of it is in the memory. All rows lie within the look-back of a day.
 """
 GROWTH = """
 ## Growth
@@ -283,9 +282,11 @@ def series(results: Results) -> list[Series]:
     return found
 
 
-def report(results: Results, rounds: int) -> str:
-    """The result as Markdown."""
-    lines = [HEAD, *(f"- {fact}" for fact in facts(LIBRARIES))]
+def report(results: Results, rounds: int, plot: str) -> str:
+    """The result as Markdown, with the plot of that file name."""
+    libraries = [name for name in LIBRARIES if find_spec(name)]
+    lines = [HEAD, f"![Seconds and memory over rows]({plot})", ""]
+    lines += [f"- {fact}" for fact in facts(libraries)]
     peers = ", ".join(f"{name} {version}" for name, version in sorted(results.versions.items()))
     lines.append(f"- beside it: {peers or 'no peers'}")
     lines.append(f"- {rounds} round(s)")

@@ -92,10 +92,11 @@ def test_every_target_is_a_ratio_within_a_round(what: str, ending: str) -> None:
 def test_the_report_tells_imports_from_work_and_what_went_wrong() -> None:
     found = results()
     found.notes.append("whylogs did not install: no space left")
-    text = report(found, 3)
+    text = report(found, 3, "monitoring.png")
     assert f"| Evidently | the whole log | 10 | {BASE:,} | 30.000 | 28.000 |" in text
     assert f"| local | the whole log | 10 | {BASE:,} | 1.000 | - | 1.00 | 120 | 1.0 |" in text
     assert "| local | 1,500 new rows | 10 | 10,000,000 | 0.030 |" in text
+    assert "](monitoring.png)" in text
     assert "- whylogs did not install: no space left" in text
     assert "| local | 10 | 10,000,000-30,000,000 | 1.00 |" in text
 
