@@ -54,11 +54,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A way to be wrong, how many rows are, and the line of the first one."""
+    """A way to be wrong.
+
+    Attributes:
+        text: what must be.
+        rows: how many are so.
+        line: of the first one.
+        got: what stands there.
+    """
 
     text: str
     rows: int
     line: int
+    got: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,7 @@ def run(config: Config, file: Path, options: Options) -> Summary:
 def import_file(config: Config, file: Path, options: Options) -> Summary:
     """Import a file; see `run`."""
     how = time_format(options.time_format, options.timezone)
-    path = options.rejects or file.with_name(f"{file.name}.rejects.csv")
+    path = options.rejects or Path(f"{file}.rejects.csv")
     if path.absolute() == file.absolute():
         raise ConfigError("--rejects", (f"{path} is the file that is imported; name another",))
     with ExitStack() as stack:
@@ -219,8 +227,7 @@ class _Job:
         """
         rejects, checked = self._rejects, self._checked
         reasons = [
-            Reason(text, rows, rejects.first_lines[text])
-            for text, rows in rejects.kinds.most_common()
+            Reason(text, rows, *rejects.firsts[text]) for text, rows in rejects.kinds.most_common()
         ]
         if not checked.rows and not self._present:
             raise _nothing(file, rejects.count, reasons)
@@ -246,7 +253,8 @@ def _nothing(file: Path, rejected: int, reasons: Sequence[Reason]) -> DataError:
     if not rejected:
         return DataError(str(file), "it has a header and no rows", "Name a file that has some.")
     why = "; ".join(
-        f"{each.text} ({each.rows:,} rows, the first on line {each.line})" for each in reasons[:3]
+        f"{Problem(each.text, each.got)} ({each.rows:,} rows, the first on line {each.line})"
+        for each in reasons[:3]
     )
     what = "its only row does not fit" if rejected == 1 else f"none of its {rejected:,} rows fits"
     return DataError(str(file), f"{what}: {why}", "Look at --map, --time-format and --version.")

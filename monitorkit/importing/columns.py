@@ -118,11 +118,10 @@ class Columns:
             match = next((s for s in spare if near and s.lower() == near[0]), "THEIRS")
             quoted = f"{name}={match}"
             maps.append(f"{OPTION} {quoted!r}" if " " in quoted else f"{OPTION} {quoted}")
-        instead = ", or --version V for all rows," if "model_version" in lacking else ""
+        instead = " (or --version V for all rows)" if "model_version" in lacking else ""
         which = "it is" if len(lacking) == 1 else "they are"
         return (
-            f"Say which {which}{instead} with {' '.join(maps)}. "
-            f"The file has: {', '.join(self.theirs)}."
+            f"Say which {which}: {' '.join(maps)}{instead}. The file has: {', '.join(self.theirs)}."
         )
 
 

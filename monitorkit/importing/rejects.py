@@ -41,7 +41,7 @@ class Rejects:
         self.path = path
         self.count = 0
         self.kinds: Counter[str] = Counter()
-        self.first_lines: dict[str, int] = {}
+        self.firsts: dict[str, tuple[int, str | None]] = {}
         self._source = source
         self._header = header
         self._delimiter = delimiter
@@ -60,10 +60,10 @@ class Rejects:
             )
         self.count += len(rejects)
         for reject in rejects:
-            for kind, _ in reject.problems:
+            for kind, got in reject.problems:
                 if kind in self.kinds or len(self.kinds) < KINDS:
                     self.kinds[kind] += 1
-                    self.first_lines.setdefault(kind, reject.line)
+                    self.firsts.setdefault(kind, (reject.line, got))
         if rejects:
             self._write(b"".join(map(self._line, rejects)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from monitorkit.importing.backfill import Summary
+from monitorkit.importing.backfill import Reason, Summary
 
 SHOWN_REASONS = 10
 SHOWN_SEGMENTS = 3
@@ -25,16 +25,18 @@ def show(summary: Summary, console: Console | None = None) -> None:
 def _lines(summary: Summary) -> list[str]:
     verb = "Would import" if summary.dry_run else "Imported"
     lines = [f"{verb} {_rows(summary.rows)} of {summary.file}{_span(summary)}."]
-    if summary.made:
+    if not summary.rows:
+        lines = [f"Nothing new in {summary.file}."]
+    if summary.made and summary.rows:
         lines.append(f"Made, since the file has none: {', '.join(summary.made)}.")
-    if summary.unused:
+    if summary.unused and summary.rows:
         lines.append(f"Columns that nothing uses: {', '.join(summary.unused)}.")
     if summary.present:
         lines.append(f"Already in the log: {_rows(summary.present)}.")
     if summary.rejected:
         lines.append(f"Rejected: {_rows(summary.rejected)}.")
     lines += [
-        f"  {each.rows:>9,}  {each.text} (first on line {each.line})"
+        f"  {each.rows:>9,}  {each.text} (first on line {each.line}{_got(each)})"
         for each in summary.reasons[:SHOWN_REASONS]
     ]
     if len(summary.reasons) > SHOWN_REASONS:
@@ -45,6 +47,10 @@ def _lines(summary: Summary) -> list[str]:
     if len(summary.segments) > SHOWN_SEGMENTS:
         lines.append(f"and {len(summary.segments) - SHOWN_SEGMENTS} more segments")
     return lines
+
+
+def _got(reason: Reason) -> str:
+    return "" if reason.got is None else f": {reason.got}"
 
 
 def _rows(number: int) -> str:

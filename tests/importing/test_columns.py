@@ -61,7 +61,7 @@ def test_what_is_missing_is_told_with_the_map_to_write() -> None:
     with pytest.raises(DataError) as error:
         columns(theirs=("Time Stamp", "score")).require(("timestamp", "probability"))
     assert str(error.value) == (
-        "log.csv: it has no columns 'timestamp', 'probability'. Say which they are with "
+        "log.csv: it has no columns 'timestamp', 'probability'. Say which they are: "
         "--map 'timestamp=Time Stamp' --map probability=THEIRS. The file has: Time Stamp, score."
     )
 

@@ -39,10 +39,11 @@ def test_a_clean_import_is_two_lines() -> None:
 
 
 def test_reasons_are_told_with_their_first_line() -> None:
-    reasons = [Reason(f"reason [{n}]", 20 - n, n) for n in range(12)]
+    reasons = [Reason(f"reason [{n}]", 20 - n, n, "7" if n else None) for n in range(12)]
     told = shown(replace(SUMMARY, rejected=100, reasons=reasons, rejects=Path("x.rejects.csv")))
     assert "Rejected: 100 rows.\n" in told
     assert "20  reason [0] (first on line 0)\n" in told
+    assert "19  reason [1] (first on line 1: 7)\n" in told
     assert "and 2 other reasons\n" in told
     assert "Rejects: x.rejects.csv\n" in told
 
@@ -55,7 +56,7 @@ def test_what_was_made_and_what_was_left_is_told() -> None:
 
 def test_what_was_there_is_told() -> None:
     again = replace(SUMMARY, rows=0, present=1, first=None, last=None, segments=[])
-    assert shown(again) == "Imported 0 rows of theirs.csv.\nAlready in the log: 1 row.\n"
+    assert shown(again) == "Nothing new in theirs.csv.\nAlready in the log: 1 row.\n"
 
 
 def test_a_dry_run_says_so() -> None:
