@@ -102,7 +102,7 @@ def compare(
     if record is not None:
         outcomes = [part for part in record.outcomes if selected(part.name)]
         record = replace(record, outcomes=outcomes)
-    notes = _notes(record, outcome, gone, horizon)
+    notes, incomparable = _notes(record, outcome, gone, horizon)
     differing = _differing(record, outcome)
     agreement: Agreement
     if record is None:
@@ -110,7 +110,7 @@ def compare(
     elif not differing and isinstance(outcome, RunResult):
         agreement = "same"
     else:
-        agreement = "incomparable" if notes else "different"
+        agreement = "incomparable" if incomparable else "different"
     version = None if isinstance(outcome, Failed) else outcome.window.model_version
     if version is None and record is not None:
         version = record.window.model_version
@@ -128,26 +128,35 @@ def compare(
 
 def _notes(
     record: RunResult | None, outcome: RunResult | Skipped | Failed, gone: int, horizon: timedelta
-) -> list[str]:
-    """What may make a difference that is neither the monitors' nor the configuration's."""
+) -> tuple[list[str], bool]:
+    """What one has to know, and whether that is why nothing can be compared."""
     if isinstance(outcome, Failed):
-        return []
+        return [], False
+    segments = f"{gone} segment{'' if gone == 1 else 's'} of the log {_are(gone)} gone"
+    if record is None:
+        return [f"rows may be missing: {segments}"] if gone else [], bool(gone)
     notes: list[str] = []
-    whole = False
-    if record is not None:
-        other = isinstance(outcome, RunResult) and record.reference_hash != outcome.reference_hash
-        if other:
-            notes.append(f"recorded against another reference ({record.reference_hash[:12]})")
-        then, window = record.window, outcome.window
-        if then.lookback_seconds == window.lookback_seconds and window.rows < then.rows:
-            missing = then.rows - window.rows
-            notes.append(f"{missing:,} of {then.rows:,} rows are not in the log any more")
-            return notes
-        # Then every window is inside this one, of which no row is missing.
-        whole = then == window and horizon.total_seconds() <= window.lookback_seconds
+    other = isinstance(outcome, RunResult) and record.reference_hash != outcome.reference_hash
+    if other:
+        notes.append(f"recorded against another reference ({record.reference_hash[:12]})")
+    then, window = record.window, outcome.window
+    alike = then.lookback_seconds == window.lookback_seconds
+    if gone and alike and window.rows < then.rows:
+        missing = then.rows - window.rows
+        notes.append(f"{missing:,} of {then.rows:,} rows are missing: {segments}")
+        return notes, True
+    # Every look-back is inside the window, and of that no row is missing.
+    whole = then == window and horizon.total_seconds() <= window.lookback_seconds
     if gone and not whole:
-        notes.append(f"rows may be missing: {gone} segments of the log are gone")
-    return notes
+        notes.append(f"rows may be missing: {segments}")
+        return notes, True
+    if alike and window.rows != then.rows:  # the log was edited, or buckets are others
+        notes.append(f"recorded with {then.rows:,} rows")
+    return notes, other
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _differing(record: RunResult | None, outcome: RunResult | Skipped | Failed) -> Sequence[str]:

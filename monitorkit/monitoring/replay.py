@@ -66,7 +66,7 @@ def run(
         raise ConfigError("--output", (f"{output} holds something; name a new folder",))
     with progress.step("find_cycles"):
         todo = plan(config, Results(config.storage.results), span, longest_lookback(config))
-    report = Report(late=todo.late)
+    report = Report(len(todo), todo.late)
     try:
         with (
             progress.step("replay", cycles=len(todo)) as advance,
@@ -77,7 +77,7 @@ def run(
                 if kept is not None and isinstance(outcome, RunResult):
                     kept.commit(outcome)
                 advance(number / len(todo))
-    finally:  # after Ctrl-C, too: what was replayed until then
+    finally:  # after Ctrl-C, what was replayed until then
         report.finish()
 
 

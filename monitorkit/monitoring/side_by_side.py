@@ -27,11 +27,13 @@ class Report:
     """Takes one cycle after the other, and sums up in the end.
 
     Args:
+        planned: cycles that are to come.
         late: rows that cycles without a record see later than the rows' time stamps say.
         console: where to print; by default stdout, if that is a terminal.
     """
 
-    def __init__(self, late: int = 0, console: Console | None = None) -> None:
+    def __init__(self, planned: int, late: int = 0, console: Console | None = None) -> None:
+        self._planned = planned
         self._console = console or (Console() if sys.stdout.isatty() else None)
         self._late = late
         self._shown: list[Compared] = []
@@ -66,11 +68,11 @@ class Report:
             self._shown.append(compared)
 
     def finish(self) -> None:
-        """Print the table and what it comes to; or one last event."""
+        """Print the table and what it comes to; or one last event. Also before all is done."""
         if self._console is None:
             names = ("cycles", *_AGREEMENTS, *_FLAGGED, "skipped", "failed")
             counts = {name: self._counts[name] for name in names}
-            log.info("replay_summary", **counts, late_rows=self._late)
+            log.info("replay_summary", planned=self._planned, **counts, late_rows=self._late)
             return
         if self._shown:
             self._console.print(_table(self._shown))
@@ -79,9 +81,11 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         counts = self._counts
-        if not counts["cycles"]:
+        if not self._planned:
             yield "Nothing to replay: there are neither results nor rows of that time."
             return
+        if counts["cycles"] < self._planned:  # stopped, or a record is damaged
+            yield f"{counts['cycles']:,} of {self._planned:,} cycles were replayed."
         unrecorded = counts["unrecorded"]
         yield (
             f"{_cycles(counts['cycles'])}: {counts['cycles'] - unrecorded:,} recorded, "

@@ -89,6 +89,20 @@ def test_a_cursor_by_the_clock_holds_no_row_that_is_later(place: Make) -> None:
     assert [list(instant.cursor.values()) for instant in instants] == [[size] for size in sizes]
 
 
+def test_each_writer_is_read_up_to_the_moment(place: Make) -> None:
+    history = History(place(monitoring=SETTINGS), start())
+    folder = history.here.config.storage.predictions
+    for name in ("predictions-a.csv", "predictions-b.csv"):
+        for step in range(3):
+            history.rows(2, until=5 * step + 4)
+        (folder / "predictions.csv").rename(folder / name)
+    sizes = {len(set(instant.cursor.values())) for instant in planned(history)}
+    counts = [len(instant.cursor) for instant in planned(history)]
+    assert (counts, sizes) == ([2, 2, 2], {1})
+    beside = history.replay()
+    assert [compared.replayed.rows for compared, _ in beside] == [4, 8, 12]
+
+
 TIMES = st.lists(st.integers(0, 3000), min_size=1, max_size=30)
 
 

@@ -27,9 +27,9 @@ def cycle(
     return Compared(now, "1", run_id, recorded, replayed, agreement, **fields)
 
 
-def shown(*cycles: Compared, late: int = 0) -> list[str]:
+def shown(*cycles: Compared, left: int = 0, late: int = 0) -> list[str]:
     file = io.StringIO()
-    report = Report(late, Console(file=file, width=110))
+    report = Report(len(cycles) + left, late, Console(file=file, width=110))
     for each in cycles:
         report.add(each)
     report.finish()
@@ -81,3 +81,7 @@ def test_nothing_to_replay_is_said() -> None:
 
 def test_rows_that_were_held_back_are_told_of() -> None:
     assert "7 rows stand behind later ones" in shown(cycle(0, None, OK, "unrecorded"), late=7)[-1]
+
+
+def test_a_replay_that_was_stopped_says_how_far_it_came() -> None:
+    assert shown(cycle(0, OK, OK, "same"), left=9)[0] == "1 of 10 cycles were replayed."
