@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from monitorkit import config
 from monitorkit.config import Config
@@ -53,14 +52,11 @@ def process(file: Path) -> Iterator[Open]:
 @contextmanager
 def dask(file: Path, *, workers: int) -> Iterator[Open]:
     """On a Dask cluster of this machine, each worker a process with one thread."""
-    from monitorkit.monitoring.dask_engine import DaskEngine  # noqa: PLC0415 - an extra
+    from monitorkit.monitoring import dask_engine  # noqa: PLC0415 - an extra
 
-    distributed: Any = importlib.import_module("distributed")  # partly typed
     with (
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
+        dask_engine.local_cluster(workers) as there,
+        dask_engine.cluster(there.scheduler_address) as client,
         worker(config.load(file), "monitors") as judges,
     ):
         for name in ("monitorkit.monitoring.engine", "pyarrow.csv", "scipy.stats"):
@@ -68,7 +64,8 @@ def dask(file: Path, *, workers: int) -> Iterator[Open]:
 
         def opened(file: Path) -> Cycle:
             settings = config.load(file)
-            engine = DaskEngine(settings, ProcessEngine(settings, judges), client)
+            judging = ProcessEngine(settings, judges)
+            engine = dask_engine.DaskEngine(settings, judging, client)
             return partial(_cycle, settings, engine)
 
         yield opened

@@ -20,7 +20,7 @@ from monitorkit.contracts import Finding, Judgement
 from monitorkit.errors import ClusterError, MonitorkitError, told
 from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
-from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.process_engine import ENVIRONMENT, ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Cursor, Piece
@@ -72,8 +72,11 @@ def local_cluster(workers: int | None = None) -> Any:
     Args:
         workers: processes of one thread each; None: one for each processor.
     """
-    from distributed import LocalCluster  # noqa: PLC0415 - as above
+    import dask.config  # noqa: PLC0415 - as above
+    from distributed import LocalCluster  # noqa: PLC0415
 
+    # Dask's own has glibc give memory back at once: summing up takes 1.6 times as long with it.
+    dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT})
     return LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers,
         threads_per_worker=1,
