@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.meter import Meter
 
-TIMES = 9
+TIMES = 21
 """Cycles of `again`; the median counts."""
 
 
