@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from monitorkit.contracts import Bucket, merge_all
 
 Merge = Callable[[Any, Any], Any]
 
+RUN = 8
+"""So many neighbouring buckets of one length, and whatever there is of them, are merged first."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Merges:
     """What was merged of one track's buckets, by the buckets.
 
     Most of a window is old and does not change from one cycle to the next: only the shortest
-    buckets are new. So those of one length are merged by themselves, and the results kept, for the
+    buckets are new. So stretches of time are merged by themselves, and the results kept, for the
     next cycle and for the other monitors that share the track.
     """
 
@@ -25,9 +32,15 @@ class Merges:
 
     def merged(self, buckets: Sequence[Bucket[Any]], merge: Merge) -> Any | None:
         """The summary of all of them, None of none."""
-        groups = groupby(buckets, key=lambda bucket: bucket.length)
-        parts = [self._merged([b.summary for b in group], merge) for _, group in groups]
-        return self._merged(parts, merge) if parts else None
+        runs = [
+            (length, self._merged([bucket.summary for bucket in run], merge))
+            for (length, _), run in groupby(buckets, key=_run)
+        ]
+        lengths = [
+            self._merged([summary for _, summary in some], merge)
+            for _, some in groupby(runs, key=itemgetter(0))
+        ]
+        return self._merged(lengths, merge) if lengths else None
 
     def tidy(self) -> None:
         """Forget what was not asked for since the last time."""
@@ -41,3 +54,7 @@ class Merges:
             self._kept[key] = summaries, merge_all(merge, summaries)
         self._used.add(key)
         return self._kept[key][1]
+
+
+def _run(bucket: Bucket[Any]) -> tuple[timedelta, int]:
+    return bucket.length, (bucket.start - _EPOCH) // (RUN * bucket.length)
