@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, ImportBusy, ImportFailed, ModelNotFound
+from monitorkit.prediction_log import Reader
+from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.rows import Formatter, Prediction, header
 
 
@@ -94,6 +96,20 @@ def test_importing_a_file_again_adds_nothing(place: Place) -> None:
     assert (summary.rows, summary.present, summary.rejected) == (0, 50, 0)
     assert summary.segments == []
     assert place.left_behind() == before
+
+
+def test_rows_that_were_compressed_since_are_there_already(place: Place) -> None:
+    rows = theirs(50)
+    for n, row in enumerate(rows):
+        row[0] = f'order "{n}", \u00fc'
+    place.run(place.write(as_csv(rows)), maps=MAPS)
+    cursor = [block.cursor for block in Reader(place.log).read({})][-1]
+    assert not Compression(place.log).work(cursor, seconds=60)
+    assert not list(place.log.glob("*.csv"))
+    assert place.read() == 50
+    summary = place.run(place.write(as_csv([*rows, *theirs(10, first=50)])), maps=MAPS)
+    assert (summary.rows, summary.present) == (10, 50)
+    assert place.read() == 60
 
 
 def test_a_file_that_grew_adds_what_is_new(place: Place) -> None:
