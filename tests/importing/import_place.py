@@ -137,8 +137,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model store with two versions: 1 reads three columns, 2 reads two of them."""
     root = tmp_path_factory.mktemp("stored")
     config = Config(storage={"root": root})
-    store_model(config, "1", SCHEMA)
-    store_model(config, "2", SHORT)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for itself
+        store_model(config, "1", SCHEMA)
+        store_model(config, "2", SHORT)
     return root
 
 
