@@ -362,7 +362,8 @@ class LocalEngine:
                 return
         self._unread = self._store.identities()
         self._tracks = {}
-        rows = self._store.load(self._rows_id, Span)
+        known = self._rows_id in self._unread
+        rows = self._store.load(self._rows_id, Span) if known else None
         if rows is None:  # the others say as much as it does, no more
             self._unread = set()
         else:

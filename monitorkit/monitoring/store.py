@@ -26,6 +26,18 @@ log = logs.get(__name__)
 FILE = "timeline.sqlite"
 SCHEMA_VERSION = 1
 
+_OF_THE_DISK = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+"""SQLite's primary result codes; the others speak of what is in the file."""
+
 _PATIENCE = 5.0  # seconds for another process to end its transaction; cycles take turns anyhow
 _TABLES = {
     "state": "generation TEXT NOT NULL",
@@ -57,6 +69,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._generation: str | None = None
+        self._damaged = False
         self._saved: dict[str, _Digests] = {}  # what is in the file, as far as we put it there
 
     def look(self) -> Literal["ours", "others", "gone"]:
@@ -70,6 +83,11 @@ class Store:
     def identities(self) -> set[str]:
         """The tracks in the file; what was known of it before is forgotten."""
         self._generation, self._saved = self._read_generation(), {}
+        # Sound rows behind a damaged index would be written and never found again.
+        sound = self._ask(lambda file: file.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        if sound not in (None, "ok"):
+            self._ignore(sound)
+            return set()
         found = self._ask(lambda file: file.execute("SELECT identity FROM tracks").fetchall())
         return {identity for (identity,) in found or ()}
 
@@ -106,14 +124,18 @@ class Store:
         Raises:
             TypeError, ValueError: a summary cannot be kept; the file is as it was.
         """
+        if self._damaged:  # nothing in it is to be trusted, tables and indices included
+            self._remove()
         for attempt in (1, 2):
             try:
                 self._save(tracks, others, first)
-            except (sqlite3.OperationalError, OSError) as error:  # a full disk, perhaps
+            except OSError as error:
                 log.warning("timeline_not_written", file=str(self.path), reason=str(error))
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if _is_the_disks(error):
+                    log.warning("timeline_not_written", file=str(self.path), reason=str(error))
+                    return
                 self._ignore(str(error))
-                self._generation, self._saved = None, {}
                 if attempt == 1:
                     self._remove()
                     continue
@@ -192,8 +214,8 @@ class Store:
         try:
             with self._connected() as file:
                 return question(file)
-        except sqlite3.Error as error:
-            self._ignore(str(error))
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter of damaged names
+            self._ignore(str(error), damaged=not _is_the_disks(error))
             return None
 
     @contextmanager
@@ -217,12 +239,19 @@ class Store:
             file.execute(f"CREATE TABLE {table} ({columns})")
         file.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _ignore(self, reason: str) -> None:
+    def _ignore(self, reason: str, *, damaged: bool = True) -> None:
+        self._damaged = self._damaged or damaged
         log.warning("timeline_ignored", file=str(self.path), reason=reason)
 
     def _remove(self) -> None:
+        self._generation, self._saved, self._damaged = None, {}, False
         for suffix in ("", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+def _is_the_disks(error: Exception) -> bool:
+    """Whether the file may be sound, and only cannot be written now."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
 
 
 def _write(file: sqlite3.Connection, identity: str, track: Track, before: _Digests) -> _Digests:
