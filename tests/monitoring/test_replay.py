@@ -21,14 +21,16 @@ from hypothesis import strategies as st
 from monitoring_place import SCHEMA, Place, draw, store_model
 
 from monitorkit import reference
-from monitorkit.config import to_toml
+from monitorkit.config import Log, to_toml
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, ReferenceMissing
+from monitorkit.importing.backfill import Options, import_file
 from monitorkit.monitoring import replay as replay_
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.instants import Span, plan
 from monitorkit.monitoring.scratch import scratch_engine
+from monitorkit.prediction_log.compression import Compression
 from monitorkit.results import Results
 
 Make = Callable[..., Place]
@@ -287,6 +289,51 @@ def test_a_time_stamp_in_the_future_holds_nothing_back(place: Make) -> None:
     history.rows(1, until=60 * 24 * 365)
     history.rows(60, until=9)
     assert [compared.replayed.rows for compared, _ in history.replay()] == [60, 120]
+
+
+def test_compressed_and_archived_segments_are_read_as_they_were(place: Make) -> None:
+    here = place(monitors=MONITORS, monitoring=SETTINGS)
+    history = eventful(here)
+    folder = here.config.storage.predictions
+    before = [essence(outcome) for _, outcome in history.replay()]
+    newest = here.results.latest()
+    assert newest is not None
+    compression = Compression(folder)
+    while compression.work(newest.cursor, seconds=1.0):
+        pass
+    first, second = sorted(folder.glob("*.parquet"))
+    archive = here.folder / "archive"
+    archive.mkdir()
+    first.rename(archive / first.name)
+    config = here.config.model_copy(update={"log": Log(archives=(str(archive),))})
+    beside = history.replay(config=config)
+    assert [essence(outcome) for _, outcome in beside] == before
+    assert {c.agreement for c, _ in beside if c.recorded is not None} == {"same"}
+    # Without a record, rows are found by their time stamps all the same.
+    shutil.rmtree(here.results.folder)
+    assert [c.now for c, _ in history.replay(config=config)] == [
+        history.at(5 * (number + 1)) for number in range(24)
+    ]
+    assert second.exists()
+
+
+def test_an_imported_log_is_watched_as_if_it_had_been_at_the_time(place: Make) -> None:
+    here = place(monitors=MONITORS[:1], monitoring=SETTINGS)
+    history = History(here, start())
+    history.rows(100, until=4)
+    history.rows(100, until=14, shift=(60, 0, 0))
+    theirs = here.folder / "theirs.csv"
+    (here.config.storage.predictions / "predictions.csv").rename(theirs)
+    imported = import_file(here.config, theirs, Options())
+    assert imported.rejected == 0
+    beside = [compared for compared, _ in history.replay()]
+    assert [(c.now, c.replayed.rows) for c in beside] == [
+        (history.at(5), 100),
+        (history.at(10), 100),
+        (history.at(15), 200),
+    ]
+    assert "age" in beside[-1].replayed.columns
+    assert "age" not in beside[0].replayed.columns
 
 
 Came = list[tuple[int, int, str, int, bool]]
