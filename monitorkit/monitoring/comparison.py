@@ -87,6 +87,7 @@ def compare(
     *,
     gone: int,
     horizon: timedelta,
+    oldest: bool,
     selected: Callable[[str], bool],
 ) -> Compared:
     """Hold a replayed cycle beside its record.
@@ -97,6 +98,7 @@ def compare(
         outcome: of the replay.
         gone: segments that are not there any more, and may hold rows of the cycle's windows.
         horizon: the longest look-back.
+        oldest: the record is the oldest that is kept.
         selected: whether a monitor of that name takes part.
     """
     if record is not None:
@@ -104,6 +106,12 @@ def compare(
         record = replace(record, outcomes=outcomes)
     notes, incomparable = _notes(record, outcome, gone, horizon)
     differing = _differing(record, outcome)
+    recorded = _seen(record) if record is not None else None
+    replayed = _seen(outcome)
+    same_verdicts = recorded is not None and recorded.flagged == replayed.flagged
+    if oldest and differing and same_verdicts and not incomparable:
+        notes.append("it may have known of a result that is not kept any more")
+        incomparable = True
     agreement: Agreement
     if record is None:
         agreement = "unrecorded"
@@ -118,8 +126,8 @@ def compare(
         now=now,
         model_version=version,
         run_id=record.run_id if record is not None else None,
-        recorded=_seen(record) if record is not None else None,
-        replayed=_seen(outcome),
+        recorded=recorded,
+        replayed=replayed,
         agreement=agreement,
         differing=differing,
         notes=notes,

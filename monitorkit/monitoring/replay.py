@@ -106,15 +106,16 @@ def replay(
         for instant in todo:
             past.begin(instant)
             outcome = bench.judge(instant, past, selection)
-            past.add(instant, outcome)
             compared = compare(
                 instant.now,
                 instant.record,
                 outcome,
                 gone=pruned.segments(instant),
                 horizon=horizon,
+                oldest=past.knows_nothing_before(instant),
                 selected=selection.takes,
             )
+            past.add(instant, outcome, compared)
             yield compared, outcome
 
 
@@ -186,7 +187,8 @@ class _Past:
     """What the monitors of a replayed cycle are told of the cycles before it.
 
     A recorded cycle knew of recorded ones only, so its replay knows of their replays only; one
-    without a record knows of all that were replayed. The first ones know of the record before them.
+    without a record knows of all that were replayed. The first ones know of the record before them,
+    and one after a cycle whose rows are missing knows of that cycle's record.
 
     Args:
         results: the record.
@@ -195,6 +197,7 @@ class _Past:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._began = False
+        self._oldest: str | None = None
         self._recorded: deque[RunResult] = deque(maxlen=LOOK_BACK_RESULTS)
         self._all: deque[RunResult] = deque(maxlen=LOOK_BACK_RESULTS)
         self._names: set[str] = set()
@@ -205,6 +208,7 @@ class _Past:
             return
         self._began = True
         run_ids = self._results.run_ids()
+        self._oldest = next(iter(run_ids), None)
         first = new_run_id(instant.now) if instant.record is None else instant.record.run_id
         place = bisect_left(run_ids, first)
         for run_id in run_ids[max(0, place - LOOK_BACK_RESULTS) : place]:
@@ -218,14 +222,23 @@ class _Past:
         """The results before an instant, newest first."""
         return tuple(self._all if instant.record is None else self._recorded)
 
-    def add(self, instant: Instant, outcome: Replayed) -> None:
+    def knows_nothing_before(self, instant: Instant) -> bool:
+        """Whether an instant's record is the oldest that is kept; there may have been others."""
+        return instant.record is not None and instant.record.run_id == self._oldest
+
+    def add(self, instant: Instant, outcome: Replayed, compared: Compared) -> None:
         """Note what was found at an instant."""
+        record = instant.record
         if isinstance(outcome, RunResult):
             self._all.appendleft(outcome)
-            if instant.record is not None:
-                self._recorded.appendleft(outcome)
-        if instant.record is not None:
-            self._names.update(outcome.name for outcome in instant.record.outcomes)
+        if record is None:
+            return
+        self._names.update(outcome.name for outcome in record.outcomes)
+        other = isinstance(outcome, RunResult) and outcome.reference_hash != record.reference_hash
+        if compared.agreement == "incomparable" and not other:
+            outcome = record
+        if isinstance(outcome, RunResult):
+            self._recorded.appendleft(outcome)
 
     def taking_part(self, instant: Instant, selection: Selection) -> Selection:
         """Without the monitors that `monitor --once` left out then, by `--only` or `--skip`.

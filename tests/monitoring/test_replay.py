@@ -182,6 +182,36 @@ def test_missing_rows_are_no_other_findings(place: Make) -> None:
     assert "different" not in {compared.agreement for compared in beside}
 
 
+def test_after_missing_rows_it_goes_on_from_what_was_recorded(place: Make) -> None:
+    """Else the change per hour of the first whole window would be one since an incomplete one."""
+    here = place(monitors=MONITORS, monitoring={**SETTINGS, "lookback": "30m"})
+    history = History(here, start())
+    for step in range(18):
+        history.rows(60, until=5 * step + 4, seed=step)
+        history.cycle(5 * step + 5)
+        if step == 3:
+            history.rotate()
+    next(here.config.storage.predictions.glob("predictions-*.csv")).unlink()
+    beside = [(c.now, c.agreement) for c, _ in history.replay()]
+    assert len(beside) == 18
+    assert {agreement for now, agreement in beside if now < history.at(45)} == {"incomparable"}
+    assert {agreement for now, agreement in beside if now > history.at(60)} == {"same"}
+    assert "different" not in dict(beside).values()
+
+
+def test_the_oldest_result_that_is_kept_may_have_known_of_another(place: Make) -> None:
+    here = place(monitors=MONITORS, monitoring=SETTINGS)
+    history = History(here, start())
+    for step in range(6):
+        history.rows(60, until=5 * step + 4, seed=step)
+        history.cycle(5 * step + 5)
+    here.results.prune(4)
+    beside = [compared for compared, _ in history.replay() if compared.recorded is not None]
+    assert [c.agreement for c in beside] == ["incomparable", "same", "same", "same"]
+    assert beside[0].differing == ["proxy"]
+    assert beside[0].notes == ["it may have known of a result that is not kept any more"]
+
+
 def test_where_another_look_back_may_miss_rows_that_is_said(place: Make) -> None:
     here = place(monitors=MONITORS[:1], monitoring=SETTINGS)
     history = History(here, start())
