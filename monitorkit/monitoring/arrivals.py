@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 
+from monitorkit.monitoring.steps import MICROSECOND, microseconds, step_of
 from monitorkit.prediction_log import Block
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,13 @@ def find_arrivals(
         interval: between them.
         present: a time stamp after it is a wrong one, and holds nothing back.
     """
-    length = interval // _MICROSECOND
-    limit = (present - _EPOCH) // _MICROSECOND
+    length = interval // MICROSECOND
+    limit = step_of(present, MICROSECOND)
     newest: dict[str, int] = {}
     ends: dict[tuple[int, str], int] = {}
     last = late = 0
     for block in blocks:
-        times = block.chunk.times.astype("datetime64[us]").astype(np.int64)
+        times = microseconds(block.chunk)
         before = newest.get(block.segment, instants.start * length)
         came = np.maximum.accumulate(np.where(times > limit, before, times).clip(min=before))
         newest[block.segment] = int(came[-1])

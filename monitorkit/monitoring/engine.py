@@ -16,10 +16,11 @@ from monitorkit.contracts import Finding, Judgement, Timeline, Window
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
-from monitorkit.monitoring.ladder import Ladder, from_microseconds
+from monitorkit.monitoring.ladder import Ladder
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.protocol import Absorbed, checked
+from monitorkit.monitoring.steps import MICROSECOND, start_of
 from monitorkit.monitoring.store import FILE, Store
 from monitorkit.monitoring.timeline import Span, Track, newest_version
 from monitorkit.prediction_log import Block, Cursor, Reader
@@ -346,8 +347,8 @@ class LocalEngine:
         )
         return Window(
             rows=sum(bucket.rows for bucket in buckets),
-            first=from_microseconds(min(b.summary.first for b in buckets)) if buckets else None,
-            last=from_microseconds(max(b.summary.last for b in buckets)) if buckets else None,
+            first=start_of(min(b.summary.first for b in buckets), MICROSECOND) if buckets else None,
+            last=start_of(max(b.summary.last for b in buckets), MICROSECOND) if buckets else None,
             model_version=newest,
             lookback_seconds=lookback.total_seconds(),
         )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult
 from monitorkit.monitoring.arrivals import Arrivals, find_arrivals
+from monitorkit.monitoring.steps import first_step, start_of, step_of
 from monitorkit.prediction_log import Cursor, Reader
 from monitorkit.results import Results, time_of
 
 MISSED = 1.5
 """So many intervals without a record, and at least one cycle did not take place."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TO_ITS_END = 2**62  # an offset that no segment has
 
 
@@ -110,7 +110,7 @@ class Plan:
             while coming is not None and coming[0] <= number:
                 cursor[coming[1]] = coming[2]
                 coming = next(arrivals, None)
-            yield Instant(_EPOCH + number * self.interval, dict(cursor), None, recorded)
+            yield Instant(start_of(number, self.interval), dict(cursor), None, recorded)
 
 
 def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Plan:
@@ -162,11 +162,11 @@ def _missing(after: str | None, before: str | None, span: Span, interval: timede
     high = time_of(before) if before is not None else None
     if low is not None and high is not None and high - low <= MISSED * interval:
         return range(0)
-    first = _EPOCH if low is None else low + interval / 2
+    first = start_of(0, interval) if low is None else low + interval / 2
     last = span.until if high is None else min(high - interval / 2, span.until)
     if span.since is not None:
         first = max(first, span.since)
-    return range(-((_EPOCH - first) // interval), (last - _EPOCH) // interval + 1)
+    return range(first_step(first, interval), step_of(last, interval) + 1)
 
 
 def _not_silent(numbers: range, arrivals: Arrivals, silence: int, *, seen: bool) -> Iterator[int]:

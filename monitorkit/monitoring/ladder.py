@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.contracts import Chunk
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, step_of
 
 
 class Ladder:
@@ -35,7 +33,7 @@ class Ladder:
         self, bucket: timedelta, resolution: int, now: datetime, horizon: timedelta
     ) -> None:
         self.bucket = bucket
-        self.step = (now - _EPOCH) // bucket
+        self.step = step_of(now, bucket)
         self.first = first_step(now - horizon, bucket)
         self.until = now + horizon
         tops: list[int] = []
@@ -61,7 +59,7 @@ class Ladder:
 
         Rows in buckets that begin before the horizon are left out.
         """
-        starts, levels = self.place(microseconds(chunk) // (self.bucket // _MICROSECOND))
+        starts, levels = self.place(microseconds(chunk) // (self.bucket // MICROSECOND))
         if not len(starts):
             return
         if np.any(np.diff(starts) < 0):  # rows that came late
@@ -71,23 +69,3 @@ class Ladder:
         for begin, end in pairwise(edges):
             if starts[begin] >= self.first:
                 yield int(starts[begin]), int(levels[begin]), chunk.take(slice(begin, end))
-
-
-def first_step(time: datetime, bucket: timedelta) -> int:
-    """The first step that begins at `time` or later."""
-    return -((_EPOCH - time) // bucket)
-
-
-def start_of(step: int, bucket: timedelta) -> datetime:
-    """When a step begins."""
-    return _EPOCH + step * bucket
-
-
-def microseconds(chunk: Chunk) -> NDArray[np.int64]:
-    """(rows,) times in microseconds since 1970."""
-    return chunk.times.astype("datetime64[us]").astype(np.int64)
-
-
-def from_microseconds(value: int) -> datetime:
-    """The UTC time of microseconds since 1970."""
-    return _EPOCH + value * _MICROSECOND

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from monitorkit.contracts import Bucket, merge_all
+from monitorkit.monitoring.steps import step_of
 
 Merge = Callable[[Any, Any], Any]
 
 RUN = 8
 """So many neighbouring buckets of one length, and whatever there is of them, are merged first."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Merges:
@@ -57,4 +56,4 @@ class Merges:
 
 
 def _run(bucket: Bucket[Any]) -> tuple[timedelta, int]:
-    return bucket.length, (bucket.start - _EPOCH) // (RUN * bucket.length)
+    return bucket.length, step_of(bucket.start, RUN * bucket.length)

@@ -8,13 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from monitorkit.contracts import Bucket, Chunk
-from monitorkit.monitoring.ladder import (
-    Ladder,
-    first_step,
-    from_microseconds,
-    microseconds,
-    start_of,
-)
+from monitorkit.monitoring.ladder import Ladder
+from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, start_of
 
 Summarise = Callable[[Chunk], Any]
 Merge = Callable[[Any, Any], Any]
@@ -171,7 +166,7 @@ def newest_version(rows: Track, until: datetime) -> str | None:
         (kept.summary.last, version)
         for version, buckets in rows.versions.items()
         for kept in buckets.kept.values()
-        if from_microseconds(kept.summary.first) <= until
+        if start_of(kept.summary.first, MICROSECOND) <= until
     )
     return max(latest, default=(0, None))[1]
 

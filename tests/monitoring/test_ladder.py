@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timeline_rows import DAY, MINUTE, START, ladder, rows
 
-from monitorkit.monitoring.ladder import Ladder, first_step, start_of
+from monitorkit.monitoring.ladder import Ladder
+from monitorkit.monitoring.steps import first_step, start_of
 
 moments = st.integers(min_value=1_500_000_000, max_value=1_900_000_000).map(
     lambda seconds: datetime.fromtimestamp(seconds, UTC)
