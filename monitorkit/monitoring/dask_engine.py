@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 
 from monitorkit import logs
 from monitorkit.config import Config
-from monitorkit.contracts import Finding, Judgement
 from monitorkit.errors import ClusterError, MonitorkitError, told
 from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
@@ -99,9 +98,8 @@ class DaskEngine:
     def __init__(
         self, config: Config, judges: ProcessEngine, client: Any, *, piece_bytes: int = PIECE_BYTES
     ) -> None:
-        config = _portable(config)
-        self._judges = judges
-        self._engine = _ClusterReading(config, client, piece_bytes)
+        self._engine = _ClusterReading(_portable(config), client, piece_bytes)
+        self.judge = judges.judge
 
     def absorb(
         self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
@@ -112,19 +110,6 @@ class DaskEngine:
             ClusterError: the cluster gave up.
         """
         return self._engine.absorb(names, now, until=until)
-
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        cursor: Mapping[str, int],
-        reports: bool,
-    ) -> Judgement:
-        """As `ProcessEngine.judge`."""
-        return self._judges.judge(name, version, now, previous, cursor=cursor, reports=reports)
 
 
 class _ClusterReading(LocalEngine):
@@ -140,13 +125,14 @@ class _ClusterReading(LocalEngine):
         plan = self._reader.plan(
             step.cursor, since=step.since, until=step.until, piece_bytes=self._piece_bytes
         )
-        taking_part = [name for name in names if name not in failures]
-        part = self._on_cluster(plan.pieces, taking_part) if plan.pieces else None
-        if part is None:
+        if not plan.pieces:
             return super()._read(step, names, failures)
+        part = self._on_cluster(plan.pieces, [name for name in names if name not in failures])
         self._take(part, step, names, failures)
-        for track in (*step.tracks.values(), *([step.rows] if step.rows is not None else [])):
+        for track in step.tracks.values():
             track.cursor = plan.cursor
+        if step.rows is not None:
+            step.rows.cursor = plan.cursor
         step.cursor = plan.cursor
         return part.count, False
 

@@ -16,7 +16,7 @@ from monitorkit.contracts import Finding, Judgement, Timeline, Window
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
-from monitorkit.monitoring.ladder import Ladder
+from monitorkit.monitoring.ladder import Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.protocol import Absorbed, checked
@@ -62,7 +62,7 @@ class LocalEngine:
         self._lookbacks = {
             entry.name: entry.lookback or settings.lookback for entry in config.monitors
         }
-        self._horizon = max((settings.lookback, *self._lookbacks.values()))
+        self._horizon = longest_lookback(config)
         self._store = Store(config.storage.state / FILE)
         # One for all cycles: it remembers what is in files that nobody changes any more.
         self._reader = Reader(config.storage.predictions, config.log.archives)

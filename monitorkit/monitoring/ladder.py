@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, step_of
 
@@ -69,3 +70,9 @@ class Ladder:
         for begin, end in pairwise(edges):
             if starts[begin] >= self.first:
                 yield int(starts[begin]), int(levels[begin]), chunk.take(slice(begin, end))
+
+
+def longest_lookback(config: Config) -> timedelta:
+    """That of the window or of a monitor of its own."""
+    lookback = config.monitoring.lookback
+    return max([lookback, *(entry.lookback or lookback for entry in config.monitors)])

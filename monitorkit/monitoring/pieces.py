@@ -43,11 +43,10 @@ class PieceEngine(LocalEngine):
         """
         self._begin(now)
         failures: dict[str, str] = {}
-        step = Step({}, rows=Track(since=self._ladder.first))
-        blocks = self._reader.read_piece(piece)
-        count, _ = self._sum_up(blocks, step, names, failures)
-        assert step.rows is not None  # noqa: S101 - two lines above
-        return Part(count, step.rows, step.tracks, failures, dict(self._not_judged))
+        rows = Track(since=self._ladder.first)
+        step = Step({}, rows=rows)
+        count, _ = self._sum_up(self._reader.read_piece(piece), step, names, failures)
+        return Part(count, rows, step.tracks, failures, dict(self._not_judged))
 
     def merge(self, parts: Sequence[Part], names: Sequence[str], now: datetime) -> Part:
         """The part of all their pieces, in the order of the log."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from monitorkit import plugin_manager, progress, reference
@@ -18,6 +18,7 @@ from monitorkit.errors import ConfigError, ReferenceProblem, told
 from monitorkit.monitoring.comparison import Compared, Failed, compare
 from monitorkit.monitoring.cycle import LOOK_BACK_RESULTS, Moment, Selection, judge
 from monitorkit.monitoring.instants import Instant, Plan, Span, plan
+from monitorkit.monitoring.ladder import longest_lookback
 from monitorkit.monitoring.protocol import Engine
 from monitorkit.monitoring.pruned import Pruned
 from monitorkit.monitoring.reports import Reports
@@ -117,12 +118,6 @@ def replay(
             )
             past.add(instant, outcome, compared)
             yield compared, outcome
-
-
-def longest_lookback(config: Config) -> timedelta:
-    """That of the window or of a monitor of its own."""
-    lookback = config.monitoring.lookback
-    return max([lookback, *(entry.lookback or lookback for entry in config.monitors)])
 
 
 @dataclass(slots=True)

@@ -129,9 +129,7 @@ class Store:
         for attempt in (1, 2):
             try:
                 self._save(tracks, others, first)
-            except OSError as error:
-                log.warning("timeline_not_written", file=str(self.path), reason=str(error))
-            except (sqlite3.Error, UnicodeDecodeError) as error:
+            except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
                 if _is_the_disks(error):
                     log.warning("timeline_not_written", file=str(self.path), reason=str(error))
                     return
@@ -251,6 +249,8 @@ class Store:
 
 def _is_the_disks(error: Exception) -> bool:
     """Whether the file may be sound, and only cannot be written now."""
+    if isinstance(error, OSError):
+        return True
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
 
 

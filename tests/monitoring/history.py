@@ -16,8 +16,9 @@ from monitorkit.monitoring.comparison import Compared
 from monitorkit.monitoring.cycle import Moment, Selection, _newest_first, judge
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.instants import Span, plan
+from monitorkit.monitoring.ladder import longest_lookback
 from monitorkit.monitoring.protocol import Engine
-from monitorkit.monitoring.replay import EngineAside, Replayed, longest_lookback, replay
+from monitorkit.monitoring.replay import EngineAside, Replayed, replay
 from monitorkit.monitoring.reports import Reports
 from monitorkit.monitoring.scratch import scratch
 from monitorkit.results import new_run_id
