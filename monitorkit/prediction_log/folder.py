@@ -11,6 +11,7 @@ from monitorkit.prediction_log.compressed import Compressed
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.opened import Opened
 from monitorkit.prediction_log.segment import Head
+from monitorkit.prediction_log.sidecar import Sidecar
 
 log = logs.get(__name__)
 
@@ -63,14 +64,25 @@ class Folder(Protocol):
     def opened(self, found: Found, stack: ExitStack) -> Opened | None:
         """Open a segment; None when it is gone. The stack closes it."""
 
-    def last_timestamp(self, found: Found) -> str | None:
-        """The latest timestamp in all of a segment; None when that is not known."""
-
-    def was_cut(self, found: Found) -> bool:
-        """Whether the writer closed a segment because somebody had shortened it."""
+    def sidecar(self, found: Found) -> Sidecar | None:
+        """What was counted of a segment; None when nothing was, or of another one."""
 
     def file(self, name: str) -> str:
         """Where a file is, for events and errors."""
+
+
+def last_timestamp(of: Folder, found: Found) -> str | None:
+    """The latest timestamp in all of a segment; None when that is not known."""
+    if found.compressed is not None:
+        return found.compressed.last_timestamp
+    known = of.sidecar(found)
+    return known.last_timestamp if known is not None and known.bytes == found.size else None
+
+
+def was_cut(of: Folder, found: Found) -> bool:
+    """Whether the writer closed a segment because somebody had shortened it."""
+    known = of.sidecar(found)
+    return known is not None and known.cut
 
 
 def unknown_header(file: str) -> None:

@@ -109,19 +109,8 @@ class LocalFolder:
             folder.damaged(self.file(found.name.text), error)
             return None
 
-    def last_timestamp(self, found: Found) -> str | None:
-        """The latest timestamp, as the sidecar or the Parquet file has it."""
-        if found.compressed is not None:
-            return found.compressed.last_timestamp
-        known = self._sidecar(found)
-        return known.last_timestamp if known is not None and known.bytes == found.size else None
-
-    def was_cut(self, found: Found) -> bool:
-        """Whether the sidecar says so."""
-        known = self._sidecar(found)
-        return known is not None and known.cut
-
-    def _sidecar(self, found: Found) -> Sidecar | None:
+    def sidecar(self, found: Found) -> Sidecar | None:
+        """The one beside its file."""
         known = sidecar.read(self._path / found.name.text)
         return known if known is not None and known.identity == found.identity else None
 

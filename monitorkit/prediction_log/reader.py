@@ -16,7 +16,7 @@ from monitorkit import logs
 from monitorkit.contracts import Chunk
 from monitorkit.errors import SegmentGone
 from monitorkit.prediction_log.blocks import Block, Cursor, runs
-from monitorkit.prediction_log.folder import Folder, Found
+from monitorkit.prediction_log.folder import Folder, Found, last_timestamp, was_cut
 from monitorkit.prediction_log.local_folder import LocalFolder
 from monitorkit.prediction_log.opened import Opened
 from monitorkit.prediction_log.pieces import Piece, Plan, split
@@ -25,7 +25,6 @@ from monitorkit.prediction_log.remote_folder import RemoteFolder
 log = logs.get(__name__)
 
 BLOCK_BYTES = 2 * 1024 * 1024
-PIECE_BYTES = 64 * 1024 * 1024
 GONE_SEGMENTS = 1000
 """So many segments that are not here any more are remembered in a cursor."""
 
@@ -101,7 +100,7 @@ class Reader:
         *,
         since: datetime | None = None,
         until: Cursor | None = None,
-        piece_bytes: int = PIECE_BYTES,
+        piece_bytes: int,
     ) -> Plan:
         """Split into pieces what `read` would read now; reads the ends of segments only.
 
@@ -194,7 +193,7 @@ class Reader:
             for identity in gone[:-GONE_SEGMENTS]:
                 del cursor[identity]
             for folder, found in segments:
-                if since is not None and _is_older(folder.last_timestamp(found), since):
+                if since is not None and _is_older(last_timestamp(folder, found), since):
                     size = found.size
                     nothing = Piece(
                         folder.where, found.name.text, found.identity, size, size, size, True
@@ -238,7 +237,7 @@ class Reader:
         if found.ended and at == size:  # read to its end, which is no newline
             return at
         event = {"file": folder.file(found.name.text), "offset": at, "bytes": size}
-        if at > size and found.ended and folder.was_cut(found):
+        if at > size and found.ended and was_cut(folder, found):
             # The writer added nothing since it was cut, so what is left of it was read.
             log.warning("prediction_log_cut", **event)
             return size

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
+import stored_model
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from monitorkit import model, model_store
 from monitorkit.config import Config
 from monitorkit.importing.backfill import Options, Summary, import_file
 from monitorkit.prediction_log import Reader
@@ -41,26 +40,11 @@ def stamp(time: datetime) -> str:
 
 def store_model(config: Config, version: str, schema: FeatureSchema) -> None:
     """Put a version where the registry would put it."""
-    where = model_store.address(config)
-    folder = model_store.folder(where, config.storage.models, version)
-    folder.mkdir(parents=True)
     random = np.random.default_rng(3)
     rows = random.normal(50, 20, (300, len(schema.features)))
     classifier = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000))
     classifier.fit(rows, (rows[:, 0] + random.normal(0, 9, 300) > 50).astype(int))
-    skops.io.dump(classifier, folder / model.MODEL_FILE)
-    card = model.ModelCard(
-        name=config.registry.model_name,
-        version=version,
-        run_id=None,
-        tracking_uri=where.tracking_uri,
-        created_at="2026-01-01T00:00:00Z",
-        sha256="",
-        schema=schema,
-        classes=(0, 1),
-        estimator="",
-    )
-    model.admit(folder, card, config.registry.skops_trusted_types)
+    stored_model.store(config, version, schema, classifier)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
+import stored_model
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -170,27 +170,12 @@ def score(features: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def store_model(config: Config, version: str) -> None:
     """Put a version where the registry would put it."""
-    where = model_store.address(config)
-    folder = model_store.folder(where, config.storage.models, version)
-    folder.mkdir(parents=True)
     rows = draw(500, seed=9)
     classifier = make_pipeline(
         SimpleImputer(), StandardScaler(), LogisticRegression(C=float(version))
     )
     classifier.fit(rows, (score(rows) > np.median(score(rows))).astype(int))
-    skops.io.dump(classifier, folder / model.MODEL_FILE)
-    card = model.ModelCard(
-        name=config.registry.model_name,
-        version=version,
-        run_id=None,
-        tracking_uri=where.tracking_uri,
-        created_at="2026-01-01T00:00:00Z",
-        sha256="",
-        schema=SCHEMA,
-        classes=(0, 1),
-        estimator="",
-    )
-    model.admit(folder, card, config.registry.skops_trusted_types)
+    stored_model.store(config, version, SCHEMA, classifier)
 
 
 @pytest.fixture
