@@ -26,6 +26,10 @@ _DENSE_FROM = 4
 # Blocks that fit into the processor's cache: a quarter faster on a million rows.
 _BLOCK_ROWS = 1 << 16
 
+# Whole numbers in so short a range are counted without sorting them: eight times as fast.
+_SHORT_RANGE = 1 << 12
+_INT32_END = 1 << 31
+
 FARTHEST = float(1 << 30)
 """A value counts as at most so many scales away from the reference's range (infinities too)."""
 
@@ -132,6 +136,44 @@ class _Gaps:
         return cls(left, np.append(known, np.nan), width)
 
 
+# Occupied cells, sorted and each once; rows in each of them; sums of their distances in units.
+_Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _WholeNumbers:
+    """The whole numbers from a column's lowest known value to its highest one.
+
+    Attributes:
+        lowest: the first of them.
+        cells: (n,) the cell of each.
+        units: (n,) its distance from the cell's edge.
+    """
+
+    lowest: int
+    cells: NDArray[np.int64]
+    units: NDArray[np.int64]
+
+    def count(self, values: NDArray[np.float64]) -> tuple[_Part, NDArray[np.float64]]:
+        """Count those of the values that are such numbers, and give back the others."""
+        highest = self.lowest + self.cells.size - 1
+        inside = (values >= self.lowest) & (values <= highest)
+        others = []
+        if not inside.all():
+            others.append(values[~inside])
+            values = values[inside]
+        numbers = values.astype(np.int32)
+        whole = numbers == values
+        if not whole.all():
+            others.append(values[~whole])
+            numbers = numbers[whole]
+        rows = np.bincount(numbers - self.lowest, minlength=self.cells.size)
+        occupied = np.flatnonzero(rows)
+        rows = rows[occupied]
+        part = _together(self.cells[occupied], rows, self.units[occupied] * rows)
+        return part, np.concatenate(others) if others else values[:0]
+
+
 class ReferenceCells:
     """The cells of every column of a reference, the score last.
 
@@ -153,6 +195,7 @@ class ReferenceCells:
             _Gaps.between(known, scale)
             for known, scale in zip(self.known, self._scales, strict=True)
         ]
+        self._whole_numbers = [self._whole_numbers_of(index) for index in range(len(self.known))]
         self._reference = self.summarise(reference)
 
     def summarise(self, chunk: Chunk) -> Counts:
@@ -172,26 +215,46 @@ class ReferenceCells:
     def _summarise_block(self, chunk: Chunk) -> Counts:
         missing = np.zeros(len(self.names), np.int64)
         scales = np.zeros((len(self.names), 2), np.int64)
-        parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-        for index, values in enumerate(_values(chunk)):
-            # Sorted keys make the look-up seven times faster, and equal cells neighbours. NaN is
-            # sorted to the end.
-            ordered = np.sort(values)
-            present = ordered[: ordered.size - int(np.count_nonzero(np.isnan(values)))]
-            missing[index] = values.size - present.size
-            cell, units = self._place(index, present)
-            starts = _run_starts(cell)
-            sums = _sums(units, starts)
-            if present.size:
-                for side, outer in enumerate((0, 2 * self.known[index].size)):
-                    # Distances outside the range may be huge: whole scales are summed apart.
-                    inside = slice(*np.searchsorted(cell, (outer, outer + 1)))
-                    scales[index, side] = (units[inside] >> _UNIT_BITS).sum()
-                    sums[cell[starts] == outer] = (units[inside] & _LOW_BITS).sum()
-            counts = np.diff(starts, append=cell.size)
-            parts.append((cell[starts] + self._starts[index], counts, sums))
+        parts: list[_Part] = []
+        for index, column in enumerate(_values(chunk)):
+            part, values, whole_numbers = None, column, self._whole_numbers[index]
+            if whole_numbers is not None:
+                part, values = whole_numbers.count(column)
+            if part is None or values.size:
+                # Sorted keys make the look-up seven times faster, and equal cells neighbours. NaN
+                # is sorted to the end.
+                ordered = np.sort(values)
+                present = ordered[: ordered.size - int(np.count_nonzero(np.isnan(values)))]
+                missing[index] = values.size - present.size
+                counted = self._count(index, present, scales[index])
+                part = counted if part is None else _added(part, counted)
+            parts.append((part[0] + self._starts[index], *part[1:]))
         cells, counts, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
         return self._packed((len(chunk), missing, scales), counts, distances, cells)
+
+    def _count(self, index: int, present: NDArray[np.float64], scales: NDArray[np.int64]) -> _Part:
+        """A column's sorted values by cell; sets its whole scales outside the reference's range."""
+        cell, units = self._place(index, present)
+        starts = _run_starts(cell)
+        sums = _sums(units, starts)
+        if present.size:
+            for side, outer in enumerate((0, 2 * self.known[index].size)):
+                # Distances outside the range may be huge: whole scales are summed apart.
+                inside = slice(*np.searchsorted(cell, (outer, outer + 1)))
+                scales[side] = (units[inside] >> _UNIT_BITS).sum()
+                sums[cell[starts] == outer] = (units[inside] & _LOW_BITS).sum()
+        return cell[starts], np.diff(starts, append=cell.size), sums
+
+    def _whole_numbers_of(self, index: int) -> _WholeNumbers | None:
+        """Those between a column's known values, when these are such numbers and near enough."""
+        known = self.known[index]
+        if not known.size or np.abs(known).max() >= _INT32_END or np.any(known % 1):
+            return None
+        if known[-1] - known[0] >= _SHORT_RANGE:
+            return None
+        lowest = int(known[0])
+        numbers = np.arange(lowest, lowest + int(known[-1] - known[0]) + 1)
+        return _WholeNumbers(lowest, *self._place(index, numbers.astype(np.float64)))
 
     def merge(self, left: Counts, right: Counts) -> Counts:
         """The counts of both: sums of integers, so exact, associative and commutative."""
@@ -206,13 +269,11 @@ class ReferenceCells:
                 else:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
             return self._packed((rows, missing, scales), counts, distances)
-        cells = np.concatenate((left.cells, right.cells))
-        order = np.argsort(cells, kind="stable")
-        cells = cells[order]
-        starts = _run_starts(cells)
-        counts = _sums(np.concatenate((left.counts, right.counts)).astype(np.int64)[order], starts)
-        distances = _sums(np.concatenate((left.distances, right.distances))[order], starts)
-        return self._packed((rows, missing, scales), counts, distances, cells[starts])
+        cells, counts, distances = _added(
+            (left.cells, left.counts.astype(np.int64), left.distances),
+            (right.cells, right.counts.astype(np.int64), right.distances),
+        )
+        return self._packed((rows, missing, scales), counts, distances, cells)
 
     def _packed(
         self,
@@ -332,8 +393,23 @@ def _smallest(value: int) -> np.dtype[Any]:
 
 
 def _run_starts(ordered: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Where runs of equal numbers begin; they are never negative."""
-    return np.flatnonzero(np.diff(ordered, prepend=-1))
+    """Where runs of equal numbers begin."""
+    starts = np.ones(ordered.size, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
+    return np.flatnonzero(starts)
+
+
+def _added(left: tuple[NDArray[Any], ...], right: tuple[NDArray[Any], ...]) -> _Part:
+    """What both have, in one."""
+    cells, counts, sums = (np.concatenate(pair) for pair in zip(left, right, strict=True))
+    order = np.argsort(cells, kind="stable")
+    return _together(cells[order], counts[order], sums[order])
+
+
+def _together(cells: NDArray[Any], counts: NDArray[np.int64], sums: NDArray[np.int64]) -> _Part:
+    """Sorted cells, each once."""
+    starts = _run_starts(cells)
+    return cells[starts], _sums(counts, starts), _sums(sums, starts)
 
 
 def _sums(values: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from monitorkit import SCORE_COLUMN
+from monitorkit import SCORE_COLUMN, Chunk
 from monitorkit.cells import FARTHEST, Counts, ReferenceCells
 from monitorkit.testing import make_chunk
 
@@ -95,6 +95,50 @@ def test_any_split_merged_in_any_order_is_bit_identical(
     summaries = [cells.summarise(one_column(window[part_of_row == p])) for p in range(parts)]
     random.shuffle(summaries)
     assert same(reduce(cells.merge, summaries), cells.summarise(one_column(window)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    reference=st.lists(st.integers(-3000, 3000), min_size=1, max_size=30),
+    offset=st.sampled_from([0, -7, 2**31 - 3001, -(2**31) + 3001, 2**31, 2**40, 2**60]),
+    spread=st.sampled_from([0.001, 0.01, 1]),
+    window=st.lists(
+        st.one_of(
+            st.integers(-3010, 3010),
+            st.floats(-3010, 3010),
+            st.sampled_from([-0.0, np.nan, np.inf, -np.inf, 1e300, -(2.0**31), 2.0**32]),
+        ),
+        max_size=60,
+    ),
+)
+def test_whole_numbers_counted_without_sorting_are_counted_the_same(
+    reference: list[int], offset: int, spread: float, window: list[float]
+) -> None:
+    known = np.array([int(value * spread) + offset for value in reference], np.float64)
+    values = one_column(np.array([value * spread for value in window]) + offset)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monitorkit.cells._SHORT_RANGE", 0)
+        by_sorting = ReferenceCells(one_column(known)).summarise(values)
+
+    assert same(ReferenceCells(one_column(known)).summarise(values), by_sorting)
+
+
+def test_only_whole_numbers_in_a_short_range_are_counted_without_sorting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sorted_columns = []
+    counted = ReferenceCells._count
+
+    def count(cells: ReferenceCells, index: int, *rest: np.ndarray) -> object:
+        sorted_columns.append(cells.names[index])
+        return counted(cells, index, *rest)
+
+    monkeypatch.setattr(ReferenceCells, "_count", count)
+    reference = np.array([[0, 0, 0.5], [40, 5000, 40]])
+    times, score = np.zeros(2, "datetime64[us]"), np.array([0.25, 0.75])
+    ReferenceCells(Chunk(np.array(["1", "2"]), times, ("age", "income", "ratio"), reference, score))
+
+    assert sorted_columns == ["income", "ratio", SCORE_COLUMN]
 
 
 def test_a_chunk_of_many_blocks_is_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

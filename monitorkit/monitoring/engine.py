@@ -6,17 +6,19 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
 from monitorkit import logs
+from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
 from monitorkit.contracts import Finding, Judgement, Timeline, Window
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
-from monitorkit.monitoring.ladder import Ladder, longest_lookback
+from monitorkit.monitoring.ladder import BucketPart, Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.protocol import Absorbed, checked
@@ -202,7 +204,8 @@ class LocalEngine:
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
         """Read on from a cursor; returns rows read and whether there is more."""
         blocks = self._reader.read(step.cursor, since=step.since, until=step.until)
-        return self._sum_up(blocks, step, names, failures)
+        with closing(one_ahead(blocks)) as ahead:
+            return self._sum_up(ahead, step, names, failures)
 
     def _sum_up(
         self, blocks: Iterable[Block], step: Step, names: Sequence[str], failures: dict[str, str]
@@ -215,15 +218,16 @@ class LocalEngine:
                 monitors[version] = self._monitors_by_track(version, names, failures)
                 if step.rows is not None:
                     self._join(step, monitors[version])
+            parts = list(self._ladder.split(block.chunk))
             for identity in list(step.tracks):
                 monitor = monitors[version].get(identity)
                 sharing = self._monitors.names_of(version, identity, names)
-                reason = self._add(step.tracks[identity], block, monitor, sharing)
+                reason = self._add(step.tracks[identity], block, parts, monitor, sharing)
                 if reason is not None:
                     del step.tracks[identity]  # it stays where it is, and reads again next time
                     failures.update(dict.fromkeys(sharing, reason))
             if step.rows is not None:
-                step.rows.add(version, block.chunk, self._ladder, Span.of, Span.merge)
+                step.rows.add(version, parts, self._ladder, Span.of, Span.merge)
                 step.rows.cursor = block.cursor
             step.cursor = block.cursor
             total += len(block.chunk)
@@ -242,6 +246,7 @@ class LocalEngine:
         self,
         track: Track,
         block: Block,
+        parts: list[BucketPart],
         monitor: AnyMonitor | None,
         names: tuple[str, ...],
     ) -> str | None:
@@ -251,13 +256,8 @@ class LocalEngine:
         else:
             self._say_active(names)
             try:
-                track.add(
-                    block.model_version,
-                    block.chunk,
-                    self._ladder,
-                    monitor.summarise,
-                    monitor.merge,
-                )
+                summarise, merge = monitor.summarise, monitor.merge
+                track.add(block.model_version, parts, self._ladder, summarise, merge)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 return told(error)
             finally:

@@ -14,6 +14,9 @@ from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, step_of
 
+BucketPart = tuple[int, int, Chunk]
+"""Rows of one bucket, after its first step and its level."""
+
 
 class Ladder:
     """The buckets of one moment: a bucket is at most 1/`resolution` as long as it is old.
@@ -55,7 +58,7 @@ class Ladder:
         level = len(self._tops) - bisect_right(self._tops, step)
         return step >> level << level, level
 
-    def split(self, chunk: Chunk) -> Iterator[tuple[int, int, Chunk]]:
+    def split(self, chunk: Chunk) -> Iterator[BucketPart]:
         """The parts of a chunk by bucket, with its first step and its level; rows keep their order.
 
         Rows in buckets that begin before the horizon are left out.

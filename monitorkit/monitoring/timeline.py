@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from monitorkit.contracts import Bucket, Chunk
-from monitorkit.monitoring.ladder import Ladder
+from monitorkit.monitoring.ladder import BucketPart, Ladder
 from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, start_of
 
 Summarise = Callable[[Chunk], Any]
@@ -81,13 +81,18 @@ class Track:
     since: int | None = None
 
     def add(
-        self, version: str, chunk: Chunk, ladder: Ladder, summarise: Summarise, merge: Merge
+        self,
+        version: str,
+        parts: Iterable[BucketPart],
+        ladder: Ladder,
+        summarise: Summarise,
+        merge: Merge,
     ) -> None:
-        """Sum up the rows of a chunk once per bucket; all of them, or none when one raises."""
+        """Sum up rows once per bucket, as `ladder` split them; all, or none when one raises."""
         buckets = self.versions.get(version) or Buckets(step=ladder.step)
         buckets.follow(ladder, merge)
         new: dict[int, Kept] = {}
-        for start, level, part in ladder.split(chunk):
+        for start, level, part in parts:
             if start in buckets.kept:
                 new[start] = buckets.kept[start]
             _merge_into(new, start, Kept(level, len(part), summarise(part)), merge)

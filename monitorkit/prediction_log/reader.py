@@ -68,7 +68,7 @@ class Reader:
 
     def read(
         self, after: Cursor, *, since: datetime | None = None, until: Cursor | None = None
-    ) -> Iterator[Block]:
+    ) -> Generator[Block, None, None]:
         """Yield the rows after a cursor, segment by segment, those that still grow last.
 
         A segment that was edited so that the cursor is no line's start any more is read again from
