@@ -334,6 +334,37 @@ class ReferenceCells:
             distances,
         )
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(columns + 1,) the first cell of each column, all cells laid end to end, and the end."""
+        return self._starts
+
+    def up_to(self, counts: Counts, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows in the cells before each of some edges, and those of them between known values.
+
+        Args:
+            counts: a window's.
+            edges: (n,) positions of cells, all columns' laid end to end.
+
+        Returns:
+            (2, n) int64.
+        """
+        tallies = np.zeros((2, edges.size), np.int64)
+        rows = counts.counts.astype(np.int64)
+        if counts.dense:
+            between, at = rows * (self._gap_of >= 0), edges
+        else:
+            between = rows * (self._gap_of[counts.cells] >= 0)
+            at = np.searchsorted(counts.cells, edges)
+        for tally, part in zip(tallies, (rows, between), strict=True):
+            tally[:] = np.concatenate(([0], np.cumsum(part)))[at]
+        return tallies
+
+    @property
+    def reference(self) -> Counts:
+        """The reference's own counts."""
+        return self._reference
+
     def _place(
         self, index: int, present: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

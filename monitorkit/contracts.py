@@ -92,6 +92,8 @@ class Timeline(Generic[S]):
         merge: the monitor's own merge.
         report_requested: somebody asked for the reports that are not made at every cycle.
         merged: how buckets are merged where that is kept from cycle to cycle.
+        bucket: the length of the shortest buckets (`[monitoring] bucket`).
+        since: when the window begins; None: with its first bucket.
     """
 
     buckets: Sequence[Bucket[S]]
@@ -99,10 +101,12 @@ class Timeline(Generic[S]):
     merge: Callable[[S, S], S]
     report_requested: bool = False
     merged: Callable[[Sequence[Bucket[S]]], S | None] | None = None
+    bucket: timedelta = timedelta(minutes=1)
+    since: datetime | None = None
 
     @cached_property
     def _all(self) -> S | None:
-        return self._merged(self.buckets)
+        return self.merge_buckets(self.buckets)
 
     def all(self) -> S | None:
         """The summary of the whole window, None when it holds no rows."""
@@ -111,13 +115,14 @@ class Timeline(Generic[S]):
     def last(self, *, hours: float) -> S | None:
         """The summary of the buckets that start in the last `hours`, None when there is none."""
         since = self.now - timedelta(hours=hours)
-        return self._merged([bucket for bucket in self.buckets if bucket.start >= since])
+        return self.merge_buckets([bucket for bucket in self.buckets if bucket.start >= since])
 
     def rows(self) -> int:
         """Rows in the whole window."""
         return sum(bucket.rows for bucket in self.buckets)
 
-    def _merged(self, buckets: Sequence[Bucket[S]]) -> S | None:
+    def merge_buckets(self, buckets: Sequence[Bucket[S]]) -> S | None:
+        """The summary of some of the buckets, None of none."""
         if self.merged is not None:
             return self.merged(buckets)
         return merge_all(self.merge, [bucket.summary for bucket in buckets])

@@ -58,7 +58,12 @@ C = TypeVar("C", bound=ColumnOptions)
 
 
 class CountsMonitor(Monitor[C, Counts]):
-    """Base of the monitors that judge from exact counts; they share one summary per bucket."""
+    """Base of the monitors that judge from exact counts; they share one summary per bucket.
+
+    Attributes:
+        cells: of the reference.
+        chosen: positions in `cells.names` of the columns that the options choose.
+    """
 
     def __init__(self, options: C, reference: Chunk) -> None:
         super().__init__(options, reference)
@@ -66,7 +71,7 @@ class CountsMonitor(Monitor[C, Counts]):
         named = {*(options.columns or ()), *options.exclude}
         if unknown := sorted(named - set(self.cells.names)):
             raise PluginError(type(self).__name__, f"there is no column {', '.join(unknown)}")
-        self._chosen = [
+        self.chosen = [
             index
             for index, name in enumerate(self.cells.names)
             if name not in options.exclude
@@ -91,7 +96,7 @@ class CountsMonitor(Monitor[C, Counts]):
         counts = timeline.all()
         if counts is None or not counts.rows:
             return []
-        return [self.cells.column(index, counts) for index in self._chosen]
+        return [self.cells.column(index, counts) for index in self.chosen]
 
     def comparable(self, timeline: Timeline[Counts]) -> tuple[list[ColumnCells], list[Finding]]:
         """The columns that can be compared, and findings that say why the others cannot."""

@@ -77,7 +77,9 @@ def judge_summaries(
     start = NOW - timedelta(minutes=1)
     # Rows are unknown to a summary; monitors read them from their own.
     buckets = [Bucket(start, 1, summary) for summary in summaries]
-    return monitor.judge(Timeline(buckets, NOW, monitor.merge), previous)
+    return monitor.judge(
+        Timeline(buckets, NOW, monitor.merge, since=NOW - timedelta(days=1)), previous
+    )
 
 
 def check_monitor(

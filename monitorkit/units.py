@@ -45,6 +45,27 @@ def format_duration(value: timedelta) -> str:
     return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
 
 
+def parse_rate(text: str) -> float:
+    """Read `1 in 365 days` or `0.5 in 30d`: so many per second.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s+in\s+([0-9.]+)\s*(days?|.*)", text)
+    if match is not None and float(match[1]) > 0:
+        unit = "d" if match[3].startswith("day") else match[3]
+        length = parse_duration(f"{match[2]}{unit}")
+        assert isinstance(length, timedelta)  # noqa: S101 - for mypy: it was text
+        if length > timedelta(0):
+            return float(match[1]) / length.total_seconds()
+    raise ValueError('write a rate as a number and a duration: "1 in 365 days" or "1 in 30d"')
+
+
+def _checked_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
+
 def parse_moment(text: str, now: datetime) -> datetime:
     """Read `2026-01-31`, `2026-01-31T12:00:00Z` (or `+01:00`), `now`, or `-6h`: so long ago.
 
@@ -93,3 +114,5 @@ Duration = Annotated[
 Size = Annotated[
     ByteSize, BeforeValidator(_no_bool), Field(gt=0), PlainSerializer(int, return_type=int)
 ]
+Rate = Annotated[str, AfterValidator(_checked_rate)]
+"""Text that `parse_rate` reads."""

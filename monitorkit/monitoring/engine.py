@@ -197,7 +197,9 @@ class LocalEngine:
         buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
         if buckets:  # else its look-back is shorter, and was quiet
             merged = partial(self._merges[identity].merged, merge=merge)
-            judgement = monitor.judge(Timeline(buckets, now, merge, reports, merged), previous)
+            bucket = self._config.monitoring.bucket
+            timeline = Timeline(buckets, now, merge, reports, merged, bucket, now - lookback)
+            judgement = monitor.judge(timeline, previous)
         self._say_active(())
         return checked(name, judgement)
 

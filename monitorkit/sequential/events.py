@@ -1,0 +1,296 @@
+"""What is watched of each column: events, their shares in the reference, and how far these may go.
+
+An event is a property of a row, such as "the income is at most 3,400". Its rows are a difference of
+two entries of a tally, so the events of all columns and windows are counted with a subtraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.sequential.evidence import (
+    log_evidence_above,
+    reference_distance_error,
+    share_bounds,
+)
+
+Measure = Literal["distance", "shares", "missing", "new_values", "out_of_range"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+PARTS = {"distance": 0.4, "shares": 0.3, "missing": 0.1, "new_values": 0.1, "out_of_range": 0.1}
+"""Of a column's false alarms, by measure."""
+
+GRID = 50
+"""The distribution function is watched at so many quantiles of the reference, and at its jumps."""
+
+FEW_VALUES = 20
+"""Up to so many different values in the reference, each is watched: total variation."""
+
+OUTER_QUANTILES = (0.01, 0.05)
+FREQUENT_SHARE = 0.01
+MOST_FREQUENT = 50
+
+REFERENCE_CHANCE = 0.01
+"""That the reference, over all columns, is farther from its own source than it is taken for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far from the reference is near enough.
+
+    Attributes:
+        tolerance: of distances, and of the missing share.
+        factor: by which a share may change, up or down.
+        smallest_share: smaller ones do not matter.
+    """
+
+    tolerance: float = 0.05
+    factor: float = 1.5
+    smallest_share: float = 0.002
+
+
+# An entry of a tally: of rows before a cell, of rows between known values before it, of a column's
+# missing rows, of all rows, or nothing.
+_Entry = tuple[Literal["before", "between", "missing", "rows", "nothing"], int]
+_NOTHING: _Entry = ("nothing", 0)
+_CELLS = ("before", "between")
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    column: int
+    measure: Measure
+    name: str
+    successes: tuple[_Entry, _Entry]
+    trials: tuple[_Entry, _Entry]
+    absolute: bool = False
+    reference: int | None = None  # rows of the reference, where they are not those counted
+
+
+class Events:
+    """The events of the chosen columns, sorted by column and measure.
+
+    Attributes:
+        column, measure: (events,) positions in `ReferenceCells.names` and in `MEASURES`.
+        names: of each.
+        reference: (events,) shares in the reference.
+        lowest, highest: (events,) shares that are near enough.
+        weights: (events,) parts of their measure's evidence; they sum up to 1.
+        groups: (groups,) where each column's measure begins.
+        tolerance: by column, what its distance may be.
+        few: columns with few values: positions of the tally before and after each value, and before
+            and after the column, and the shares of the values and of what lies between them.
+    """
+
+    def __init__(self, cells: ReferenceCells, columns: Sequence[int], limits: Limits) -> None:
+        self.cells = cells
+        reference = cells.reference
+        events = [event for column in columns for event in _events_of(cells, column)]
+        entries = [entry for event in events for entry in (*event.successes, *event.trials)]
+        edges = [at for kind, at in entries if kind in _CELLS]
+        self._edges = np.unique(np.array(edges, np.int64))
+        self.column = np.array([event.column for event in events], np.int64)
+        self.measure = np.array([MEASURES.index(event.measure) for event in events], np.int64)
+        self.names = [event.name for event in events]
+        self._plus, self._minus = (self._at([e.successes[i] for e in events]) for i in (1, 0))
+        self._of_plus, self._of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
+        successes, trials = self.count(self.tally(reference))
+        stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
+        successes = np.where(stated >= 0, stated, successes)
+        self.reference = successes / np.maximum(trials, 1)
+        chance = REFERENCE_CHANCE / len(columns)
+        self.tolerance = {
+            column: max(
+                limits.tolerance, reference_distance_error(int(self._values(column)), chance)
+            )
+            for column in columns
+        }
+        absolute = np.array([event.absolute for event in events], np.bool_)
+        _, first, many = np.unique(self.column, return_inverse=True, return_counts=True)
+        low, high = share_bounds(successes, trials, chance / many[first])
+        share = self.reference
+        highest = np.maximum.reduce(
+            [share * limits.factor, high, np.full(share.shape, limits.smallest_share)]
+        )
+        lowest = np.minimum(share / limits.factor, low)
+        # A reference has no new values, so that few of them are nothing to tell of.
+        matters = (lowest >= limits.smallest_share) & (self.measure != MEASURES.index("new_values"))
+        self.lowest, self.highest = np.where(matters, lowest, 0.0), np.minimum(highest, 1.0)
+        self._absolute = absolute
+        near = np.array([self.tolerance[column] for column in self.column.tolist()])
+        self.lowest, self.highest = self.within(near)
+        self.groups = np.flatnonzero(
+            np.diff(self.column * len(MEASURES) + self.measure, prepend=-1)
+        )
+        sizes = np.diff(self.groups, append=len(events))
+        self.weights = np.repeat(1 / sizes, sizes)
+        self.few = {column: Few(self, column) for column in columns if self._is_few(column)}
+
+    def tally(self, counts: Counts) -> NDArray[np.int64]:
+        """What is counted of some rows; tallies add up."""
+        before, between = self.cells.up_to(counts, self._edges)
+        return np.concatenate(([0, counts.rows], counts.missing, before, between))
+
+    def count(self, tally: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of which each event is true, and of which it could be: (..., events) both."""
+        return (
+            tally[..., self._plus] - tally[..., self._minus],
+            tally[..., self._of_plus] - tally[..., self._of_minus],
+        )
+
+    def within(self, distance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """`lowest` and `highest` if so large distances (events,) were near enough."""
+        return (
+            np.where(self._absolute, np.maximum(self.reference - distance, 0.0), self.lowest),
+            np.where(self._absolute, np.minimum(self.reference + distance, 1.0), self.highest),
+        )
+
+    def before(self, cell: int) -> int:
+        """The position in a tally of the rows before a cell."""
+        return int(self._at([("before", cell)])[0])
+
+    def cells_of(self, column: int) -> tuple[int, int]:
+        """The first cell of a column, and the first one after it."""
+        first, end = self.cells.starts[column : column + 2].tolist()
+        return first, end
+
+    def _is_few(self, column: int) -> bool:
+        return 0 < self.cells.known[column].size <= FEW_VALUES
+
+    def _values(self, column: int) -> int:
+        counts = self.cells.reference
+        return counts.rows - int(counts.missing[column])
+
+    def _at(self, entries: Sequence[_Entry]) -> NDArray[np.int64]:
+        columns = len(self.cells.names)
+        firsts = {"nothing": 0, "rows": 1, "missing": 2, "before": 2 + columns}
+        firsts["between"] = firsts["before"] + self._edges.size
+        return np.array(
+            [
+                firsts[kind] + (int(np.searchsorted(self._edges, at)) if kind in _CELLS else at)
+                for kind, at in entries
+            ],
+            np.int64,
+        )
+
+
+class Few:
+    """A column of few values: each of them, and all that lies between them, is a category."""
+
+    def __init__(self, events: Events, column: int) -> None:
+        first, end = events.cells_of(column)
+        values = np.arange(first + 1, end, 2)
+        self._before = np.array([events.before(cell) for cell in values.tolist()], np.int64)
+        self._after = np.array([events.before(cell + 1) for cell in values.tolist()], np.int64)
+        self._ends = events.before(first), events.before(end)
+        counts = self.count(events.tally(events.cells.reference))
+        self.reference = counts / max(int(counts.sum()), 1)
+
+    def count(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(..., values + 1) rows of each category."""
+        known = tally[..., self._after] - tally[..., self._before]
+        total = tally[..., self._ends[1]] - tally[..., self._ends[0]]
+        rest = total - known.sum(axis=-1)
+        return np.concatenate((known, rest[..., None]), axis=-1)
+
+    def log_evidence(self, counts: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+        """(...,) of a total variation distance beyond a tolerance: the mean over all subsets.
+
+        At least: the mean over all 2**k is not less than that of the one subset whose share grew
+        most, divided by 2**k.
+        """
+        total = counts.sum(axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            more = counts / total[..., None] > self.reference
+        inside = np.where(more, counts, 0.0).sum(axis=-1)
+        bound = np.minimum(np.where(more, self.reference, 0.0).sum(axis=-1) + tolerance, 1.0)
+        found: NDArray[np.float64] = log_evidence_above(inside, total, bound)
+        found -= counts.shape[-1] * float(np.log(2))
+        return found
+
+
+def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
+    first, end = cells.starts[column : column + 2].tolist()
+    known = cells.known[column]
+    rows: tuple[_Entry, _Entry] = (_NOTHING, ("rows", 0))
+    missing: tuple[_Entry, _Entry] = (_NOTHING, ("missing", column))
+    found = [
+        _Event(column, "missing", "missing", missing, rows, absolute=True),
+        _Event(column, "missing", "missing", missing, rows),
+    ]
+    if not known.size:
+        return found
+    values: tuple[_Entry, _Entry] = (("before", first), ("before", end))
+
+    def cut(measure: Measure, name: str, low: int, high: int, *, absolute: bool = False) -> _Event:
+        between: tuple[_Entry, _Entry] = (("before", first + low), ("before", first + high))
+        return _Event(column, measure, name, between, values, absolute)
+
+    counts = cells.column(column, cells.reference).reference
+    up_to = np.cumsum(counts)
+    total = int(up_to[-1])
+    last = 2 * known.size + 1
+    distance = [
+        cut("distance", f"up to {_shown(known, edge)}", 0, edge, absolute=True)
+        for edge in _watched(counts, up_to, total)
+    ]
+    heavy = np.flatnonzero(counts[1::2] >= FREQUENT_SHARE * total)
+    heavy = heavy[np.argsort(-counts[1::2][heavy], kind="stable")][:MOST_FREQUENT]
+    frequent = [int(value) for value in np.sort(heavy)]
+    if known.size <= FEW_VALUES:
+        distance += [
+            cut("distance", f"{known[at]:g}", 2 * at + 1, 2 * at + 2, absolute=True)
+            for at in range(known.size)
+        ]
+    shares = [cut("shares", f"{known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
+    shares += [
+        cut("shares", f"up to {known[edge // 2 - 1]:g}", 0, edge) for edge in _tails(up_to, total)
+    ]
+    shares += [
+        cut("shares", f"from {known[(last - edge) // 2]:g} on", last - edge, last)
+        for edge in _tails(np.cumsum(counts[::-1]), total)
+    ]
+    once = int(np.count_nonzero(counts[1::2] == 1))
+    unseen: tuple[_Entry, _Entry] = (("between", first), ("between", end))
+    return [
+        *distance,
+        *shares,
+        *found,
+        # Good and Turing: what is new is about as frequent as what was there once.
+        _Event(column, "new_values", "new values", unseen, values, reference=once),
+        cut("out_of_range", f"below {known[0]:g}", 0, 1),
+        cut("out_of_range", f"above {known[-1]:g}", last - 1, last),
+    ]
+
+
+def _watched(counts: NDArray[np.int64], up_to: NDArray[np.int64], total: int) -> list[int]:
+    """Where a column's distribution function is watched: cells before these edges."""
+    if len(counts) <= 2 * FEW_VALUES + 1:
+        return list(range(1, len(counts)))
+    ranks = np.arange(1, GRID) * total / GRID
+    values = np.unique(np.searchsorted(up_to[1::2], ranks))
+    heavy = np.flatnonzero(counts[1::2] * GRID > total)
+    edges = np.concatenate(([1, len(counts) - 1], 2 * values + 2, 2 * heavy + 1, 2 * heavy + 2))
+    return [int(edge) for edge in np.unique(np.minimum(edges, len(counts) - 1))]
+
+
+def _tails(up_to: NDArray[np.int64], total: int) -> list[int]:
+    """Edges of the lower tails: that whose share is nearest to each outer quantile's."""
+    shares = up_to[1::2] / total
+    found = set()
+    for quantile in OUTER_QUANTILES:
+        ratios = np.abs(np.log(shares / quantile))
+        best = int(np.argmin(ratios))
+        if ratios[best] <= np.log(2):
+            found.add(2 * best + 2)
+    return sorted(found)
+
+
+def _shown(known: NDArray[np.float64], edge: int) -> str:
+    return f"{known[max(edge - 1, 0) // 2]:g}" if edge % 2 == 0 else f"below {known[edge // 2]:g}"

@@ -1,0 +1,482 @@
+"""The rule: a column drifted when it is sure, over the monitor's whole life, that it did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.cells import ColumnCells, Counts, ReferenceCells
+from monitorkit.contracts import Bucket, Timeline
+from monitorkit.sequential.bursts import design_effect
+from monitorkit.sequential.events import FEW_VALUES, MEASURES, PARTS, Events, Limits, Measure
+from monitorkit.sequential.evidence import (
+    distance_error,
+    log_evidence_above,
+    log_evidence_below,
+    variation_error,
+)
+from monitorkit.sequential.starts import grid_step, starts_at
+from monitorkit.sequential.verdicts import (
+    Judged,
+    Look,
+    Verdict,
+    distance,
+    rows_at,
+    rows_for_drift,
+    rows_for_verdict,
+    share_intervals,
+)
+
+ASSUMED_DESIGN_EFFECT = 5.0
+"""Of a window that is too short to show bursts."""
+
+_MIDDLE = 0.4
+_MOST = 1e6  # as good as infinite, and differences of it are numbers
+_BISECTIONS = 14
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Evidence, seen from each start of a window.
+
+    Attributes:
+        starts: (starts,) the first bucket of each.
+        evidence: (starts, groups) natural logarithms; a group is a measure of a column.
+        needed: (starts, groups) so much of it is a drift.
+        design_effect, estimated: as in `Look`.
+        successes, trials: (starts, events) since then, in effective rows.
+        since: (starts, ...) tallies.
+    """
+
+    starts: NDArray[np.int64]
+    evidence: NDArray[np.float64]
+    needed: NDArray[np.float64]
+    design_effect: float
+    estimated: bool
+    successes: NDArray[np.float64]
+    trials: NDArray[np.float64]
+    since: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """Of each group, the start that is reported.
+
+    Attributes:
+        starts: (groups,) which.
+        successes, trials: (events,) since then, in effective rows.
+        since: (starts, ...) tallies. `effective`: rows for one of these.
+    """
+
+    starts: NDArray[np.int64]
+    successes: NDArray[np.float64]
+    trials: NDArray[np.float64]
+    since: NDArray[np.int64]
+    effective: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shares:
+    """Of each group, the event that is reported, and whether all of its events are stable.
+
+    Attributes:
+        events: (groups,) which.
+        successes, trials: (groups,) in effective rows.
+        stable: (groups,) bool.
+        sure: (groups,) logarithm of the evidence that makes one sure.
+        low, high: (groups,) a confidence interval.
+    """
+
+    events: NDArray[np.int64]
+    successes: NDArray[np.float64]
+    trials: NDArray[np.float64]
+    stable: NDArray[np.bool_]
+    sure: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+class Rule:
+    """Judges the columns of a reference's cells.
+
+    Args:
+        cells: of the reference.
+        columns: which of them.
+        limits: what is near enough.
+        rate: of false alarms, of all columns together, per second.
+        confidence: of a column's being stable.
+    """
+
+    def __init__(
+        self,
+        cells: ReferenceCells,
+        columns: Sequence[int],
+        limits: Limits,
+        rate: float,
+        confidence: float,
+    ) -> None:
+        self.events = Events(cells, columns, limits)
+        self._cells = cells
+        self._rate = rate / len(columns)
+        self._chance = 1 - confidence
+        groups = self.events.groups
+        self._group_columns = self.events.column[groups]
+        self._group_measures = [MEASURES[at] for at in self.events.measure[groups].tolist()]
+        self._parts = np.array([PARTS[measure] for measure in self._group_measures])
+        self._groups = {
+            key: group
+            for group, key in enumerate(
+                zip(self._group_columns.tolist(), self._group_measures, strict=True)
+            )
+        }
+        self._distance_groups = {
+            column: group for (column, of), group in self._groups.items() if of == "distance"
+        }
+        self._are_distances = np.array([of == "distance" for of in self._group_measures])
+        share = self.events.reference
+        # Of distances that are not all but certain: these show bursts best.
+        self._of_bursts = (self.events.measure == 0) & (np.abs(share - 0.5) < _MIDDLE)
+
+    def look(
+        self,
+        timeline: Timeline[Counts],
+        not_before: Mapping[tuple[int, Measure], datetime] | None = None,
+        drifted_before: Collection[tuple[int, Measure]] = (),
+    ) -> Look:
+        """Judge a window.
+
+        Args:
+            timeline: the window.
+            not_before: by column and measure, starts before it are not looked from.
+            drifted_before: columns and measures of which one wants to know whether they are back:
+                stable, if they are so from any start on.
+        """
+        buckets = timeline.buckets
+        if not buckets:
+            return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
+        tallies = np.stack([self.events.tally(each.summary) for each in buckets])
+        since = timeline.since or buckets[0].start
+        weighed = self.weigh(buckets, tallies, (since, timeline.now), timeline.bucket)
+        if weighed is None:
+            return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
+        starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
+        effective = weighed.design_effect
+        excess = evidence - needed
+        begins = [buckets[at].start for at in starts.tolist()]
+        for (column, measure), time in (not_before or {}).items():
+            early = np.array([begin < time for begin in begins])
+            excess[early, self._groups[column, measure]] = -np.inf
+        best = np.argmax(excess, axis=0)
+        drifted = excess[best, np.arange(best.size)] >= 0
+        best = np.where(drifted, best, 0)
+        for key in drifted_before:
+            if key in self._groups:
+                back = self._back_since(self._groups[key], weighed, timeline)
+                if back is not None:
+                    best[self._groups[key]], drifted[self._groups[key]] = back, False
+        at = np.arange(best.size)
+        sizes = np.diff(self.events.groups, append=self.events.column.size)
+        rows = np.repeat(best, sizes)
+        chosen = _Chosen(
+            best,
+            weighed.successes[rows, np.arange(rows.size)],
+            weighed.trials[rows, np.arange(rows.size)],
+            weighed.since,
+            effective,
+        )
+        lower = self._lower_bounds(chosen, needed[best, at])
+        shares = self._shares(chosen)
+        columns: dict[tuple[int, int], ColumnCells] = {}
+        judged = []
+        for group, start in enumerate(best.tolist()):
+            begin = int(starts[start])
+            column, measure = int(self._group_columns[group]), self._group_measures[group]
+            verdict: Verdict = "drifted" if drifted[group] else "undecided"
+            common = {
+                "column": column,
+                "measure": measure,
+                "first_bucket": begin,
+                "since": begins[start],
+                "log10_evidence": float(max(evidence[start, group], 0.0) / np.log(10)),
+                "log10_needed": float(needed[start, group] / np.log(10)),
+            }
+            if measure == "distance":
+                if (column, begin) not in columns:
+                    columns.update(self._merged_columns(timeline, begin))
+                cells = columns[column, begin]
+                judged.append(self._distance(cells, lower[group], verdict, effective, common))
+            else:
+                judged.append(self._share(shares, group, verdict, effective, common))
+        return Look(judged, effective, weighed.estimated, columns)
+
+    def weigh(
+        self,
+        buckets: Sequence[Bucket[Any]],
+        tallies: NDArray[np.int64],
+        window: tuple[datetime, datetime],
+        bucket: timedelta,
+    ) -> Weighed | None:
+        """The evidence of a drift, from every start; None: there is no start with rows.
+
+        Args:
+            buckets: in time order.
+            tallies: (buckets, ...) what `Events.tally` says of each.
+            window: when it begins and ends.
+            bucket: the length of the shortest ones.
+        """
+        starts = starts_at(buckets, *window, grid_step(bucket))
+        if not starts.buckets.size:
+            return None
+        estimate = self._design_effect(buckets, tallies)
+        effective = ASSUMED_DESIGN_EFFECT if estimate is None else estimate
+        since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
+        successes, trials = (part / effective for part in self.events.count(since))
+        chances = starts.allowances[:, None] * self._rate * self._parts
+        return Weighed(
+            starts.buckets,
+            self._evidence(successes, trials, since, effective),
+            -np.log(np.minimum(chances, 1.0)),
+            effective,
+            estimate is not None,
+            successes,
+            trials,
+            since,
+        )
+
+    def _back_since(
+        self,
+        group: int,
+        weighed: Weighed,
+        timeline: Timeline[Counts],
+    ) -> int | None:
+        """The latest start from which a measure is stable."""
+        events = slice(*[*self.events.groups.tolist(), self.events.column.size][group : group + 2])
+        lowest, highest = self.events.lowest[events], self.events.highest[events]
+        s, n = weighed.successes[:, events], weighed.trials[:, events]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            near = np.all((s / n >= lowest) & (s / n <= highest), axis=1)
+        for start in np.flatnonzero(near)[::-1].tolist():
+            if self._group_measures[group] == "distance":
+                column, rows = int(self._group_columns[group]), float(n[start].max())
+                tolerance = self.events.tolerance[column]
+                if self._distance_error(column, rows) < tolerance:
+                    counts = timeline.merge_buckets(timeline.buckets[int(weighed.starts[start]) :])
+                    assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
+                    value = distance(self._cells.column(column, counts))
+                    if value + self._distance_error(column, rows) <= tolerance:
+                        return int(start)
+            elif np.all(
+                self._inside(s[start], n[start], lowest, highest) >= self._sure(s.shape[1])
+            ):
+                return int(start)
+        return None
+
+    def _distance_error(self, column: int, rows: float) -> float:
+        chance, values = self._chance / len(self.events.tolerance), self._cells.known[column].size
+        if values <= FEW_VALUES:
+            return variation_error(rows, values + 1, chance)
+        return distance_error(rows, chance)
+
+    def _sure(self, events: int) -> float:
+        """The logarithm of evidence that makes one sure of all of a column's events at once."""
+        return float(-np.log(self._chance / len(self.events.tolerance) / events))
+
+    @staticmethod
+    def _inside(
+        successes: NDArray[np.float64],
+        trials: NDArray[np.float64],
+        lowest: NDArray[np.float64],
+        highest: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Evidence that shares are between their bounds."""
+        return np.minimum(
+            np.where(highest < 1, log_evidence_below(successes, trials, highest), np.inf),
+            np.where(lowest > 0, log_evidence_above(successes, trials, lowest), np.inf),
+        )
+
+    def _design_effect(
+        self, buckets: Sequence[Bucket[Counts]], tallies: NDArray[np.int64]
+    ) -> float | None:
+        if not self._of_bursts.any():
+            return 1.0
+        times = np.array([each.start.timestamp() for each in buckets])
+        successes, trials = self.events.count(tallies)
+        return design_effect(
+            times,
+            successes[:, self._of_bursts].astype(np.float64),
+            trials[:, self._of_bursts].astype(np.float64),
+        )
+
+    def _evidence(
+        self,
+        successes: NDArray[np.float64],
+        trials: NDArray[np.float64],
+        since: NDArray[np.int64],
+        effective: float,
+    ) -> NDArray[np.float64]:
+        """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
+        found = self._mean_of_events(successes, trials, self.events.lowest, self.events.highest)
+        for column, few in self.events.few.items():
+            group = self._distance_groups[column]
+            counts = few.count(since) / effective
+            subset = few.log_evidence(counts, self.events.tolerance[column])
+            found[:, group] = np.logaddexp(found[:, group], subset) - np.log(2)
+        return found
+
+    def _mean_of_events(
+        self,
+        successes: NDArray[np.float64],
+        trials: NDArray[np.float64],
+        lowest: NDArray[np.float64],
+        highest: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        both = np.logaddexp(
+            log_evidence_above(successes, trials, highest),
+            log_evidence_below(successes, trials, lowest),
+        )
+        return _log_sums(both + np.log(self.events.weights / 2), self.events.groups)
+
+    def _lower_bounds(self, chosen: _Chosen, needed: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(groups,) the largest distances that are surely exceeded, from each group's start."""
+        sizes = np.diff(self.events.groups, append=self.events.column.size)
+        low, high = np.zeros(needed.size), np.ones(needed.size)
+        middle = low
+        for _ in range(_BISECTIONS):
+            bounds = self.events.within(np.repeat(middle, sizes))
+            evidence = self._mean_of_events(chosen.successes, chosen.trials, *bounds)
+            for column, few in self.events.few.items():
+                group = self._distance_groups[column]
+                counts = few.count(chosen.since[chosen.starts[group]]) / chosen.effective
+                subset = few.log_evidence(counts, middle[group])
+                evidence[group] = np.logaddexp(evidence[group], subset) - np.log(2)
+            exceeded = (evidence >= needed) & self._are_distances
+            if not exceeded.any() and not middle.any():
+                break  # most often: not even a distance of zero is
+            low, high = np.where(exceeded, middle, low), np.where(exceeded, high, middle)
+            middle = (low + high) / 2
+        return low
+
+    def _merged_columns(
+        self, timeline: Timeline[Counts], begin: int
+    ) -> dict[tuple[int, int], ColumnCells]:
+        counts = timeline.merge_buckets(timeline.buckets[begin:])
+        assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
+        chosen = set(self._group_columns.tolist())
+        return {(column, begin): self._cells.column(column, counts) for column in chosen}
+
+    def _distance(
+        self,
+        cells: ColumnCells,
+        lower: float,
+        verdict: Verdict,
+        effect: float,
+        common: dict[str, Any],
+    ) -> Judged:
+        column, value, rows = common["column"], distance(cells), cells.window_rows
+        tolerance = self.events.tolerance[column]
+        error = partial(self._distance_error, column)
+        effective = rows / effect
+        upper = min(value + error(effective), 1.0)
+        if verdict != "drifted" and upper <= tolerance:
+            verdict = "stable"
+        rows_needed = None
+        if verdict == "undecided":
+            needed = rows_for_verdict(
+                effective,
+                lambda n: value + error(n) <= tolerance,
+                rows_for_drift(effective, value, tolerance, common["log10_needed"]),
+            )
+            rows_needed = None if needed is None else round(needed * effect)
+        return Judged(
+            verdict=verdict,
+            rows=rows,
+            effective=effective,
+            value=value,
+            reference=0.0,
+            lowest=0.0,
+            highest=tolerance,
+            interval=(min(lower, value), upper),
+            event="",
+            rows_needed=rows_needed,
+            **common,
+        )
+
+    def _shares(self, chosen: _Chosen) -> _Shares:
+        """Of each group, the event that is farthest out of its bounds, or nearest to leaving."""
+        lowest, highest = self.events.lowest, self.events.highest
+        s, n = chosen.successes, chosen.trials
+        groups = self.events.groups
+        sizes = np.diff(groups, append=self.events.column.size)
+        out = np.maximum(log_evidence_above(s, n, highest), log_evidence_below(s, n, lowest))
+        inside = self._inside(s, n, lowest, highest)
+        sure = np.array([self._sure(size) for size in sizes.tolist()])
+        events = [
+            begin + int(np.argmax(part) if np.isfinite(part.max()) else np.argmin(within))
+            for begin, part, within in (
+                (begin, out[begin : begin + size], inside[begin : begin + size])
+                for begin, size in zip(groups.tolist(), sizes.tolist(), strict=True)
+            )
+        ]
+        return _Shares(
+            np.array(events),
+            s[events],
+            n[events],
+            np.minimum.reduceat(inside, groups) >= sure,
+            sure,
+            *share_intervals(s[events], n[events], sure),
+        )
+
+    def _share(
+        self,
+        shares: _Shares,
+        group: int,
+        verdict: Verdict,
+        effect: float,
+        common: dict[str, Any],
+    ) -> Judged:
+        event, effective = int(shares.events[group]), float(shares.trials[group])
+        share, low, high = (
+            float(of[event])
+            for of in (self.events.reference, self.events.lowest, self.events.highest)
+        )
+        value = float(shares.successes[group]) / effective if effective else 0.0
+        if verdict != "drifted" and shares.stable[group]:
+            verdict = "stable"
+        rows, rows_needed = round(effective * effect), None
+        if verdict == "undecided" and rows:
+            near = low <= value <= high
+            nats = shares.sure[group] if near else common["log10_needed"] * np.log(10)
+            limit = high if value > share else low
+            needed = rows_at(value, limit, float(nats))
+            rows_needed = None if needed is None else max(round(needed * effect), rows + 1)
+        return Judged(
+            verdict=verdict,
+            rows=rows,
+            effective=effective,
+            value=value,
+            reference=share,
+            lowest=low,
+            highest=high,
+            interval=(float(shares.low[group]), float(shares.high[group])),
+            event=self.events.names[event],
+            rows_needed=rows_needed,
+            **common,
+        )
+
+
+def _log_sums(values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithms of the sums of exp(values) over runs of the last axis."""
+    values = np.minimum(values, _MOST)
+    sizes = np.diff(begins, append=values.shape[-1])
+    largest = np.maximum.reduceat(values, begins, axis=-1)
+    safe = np.where(np.isfinite(largest), largest, 0.0)
+    with np.errstate(divide="ignore"):
+        sums = np.add.reduceat(np.exp(values - np.repeat(safe, sizes, axis=-1)), begins, axis=-1)
+        found: NDArray[np.float64] = np.log(sums) + safe
+    return found

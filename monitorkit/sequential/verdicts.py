@@ -1,0 +1,145 @@
+"""What is said of a measure: the verdict, how sure it is, and how many rows it still takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.cells import ColumnCells
+from monitorkit.sequential.events import FEW_VALUES, Measure
+from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
+
+Verdict = Literal["stable", "drifted", "undecided"]
+
+_BISECTIONS = 24
+_SLACK = 2.0
+"""Natural logarithm of what the mixture costs, about, when rows that are still needed are told."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What the rule says of one measure of one column.
+
+    Attributes:
+        column: its position in `ReferenceCells.names`.
+        measure: see `events.Measure`.
+        verdict: drifted: the tolerance is exceeded; stable: it is not; undecided: too few rows.
+        first_bucket, since: from when on the rows were looked at: of a drift, where its evidence
+            is strongest.
+        rows: since then. `effective`: how many independent ones they are worth.
+        value: the distance, or the share (of the event that left its tolerance most).
+        reference: the share in the reference; 0 for a distance.
+        lowest, highest: what is near enough.
+        interval: of a distance or a share: the lower end of a distance is as sure as a drift.
+        event: which share it is; empty for a distance.
+        log10_evidence: of a drift; from `log10_needed` on it is one.
+        rows_needed: of an undecided one, about: until a verdict, if rows go on like this.
+    """
+
+    column: int
+    measure: Measure
+    verdict: Verdict
+    first_bucket: int
+    since: datetime
+    rows: int
+    effective: float
+    value: float
+    reference: float
+    lowest: float
+    highest: float
+    interval: tuple[float, float]
+    event: str
+    log10_evidence: float
+    log10_needed: float
+    rows_needed: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """All that the rule sees at one moment.
+
+    Attributes:
+        judged: by column and measure; empty when there is no start with rows.
+        design_effect: so many rows are worth one independent one. `estimated`: from the window;
+            else there is too little of it, and `ASSUMED_DESIGN_EFFECT` is taken.
+        columns: by (column, first bucket), the cells of rows that a distance was measured on.
+    """
+
+    judged: Sequence[Judged]
+    design_effect: float
+    estimated: bool
+    columns: Mapping[tuple[int, int], ColumnCells]
+
+
+def distance(cells: ColumnCells) -> float:
+    """Total variation of a column of few values, Kolmogorov and Smirnov's distance of others.
+
+    Exact. What lies between the values of the former is one more value.
+    """
+    if not cells.window_rows or not cells.reference_rows:
+        return 0.0
+    apart = cells.window / cells.window_rows - cells.reference / cells.reference_rows
+    if cells.known.size <= FEW_VALUES:
+        between = float(apart[::2].sum())
+        return (float(np.abs(apart[1::2]).sum()) + abs(between)) / 2
+    return float(np.abs(np.cumsum(apart)).max())
+
+
+def rows_for_drift(
+    rows: float, value: float, tolerance: float, log10_needed: float
+) -> float | None:
+    """About so many show a distance beyond the tolerance, where it is one of middle ranks."""
+    if value <= tolerance:
+        return None
+    needed = log10_needed * np.log(10) + _SLACK
+    return float(max(needed / (2 * (value - tolerance) ** 2), rows + 1))
+
+
+def rows_for_verdict(
+    rows: float, is_stable: Callable[[float], bool], for_drift: float | None
+) -> float | None:
+    """The smallest number of rows that gives a verdict; None: no number does."""
+    if for_drift is not None:
+        return for_drift
+    most = max(rows, 1.0)
+    while not is_stable(most):
+        most *= 2
+        if most > 1e12:  # noqa: PLR2004 - nobody waits for so many
+            return None
+    least = most / 2
+    for _ in range(_BISECTIONS):
+        middle = (least + most) / 2
+        least, most = (least, middle) if is_stable(middle) else (middle, most)
+    return most
+
+
+def rows_at(value: float, limit: float, nats: float) -> float | None:
+    """About so many rows with this share are evidence against a share at the limit."""
+    if value == limit or not 0 < limit < 1:
+        return None
+    gain = 0.0
+    for share, of in ((value, limit), (1 - value, 1 - limit)):
+        gain += share * float(np.log(share / of)) if share > 0 else 0.0
+    return (nats + _SLACK) / gain
+
+
+def share_intervals(
+    successes: NDArray[np.float64], trials: NDArray[np.float64], sure: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares against which there is not so much evidence, at any time."""
+    with np.errstate(invalid="ignore"):
+        shares = np.where(trials > 0, successes / trials, 0.5)
+    found = []
+    for end, evidence in ((0.0, log_evidence_above), (1.0, log_evidence_below)):
+        inner, outer = shares, np.full(shares.shape, end)
+        for _ in range(_BISECTIONS):
+            middle = (inner + outer) / 2
+            beyond = evidence(successes, trials, middle) >= sure
+            inner, outer = np.where(beyond, inner, middle), np.where(beyond, middle, outer)
+        found.append(outer)
+    return found[0], found[1]

@@ -1,0 +1,271 @@
+"""Drift that is sure: one budget of false alarms for a monitor's whole life, all its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from monitorkit import Chunk, Finding, Judgement, Monitor, Timeline, excluded, hookimpl
+from monitorkit.counts import ColumnCells, ColumnOptions, Counts, CountsMonitor
+from monitorkit.sequential.events import FEW_VALUES, Limits, Measure
+from monitorkit.sequential.rule import Rule
+from monitorkit.sequential.verdicts import Judged, Look
+from monitorkit.units import Rate, parse_rate
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+FINDINGS: Mapping[Measure, str] = {
+    "distance": "distance",
+    "shares": "share",
+    "missing": "missing_share",
+    "new_values": "new_values_share",
+    "out_of_range": "out_of_range_share",
+}
+STATISTICS: Mapping[Measure, str] = {
+    "distance": "Kolmogorov-Smirnov distance",
+    "shares": "share of a frequent value, or beyond an outer quantile",
+    "missing": "share of rows without a value",
+    "new_values": "share of values that the reference never had",
+    "out_of_range": "share of values outside the reference's range",
+}
+TOTAL_VARIATION = "total variation distance"
+
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+class AnytimeDriftOptions(ColumnOptions):
+    """Options.
+
+    Attributes:
+        tolerance: a distance from the reference up to here is no drift; nor is such a rise or fall
+            of the missing share.
+        factor: nor is a share that changed by less than this factor, up or down.
+        smallest_share: nor are smaller shares than this.
+        false_alarms: how many are expected at most, over all columns, however often a cycle runs.
+        confidence: how sure it is that a column called stable is within its tolerance.
+    """
+
+    tolerance: float = Field(default=0.05, gt=0, lt=1)
+    factor: float = Field(default=1.5, gt=1)
+    smallest_share: float = Field(default=0.002, gt=0, lt=1)
+    false_alarms: Rate = "1 in 365 days"
+    confidence: float = Field(default=0.99, gt=0, lt=1)
+
+
+class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
+    """Finds the distance of each column, and shares of its values, with a verdict on each.
+
+    A verdict is `stable`, `drifted` or `undecided`: too few rows to tell. A drift is announced
+    once; it goes on until it is sure that it is over, or a whole look-back has not shown it.
+    """
+
+    options_type = AnytimeDriftOptions
+
+    def __init__(self, options: AnytimeDriftOptions, reference: Chunk) -> None:
+        super().__init__(options, reference)
+        limits = Limits(options.tolerance, options.factor, options.smallest_share)
+        rate = parse_rate(options.false_alarms)
+        self._rule = Rule(self.cells, self.chosen, limits, rate, options.confidence)
+
+    def judge(self, timeline: Timeline[Counts], previous: Sequence[Finding]) -> Judgement:
+        """Drift where a tolerance is exceeded for sure."""
+        alarms = {
+            (finding.column, finding.measure): _Alarm.read(finding.detail) for finding in previous
+        }
+        keys: dict[tuple[str | None, str], tuple[int, Measure]] = {
+            (self.cells.names[index], of): (index, measure)
+            for index in self.chosen
+            for measure, of in FINDINGS.items()
+        }
+        known = {keys[key]: alarm for key, alarm in alarms.items() if key in keys}
+        look = self._rule.look(
+            timeline,
+            {key: alarm.not_before for key, alarm in known.items() if alarm.not_before},
+            [key for key, alarm in known.items() if alarm.on],
+        )
+        drifted = {column for (column, _), alarm in known.items() if alarm.on}
+        findings = []
+        for judged in look.judged:
+            alarm = known.get((judged.column, judged.measure), _Alarm())
+            alarm = alarm.next(judged, timeline, others=judged.column in drifted)
+            findings.append(self._finding(judged, look, alarm))
+        left_out = [
+            excluded(self.cells.names[index], "no values in the reference")
+            for index in self.chosen
+            if not self.cells.known[index].size
+        ]
+        return Judgement([*findings, *left_out])
+
+    def _finding(self, judged: Judged, look: Look, alarm: _Alarm) -> Finding:
+        name = self.cells.names[judged.column]
+        detail: dict[str, Any] = {
+            "verdict": judged.verdict,
+            "alarm": alarm.kind,
+            "says": "",
+            "rows": judged.rows,
+            "rows_since": judged.since.isoformat(),
+            "rows_needed": judged.rows_needed,
+            "effective_rows": round(judged.effective, 1),
+            "design_effect": look.design_effect,
+            "design_effect_estimated": look.estimated,
+            "log10_evidence": judged.log10_evidence,
+            "log10_evidence_needed": judged.log10_needed,
+            "false_alarms": self.options.false_alarms,
+            "confidence": self.options.confidence,
+            **alarm.kept(),
+        }
+        statistic, threshold = STATISTICS[judged.measure], judged.highest
+        if judged.measure == "distance":
+            cells = look.columns[judged.column, judged.first_bucket]
+            if cells.known.size <= FEW_VALUES:
+                statistic = TOTAL_VARIATION
+            detail |= _moved(cells)
+        else:
+            if judged.value < judged.reference:
+                threshold = judged.lowest
+            detail |= {
+                "event": judged.event,
+                "reference": judged.reference,
+                "near_enough": [judged.lowest, judged.highest],
+            }
+        detail["says"] = _said(judged, alarm, detail)
+        return Finding(
+            FINDINGS[judged.measure],
+            judged.value,
+            column=name,
+            statistic=statistic,
+            threshold=threshold,
+            drift=alarm.on,
+            interval=judged.interval,
+            since=alarm.since,
+            detail=detail,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Alarm:
+    """How a verdict goes on from cycle to cycle; it is kept in the finding's detail.
+
+    Attributes:
+        kind: new | continuing | recovered; None: there is none.
+        since: of what rows on there was a drift when it was new.
+        shown: when the window last showed it.
+        not_before: a drift ended then; earlier rows do not count any more.
+    """
+
+    kind: str | None = None
+    since: datetime | None = None
+    shown: datetime | None = None
+    not_before: datetime | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a drift."""
+        return self.kind in {"new", "continuing"}
+
+    def kept(self) -> dict[str, str | None]:
+        """What `read` reads."""
+        times = {"drift_since": self.since, "shown": self.shown, "not_before": self.not_before}
+        return {name: time.isoformat() if time else None for name, time in times.items()}
+
+    @classmethod
+    def read(cls, detail: Mapping[str, Any]) -> _Alarm:
+        """From the detail of the finding before."""
+        times = (detail.get(name) for name in ("drift_since", "shown", "not_before"))
+        since, shown, not_before = (
+            datetime.fromisoformat(time) if time else None for time in times
+        )
+        return cls(detail.get("alarm"), since, shown, not_before)
+
+    def next(self, judged: Judged, timeline: Timeline[Counts], *, others: bool) -> _Alarm:
+        """What it is after one more cycle.
+
+        Args:
+            judged: now.
+            timeline: of now.
+            others: another measure of the column had drifted before: this is the same change.
+        """
+        now, oldest = timeline.now, timeline.since or timeline.buckets[0].start
+        if judged.verdict == "drifted":
+            kind = "continuing" if self.on or others else "new"
+            return _Alarm(kind, self.since or judged.since, now, self.not_before)
+        if not self.on:
+            gone = self.not_before is None or self.not_before <= oldest
+            return _Alarm(not_before=None if gone else self.not_before)
+        if judged.verdict == "stable":
+            return _Alarm("recovered", not_before=judged.since)
+        if self.shown is not None and self.shown <= oldest:
+            return _Alarm("recovered")
+        return replace(self, kind="continuing")
+
+
+def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
+    """The finding in a sentence."""
+    if judged.measure == "distance":
+        median = detail["quantiles"].get("0.5")
+        what = f"a distance of {judged.value:.3g}, {judged.highest:.3g} is near enough"
+        if median is not None and detail["direction"]:
+            what += f"; values are {detail['direction']}: median {median[0]:.6g} -> {median[1]:.6g}"
+    else:
+        what = (
+            f"{judged.event}: {judged.value:.2%} of the rows, {judged.reference:.2%} in the "
+            f"reference; {judged.lowest:.2%} to {judged.highest:.2%} is near enough"
+        )
+    match judged.verdict, alarm.on:
+        case "drifted", _:
+            begins = f"drifted since {alarm.since:%Y-%m-%d %H:%M} UTC"
+        case _, True:
+            begins = "drifted before, and not surely back"
+        case "stable", _:
+            begins = "stable"
+        case _:
+            begins = "undecided"
+            if judged.rows_needed is not None:
+                begins += f" ({judged.rows:,} rows, some {judged.rows_needed:,} needed)"
+    return f"{begins}: {what}"
+
+
+def _moved(cells: ColumnCells) -> dict[str, Any]:
+    """Quantiles in the feature's units, and which way the values went."""
+    if not cells.window_rows or not cells.reference_rows:
+        return {"quantiles": {}, "direction": None}
+    at = np.array(QUANTILES)
+    before, now = _quantiles(cells, cells.reference, at), _quantiles(cells, cells.window, at)
+    higher = np.cumsum(cells.reference) / cells.reference_rows
+    higher = higher - np.cumsum(cells.window) / cells.window_rows
+    up, down = float(higher.max(initial=0.0)), float(-higher.min(initial=0.0))
+    direction = None
+    if max(up, down) > 0:
+        one_way = min(up, down) < max(up, down) / 2
+        direction = ("higher" if up > down else "lower") if one_way else "spread otherwise"
+    pairs = zip(QUANTILES, before.tolist(), now.tolist(), strict=True)
+    return {"quantiles": {f"{q:g}": [a, b] for q, a, b in pairs}, "direction": direction}
+
+
+def _quantiles(
+    cells: ColumnCells, counts: NDArray[np.int64], at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The smallest values with at least such a share of the rows up to them.
+
+    Between two known values it is the mean of the rows that are there, so it is off by less than
+    their distance.
+    """
+    ranks = np.maximum(np.ceil(at * counts.sum()), 1)
+    cell = np.searchsorted(np.cumsum(counts), ranks)
+    last = cells.known.size - 1
+    edge = cells.known[np.clip((cell - 1) // 2, 0, last)]
+    inside = np.where(cell % 2 == 0, cells.distances[cell] / np.maximum(counts[cell], 1), 0.0)
+    found: NDArray[np.float64] = edge + np.where(cell == 0, -inside, inside)
+    return np.clip(found, -_LARGEST, _LARGEST)
+
+
+@hookimpl
+def monitorkit_monitors() -> Mapping[str, type[Monitor[Any, Any]]]:
+    """Register the kind `anytime_drift`."""
+    return {"anytime_drift": AnytimeDrift}

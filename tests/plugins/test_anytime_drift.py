@@ -1,0 +1,193 @@
+"""anytime_drift: one alarm for one change, said so that a person understands it, and the laws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from monitorkit_plugins.anytime_drift import AnytimeDrift, AnytimeDriftOptions
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from monitorkit import SCORE_COLUMN, Bucket, Chunk, Finding, Timeline
+from monitorkit.testing import check_monitor, judge_summaries, make_chunk
+
+REFERENCE = make_chunk(6000, missing=0.0)
+MONITOR = AnytimeDrift(AnytimeDriftOptions(), REFERENCE)
+NOW = datetime(2026, 3, 1, 12, 32, tzinfo=UTC)
+LENGTH = timedelta(minutes=4)
+ROWS = 200
+
+
+def part(seed: int, shift: float = 0.0) -> Chunk:
+    chunk = make_chunk(ROWS, seed=seed, missing=0.0)
+    features = chunk.features.copy()
+    features[:, 0] += shift
+    return Chunk(chunk.ids, chunk.times, chunk.columns, features, chunk.scores)
+
+
+class Stream:
+    """Buckets of rows, one for each cycle, of which a window of the last 150 is judged."""
+
+    def __init__(self) -> None:
+        self.buckets: list[Bucket[Any]] = []
+        self.now = NOW
+        self.findings: Sequence[Finding] = ()
+
+    def cycle(self, shift: float = 0.0) -> None:
+        summary = MONITOR.summarise(part(len(self.buckets) + 1000, shift))
+        self.buckets.append(Bucket(self.now, ROWS, summary, LENGTH))
+        self.now += LENGTH
+        since = self.now - 150 * LENGTH
+        shown = [bucket for bucket in self.buckets if bucket.start >= since]
+        window = Timeline(shown, self.now, MONITOR.merge, bucket=LENGTH, since=since)
+        judged = MONITOR.judge(window, self.findings)
+        record = json.dumps([finding.detail for finding in judged.findings])
+        assert json.loads(record) == [dict(finding.detail) for finding in judged.findings]
+        self.findings = judged.findings
+
+    def quantile(self, at: str) -> tuple[float, float]:
+        before, now = cast("dict[str, list[float]]", self.finding().detail["quantiles"])[at]
+        return before, now
+
+    def finding(self, column: str = "a", measure: str = "distance") -> Finding:
+        (found,) = (f for f in self.findings if (f.column, f.measure) == (column, measure))
+        return found
+
+    def alarms(self) -> set[str]:
+        return {str(finding.detail["alarm"]) for finding in self.findings if finding.column == "a"}
+
+
+def test_it_keeps_the_laws() -> None:
+    check_monitor(
+        AnytimeDrift(AnytimeDriftOptions(), make_chunk(800)), make_chunk(300, seed=1), tolerance=0
+    )
+
+
+def test_a_change_is_one_alarm_until_it_is_over() -> None:
+    stream = Stream()
+    for _ in range(90):
+        stream.cycle()
+        assert not any(finding.drift for finding in stream.findings)
+    changed = stream.now
+    kinds = []
+    for _ in range(40):
+        stream.cycle(shift=2.0)
+        kinds.append(stream.alarms() - {"None"})
+    assert kinds[0] == {"new"}
+    assert [kind for kind in kinds if "new" in kind] == [{"new"}]
+    assert stream.finding().drift
+    assert stream.finding().since == changed
+    assert {f.column for f in stream.findings if f.drift} == {"a"}
+
+    after = []
+    for _ in range(120):
+        stream.cycle()
+        after.append(stream.finding().detail["alarm"])
+    back = after.index("recovered")
+    assert after[:back] == ["continuing"] * back
+    assert after[back + 1 :] == [None] * (len(after) - back - 1)
+    assert back > 40  # so many rows it takes to be sure
+    stream.cycle(shift=2.0)
+    assert stream.finding().detail["alarm"] == "new"
+
+
+def test_a_drift_that_the_window_does_not_show_any_more_is_over() -> None:
+    """With too few rows to be sure that it is."""
+    stream = Stream()
+    for _ in range(10):
+        stream.cycle()
+    for _ in range(5):
+        stream.cycle(shift=3.0)
+    assert stream.finding().drift
+    silence = timedelta(days=2)
+    stream.now += silence
+    stream.buckets.clear()
+    stream.cycle()
+
+    assert stream.finding().detail["alarm"] == "recovered"
+    assert stream.finding().detail["verdict"] == "undecided"
+    assert not stream.finding().drift
+
+
+def test_a_finding_says_what_happened_in_the_features_units() -> None:
+    stream = Stream()
+    for _ in range(20):
+        stream.cycle()
+    for _ in range(4):
+        stream.cycle(shift=-2.0)
+    finding = stream.finding()
+    before, now = stream.quantile("0.5")
+
+    assert finding.statistic == "Kolmogorov-Smirnov distance"
+    assert finding.detail["direction"] == "lower"
+    assert before == pytest.approx(np.median(REFERENCE.features[:, 0]), abs=0.01)
+    assert now == pytest.approx(before - 2, abs=0.15)
+    assert finding.interval is not None
+    assert finding.threshold == 0.05 < finding.interval[0] < finding.interval[1]
+    says = str(finding.detail["says"])
+    assert says.startswith("drifted since 2026-03-01 13:52 UTC: a distance of 0.")
+    assert "0.05 is near enough; values are lower: median" in says
+    assert stream.finding("b").statistic == "total variation distance"
+
+
+def quantile_by_sorting(values: NDArray[np.float64], at: float) -> float:
+    return float(np.sort(values)[max(int(np.ceil(at * len(values))) - 1, 0)])
+
+
+def test_quantiles_of_the_window_are_those_of_its_rows() -> None:
+    rows = np.concatenate([part(seed, shift=0.7).features[:, 0] for seed in range(9)])
+    summaries = [MONITOR.summarise(part(seed, shift=0.7)) for seed in range(9)]
+    finding = judge_summaries(MONITOR, summaries).findings[0]
+    quantiles = cast("dict[str, list[float]]", finding.detail["quantiles"])
+    gaps = np.diff(np.sort(REFERENCE.features[:, 0]))
+
+    for at in (0.05, 0.25, 0.5, 0.75):
+        _, now = quantiles[f"{at:g}"]
+        assert now == pytest.approx(quantile_by_sorting(rows, at), abs=float(np.max(gaps[50:-50])))
+
+
+def test_what_is_undecided_says_how_many_rows_it_takes() -> None:
+    findings = judge_summaries(MONITOR, [MONITOR.summarise(part(1))]).findings
+    finding = findings[0]
+
+    assert finding.drift is False
+    assert finding.detail["verdict"] == "undecided"
+    assert str(finding.detail["says"]).startswith("undecided (200 rows, some ")
+    assert finding.detail["design_effect_estimated"] is False
+
+
+def test_columns_without_values_are_excluded() -> None:
+    features = REFERENCE.features.copy()
+    features[:, 1] = np.nan
+    empty = Chunk(REFERENCE.ids, REFERENCE.times, REFERENCE.columns, features, REFERENCE.scores)
+    monitor = AnytimeDrift(AnytimeDriftOptions(), empty)
+    findings = judge_summaries(monitor, [monitor.summarise(part(1))]).findings
+
+    assert [f.column for f in findings if f.measure == "excluded"] == ["b"]
+    assert ("b", "missing_share") in {(f.column, f.measure) for f in findings}
+
+
+def test_columns_can_be_chosen() -> None:
+    options = AnytimeDriftOptions(columns=("a",), score=True)
+    monitor = AnytimeDrift(options, REFERENCE)
+    findings = judge_summaries(monitor, [monitor.summarise(part(1))]).findings
+
+    assert {finding.column for finding in findings} == {"a", SCORE_COLUMN}
+
+
+@pytest.mark.parametrize("text", ["1 in 365 days", "0.5 in 30d", "1 in 1 day", "2 in 720h"])
+def test_rates_are_read(text: str) -> None:
+    assert AnytimeDriftOptions(false_alarms=text).false_alarms == text
+
+
+@pytest.mark.parametrize(
+    "text", ["1 per year", "0 in 30d", "1 in 0d", "1 in many days", "-1 in 3d"]
+)
+def test_other_rates_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"1 in 30d|write a duration"):
+        AnytimeDriftOptions(false_alarms=text)

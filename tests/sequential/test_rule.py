@@ -1,0 +1,278 @@
+"""monitorkit/sequential/rule.py: what is called drifted, stable or undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from monitorkit import Bucket, Chunk, Timeline
+from monitorkit.cells import ReferenceCells
+from monitorkit.counts import Counts
+from monitorkit.sequential.events import Limits, Measure
+from monitorkit.sequential.rule import ASSUMED_DESIGN_EFFECT, Rule
+from monitorkit.sequential.verdicts import Judged, Look
+
+NOW = datetime(2026, 3, 1, 12, 32, tzinfo=UTC)
+LENGTH = timedelta(minutes=4)
+COLUMNS = ("amount", "late")
+Rows = NDArray[np.float64]
+
+
+def population(random: np.random.Generator, rows: int) -> Rows:
+    """A heavy-tailed amount, some of it missing; five in a hundred were late."""
+    amount = np.exp(random.normal(8, 0.7, rows)).round()
+    amount[random.random(rows) < 0.2] = np.nan
+    late = random.choice([0.0, 1.0, 2.0], rows, p=[0.95, 0.03, 0.02])
+    return np.stack((amount, late), axis=1)
+
+
+def chunk(rows: Rows) -> Chunk:
+    times = np.zeros(len(rows), "datetime64[us]")
+    scores = 1 / (1 + np.exp(8 - np.log(np.nan_to_num(np.maximum(rows[:, 0], 1), nan=3000.0))))
+    return Chunk(np.arange(len(rows)).astype(np.str_), times, COLUMNS, rows, scores)
+
+
+CELLS = ReferenceCells(chunk(population(np.random.default_rng(1), 6000)))
+RULE = Rule(CELLS, (0, 1, 2), Limits(), rate=1 / (365 * 86400), confidence=0.99)
+
+
+def timeline(parts: list[Rows], now: datetime = NOW) -> Timeline[Counts]:
+    buckets = [
+        Bucket(now - (len(parts) - at) * LENGTH, len(rows), CELLS.summarise(chunk(rows)), LENGTH)
+        for at, rows in enumerate(parts)
+    ]
+    return Timeline(buckets, now, CELLS.merge, bucket=LENGTH)
+
+
+def day(seed: int = 2, rows: int = 100, buckets: int = 120) -> list[Rows]:
+    random = np.random.default_rng(seed)
+    return [population(random, rows) for _ in range(buckets)]
+
+
+def then(change: Callable[[Rows], None], buckets: int, seed: int = 3) -> list[Rows]:
+    parts = day(seed, buckets=buckets)
+    for part in parts:
+        change(part)
+    return parts
+
+
+def found(look: Look, column: str, measure: str) -> Judged:
+    (judged,) = (
+        each
+        for each in look.judged
+        if CELLS.names[each.column] == column and each.measure == measure
+    )
+    return judged
+
+
+def drifted(look: Look) -> set[tuple[str, str]]:
+    return {
+        (CELLS.names[each.column], each.measure)
+        for each in look.judged
+        if each.verdict == "drifted"
+    }
+
+
+def test_quiet_rows_are_stable_given_enough_of_them() -> None:
+    look = RULE.look(timeline(day(rows=400)))
+
+    undecided = [(each.column, each.measure) for each in look.judged if each.verdict != "stable"]
+    assert undecided == []
+    assert look.estimated
+    assert look.design_effect < 1.2
+
+
+def test_few_quiet_rows_are_undecided_and_it_says_how_many_are_needed() -> None:
+    judged = found(RULE.look(timeline(day(buckets=10))), "amount", "distance")
+
+    assert judged.verdict == "undecided"
+    assert judged.rows_needed is not None
+    later = found(RULE.look(timeline(day(buckets=judged.rows_needed // 80))), "amount", "distance")
+    assert later.verdict == "stable"
+
+
+def halve(rows: Rows) -> None:
+    rows[:, 0] /= 2
+
+
+def nobody_late(rows: Rows) -> None:
+    rows[:, 1] = 0
+
+
+def all_missing(rows: Rows) -> None:
+    rows[:, 0] = np.nan
+
+
+def negative(rows: Rows) -> None:
+    rows[::20, 0] = -1
+
+
+def new_category(rows: Rows) -> None:
+    rows[::20, 1] = 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "buckets", "column", "measure"),
+    [
+        (halve, 2, "amount", "distance"),
+        (halve, 2, "probability", "distance"),
+        (nobody_late, 12, "late", "shares"),
+        (all_missing, 1, "amount", "missing"),
+        (negative, 2, "amount", "out_of_range"),
+        (new_category, 2, "late", "new_values"),
+    ],
+)
+def test_a_change_is_found_and_said_since_when(
+    change: Callable[[Rows], None], buckets: int, column: str, measure: str
+) -> None:
+    look = RULE.look(timeline(day() + then(change, buckets)))
+    judged = found(look, column, measure)
+
+    assert judged.verdict == "drifted"
+    assert judged.log10_evidence >= judged.log10_needed
+    assert abs(judged.since - (NOW - buckets * LENGTH)) <= LENGTH
+    assert look.columns  # to tell which way it went
+    unchanged = {"amount": "late", "late": "amount"}[column] if column != "probability" else "late"
+    assert unchanged not in {name for name, _ in drifted(look)}
+
+
+def test_rare_mass_that_goes_is_no_distance_yet_a_share() -> None:
+    look = RULE.look(timeline(day() + then(nobody_late, 12)))
+    share = found(look, "late", "shares")
+
+    assert drifted(look) == {("late", "shares")}
+    assert (share.event, share.value) in {("from 1 on", 0.0), ("0", 1.0)}
+    assert share.reference == pytest.approx(0.05, abs=0.01)
+    assert share.interval[0] <= share.value <= share.interval[1] < share.lowest
+
+
+def test_a_distance_is_scipys_and_lies_in_its_interval() -> None:
+    parts = day()[:100] + then(halve, 6)
+    judged = found(RULE.look(timeline(parts)), "amount", "distance")
+    count = (NOW - judged.since) // LENGTH
+    window = np.concatenate(parts[-count:])[:, 0]
+    reference = population(np.random.default_rng(1), 6000)[:, 0]
+    expected = stats.ks_2samp(window[~np.isnan(window)], reference[~np.isnan(reference)])
+
+    assert judged.value == pytest.approx(expected.statistic, abs=1e-12)
+    assert judged.highest < judged.interval[0] < judged.value < judged.interval[1]
+
+
+def test_total_variation_is_that_of_few_values() -> None:
+    def shuffled(rows: Rows) -> None:
+        rows[:, 1] = np.where(np.arange(len(rows)) % 4 == 0, 2.0, rows[:, 1])
+
+    look = RULE.look(timeline(day() + then(shuffled, 8)))
+    judged = found(look, "late", "distance")
+
+    window = np.concatenate(then(shuffled, 8))[:, 1]
+    reference = population(np.random.default_rng(1), 6000)[:, 1]
+    shares = [[np.mean(rows == value) for value in (0, 1, 2)] for rows in (window, reference)]
+    assert judged.value == pytest.approx(np.abs(np.diff(shares, axis=0)).sum() / 2, abs=0.02)
+    assert judged.verdict == "drifted"
+
+
+def test_a_difference_within_the_tolerance_is_none_however_many_rows_show_it() -> None:
+    """Ten million rows at a distance of 0.02: any test for equality finds it."""
+    random = np.random.default_rng(9)
+    parts = []
+    for rows in day(buckets=100):
+        many = np.repeat(rows, 1, axis=0)
+        lower = random.random(len(many)) < 0.02
+        many[lower, 0] = 100.0
+        parts.append(many)
+    small = timeline(parts)
+    buckets = [
+        Bucket(b.start, b.rows * 1024, _times(b.summary, 10), b.length) for b in small.buckets
+    ]
+    look = RULE.look(Timeline(buckets, NOW, CELLS.merge, bucket=LENGTH))
+
+    assert sum(bucket.rows for bucket in buckets) > 10_000_000
+    assert ("amount", "distance") not in drifted(look)
+
+
+def _times(counts: Counts, doublings: int) -> Counts:
+    for _ in range(doublings):
+        counts = CELLS.merge(counts, counts)
+    return counts
+
+
+def test_repeated_rows_count_as_few() -> None:
+    random = np.random.default_rng(4)
+    bursts = [np.repeat(population(random, 8), 12, axis=0) for _ in range(120)]
+    look = RULE.look(timeline(bursts))
+
+    assert look.design_effect == pytest.approx(12, rel=0.35)
+    assert not drifted(look)
+    judged = found(look, "amount", "distance")
+    assert judged.effective == pytest.approx(judged.rows / look.design_effect)
+
+
+def test_too_short_a_history_is_taken_for_one_of_bursts() -> None:
+    look = RULE.look(timeline(day(buckets=2)))
+
+    assert not look.estimated
+    assert look.design_effect == ASSUMED_DESIGN_EFFECT
+
+
+def test_rows_from_before_a_recovery_do_not_count_again() -> None:
+    window = timeline(then(halve, 100) + day(rows=200, buckets=90))
+    key: tuple[int, Measure] = (0, "distance")
+    assert found(RULE.look(window), "amount", "distance").verdict == "drifted"
+
+    back = found(RULE.look(window, drifted_before=[key]), "amount", "distance")
+    assert back.verdict == "stable"
+    assert back.since >= NOW - 90 * LENGTH
+
+    later = RULE.look(window, not_before={key: back.since})
+    assert ("amount", "distance") not in drifted(later)
+
+
+def test_a_drift_that_goes_on_is_not_called_over() -> None:
+    window = timeline(day(buckets=60) + then(halve, 60))
+
+    assert (
+        found(RULE.look(window, drifted_before=[(0, "distance")]), "amount", "distance").verdict
+        == "drifted"
+    )
+
+
+def test_nothing_is_said_of_a_window_without_rows() -> None:
+    assert RULE.look(Timeline([], NOW, CELLS.merge, bucket=LENGTH)).judged == ()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    values=st.lists(
+        st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0.0, 1.0])),
+        min_size=1,
+        max_size=30,
+    ),
+    reference=st.lists(st.one_of(st.just(np.nan), st.floats(-10, 10)), min_size=1, max_size=30),
+)
+def test_any_reference_and_window_can_be_judged(
+    values: list[float], reference: list[float]
+) -> None:
+    def one_column(column: list[float]) -> Chunk:
+        rows = np.array(column)[:, None]
+        times = np.zeros(len(rows), "datetime64[us]")
+        return Chunk(np.arange(len(rows)).astype(np.str_), times, ("x",), rows, np.zeros(len(rows)))
+
+    cells = ReferenceCells(one_column(reference))
+    rule = Rule(cells, (0, 1), Limits(), rate=1e-6, confidence=0.99)
+    summary = cells.summarise(one_column(values))
+    look = rule.look(
+        Timeline([Bucket(NOW - LENGTH, 1, summary, LENGTH)], NOW, cells.merge, bucket=LENGTH)
+    )
+
+    for judged in look.judged:
+        assert 0 <= judged.value <= 1
+        assert 0 <= judged.interval[0] <= judged.value + 1e-9
+        assert judged.value - 1e-9 <= judged.interval[1] <= 1
