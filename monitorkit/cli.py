@@ -192,6 +192,30 @@ def replay(
 
 
 @command
+@click.option("--monitor", metavar="NAME", help="The one of [monitoring.verdict] when not given.")
+@click.option(
+    "--days", type=click.IntRange(min=1), default=3, show_default=True, help="Quiet days."
+)
+@click.option(
+    "--rows-per-day",
+    "rows_a_day",
+    type=click.FloatRange(min=1),
+    help="The traffic; that of the newest result when not given.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of chance.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A PNG file for a picture of what can be seen.",
+)
+def calibrate(settings: config.Config, **arguments: Any) -> None:
+    """Tell how many false alarms a monitor raises at your traffic, and what shifts it sees."""
+    from monitorkit.monitoring import calibration  # noqa: PLC0415 - as above
+
+    calibration.run(settings, **arguments)
+
+
+@command
 @click.option("--rows", type=click.IntRange(min=1), default=250, show_default=True, help="Rows.")
 @click.option(
     "--shift",

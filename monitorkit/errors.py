@@ -407,6 +407,18 @@ class ClusterError(MonitorkitError):
 
 
 @dataclass(eq=False)
+class CalibrationError(MonitorkitError):
+    """A monitor cannot be calibrated."""
+
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        """Say why, and what to do."""
+        return f"{self.reason}: {self.remedy}"
+
+
+@dataclass(eq=False)
 class CycleBusy(MonitorkitError):
     """One monitoring cycle at a time."""
 

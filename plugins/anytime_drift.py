@@ -90,7 +90,13 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             [key for key, alarm in known.items() if alarm.on],
         )
         drifted = {column for (column, _), alarm in known.items() if alarm.on}
-        findings = []
+        effect = Finding(
+            "design_effect",
+            look.design_effect,
+            statistic="rows that are worth one independent row",
+            detail={"estimated": look.estimated},
+        )
+        findings = [effect] if look.judged else []
         for judged in look.judged:
             alarm = known.get((judged.column, judged.measure), _Alarm())
             alarm = alarm.next(judged, timeline, others=judged.column in drifted)
@@ -111,13 +117,8 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             "rows": judged.rows,
             "rows_since": judged.since.isoformat(),
             "rows_needed": judged.rows_needed,
-            "effective_rows": round(judged.effective, 1),
-            "design_effect": look.design_effect,
-            "design_effect_estimated": look.estimated,
-            "log10_evidence": judged.log10_evidence,
-            "log10_evidence_needed": judged.log10_needed,
-            "false_alarms": self.options.false_alarms,
-            "confidence": self.options.confidence,
+            "log10_evidence": round(judged.log10_evidence, 2),
+            "log10_evidence_needed": round(judged.log10_needed, 2),
             **alarm.kept(),
         }
         statistic, threshold = STATISTICS[judged.measure], judged.highest
@@ -169,10 +170,10 @@ class _Alarm:
         """Whether there is a drift."""
         return self.kind in {"new", "continuing"}
 
-    def kept(self) -> dict[str, str | None]:
+    def kept(self) -> dict[str, str]:
         """What `read` reads."""
         times = {"drift_since": self.since, "shown": self.shown, "not_before": self.not_before}
-        return {name: time.isoformat() if time else None for name, time in times.items()}
+        return {name: time.isoformat() for name, time in times.items() if time is not None}
 
     @classmethod
     def read(cls, detail: Mapping[str, Any]) -> _Alarm:

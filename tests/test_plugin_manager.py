@@ -19,8 +19,8 @@ from monitorkit.errors import ConfigError, PluginError
 from monitorkit.testing import check_monitor, make_chunk
 
 BUILT_IN = {
-    "chi_square", "evidently_drift", "jensen_shannon", "ks", "missing_and_range", "proxy_metrics",
-    "psi", "wasserstein",
+    "anytime_drift", "chi_square", "evidently_drift", "jensen_shannon", "ks", "missing_and_range",
+    "proxy_metrics", "psi", "wasserstein",
 }  # fmt: skip
 
 MONITOR = """

@@ -39,6 +39,11 @@ class ScoredReferences:
         """SHA-256 of the reference that was verified last."""
         return self._known().metadata.reference_hash
 
+    @property
+    def model_version(self) -> str:
+        """The model that was served when the reference was frozen."""
+        return self._known().metadata.model_version
+
     def verify(self) -> list[str]:
         """Verify the reference, and look whether versions are still the models that they were.
 

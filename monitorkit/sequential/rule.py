@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import ColumnCells, Counts, ReferenceCells
 from monitorkit.contracts import Bucket, Timeline
-from monitorkit.sequential.bursts import design_effect
+from monitorkit.sequential.bursts import Repeats, design_effect
 from monitorkit.sequential.events import FEW_VALUES, MEASURES, PARTS, Events, Limits, Measure
 from monitorkit.sequential.evidence import (
     distance_error,
@@ -111,6 +111,12 @@ class Rule:
         limits: what is near enough.
         rate: of false alarms, of all columns together, per second.
         confidence: of a column's being stable.
+
+    Attributes:
+        events: what is watched. `repeats`: where repeated rows show.
+        groups: columns and measures, in the order of the evidence.
+        rate: of false alarms of one column.
+        of_bursts: (events,) those that show bursts.
     """
 
     def __init__(
@@ -122,26 +128,23 @@ class Rule:
         confidence: float,
     ) -> None:
         self.events = Events(cells, columns, limits)
+        self.repeats = Repeats(cells, columns)
         self._cells = cells
-        self._rate = rate / len(columns)
+        self.rate = rate / len(columns)
         self._chance = 1 - confidence
         groups = self.events.groups
         self._group_columns = self.events.column[groups]
         self._group_measures = [MEASURES[at] for at in self.events.measure[groups].tolist()]
         self._parts = np.array([PARTS[measure] for measure in self._group_measures])
-        self._groups = {
-            key: group
-            for group, key in enumerate(
-                zip(self._group_columns.tolist(), self._group_measures, strict=True)
-            )
-        }
+        self.groups = tuple(zip(self._group_columns.tolist(), self._group_measures, strict=True))
+        self._groups = {key: group for group, key in enumerate(self.groups)}
         self._distance_groups = {
             column: group for (column, of), group in self._groups.items() if of == "distance"
         }
         self._are_distances = np.array([of == "distance" for of in self._group_measures])
         share = self.events.reference
         # Of distances that are not all but certain: these show bursts best.
-        self._of_bursts = (self.events.measure == 0) & (np.abs(share - 0.5) < _MIDDLE)
+        self.of_bursts = (self.events.measure == 0) & (np.abs(share - 0.5) < _MIDDLE)
 
     def look(
         self,
@@ -162,7 +165,9 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         tallies = np.stack([self.events.tally(each.summary) for each in buckets])
         since = timeline.since or buckets[0].start
-        weighed = self.weigh(buckets, tallies, (since, timeline.now), timeline.bucket)
+        pairs = np.array([self.repeats.pairs(each.summary) for each in buckets], np.int64)
+        window = since, timeline.now
+        weighed = self.weigh(buckets, tallies, pairs, window, timeline.bucket)
         if weighed is None:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
@@ -219,6 +224,7 @@ class Rule:
         self,
         buckets: Sequence[Bucket[Any]],
         tallies: NDArray[np.int64],
+        pairs: NDArray[np.int64],
         window: tuple[datetime, datetime],
         bucket: timedelta,
     ) -> Weighed | None:
@@ -227,23 +233,28 @@ class Rule:
         Args:
             buckets: in time order.
             tallies: (buckets, ...) what `Events.tally` says of each.
+            pairs: (buckets,) what `Repeats.pairs` says of each.
             window: when it begins and ends.
             bucket: the length of the shortest ones.
         """
         starts = starts_at(buckets, *window, grid_step(bucket))
         if not starts.buckets.size:
             return None
-        estimate = self._design_effect(buckets, tallies)
-        effective = ASSUMED_DESIGN_EFFECT if estimate is None else estimate
+        estimates = (
+            self._variation(buckets, tallies),
+            self.repeats.design_effect(pairs, np.array([each.rows for each in buckets], np.int64)),
+        )
+        known = [estimate for estimate in estimates if estimate is not None]
+        effective = max(known, default=ASSUMED_DESIGN_EFFECT)
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
         successes, trials = (part / effective for part in self.events.count(since))
-        chances = starts.allowances[:, None] * self._rate * self._parts
+        chances = starts.allowances[:, None] * self.rate * self._parts
         return Weighed(
             starts.buckets,
             self._evidence(successes, trials, since, effective),
             -np.log(np.minimum(chances, 1.0)),
             effective,
-            estimate is not None,
+            bool(known),
             successes,
             trials,
             since,
@@ -300,17 +311,17 @@ class Rule:
             np.where(lowest > 0, log_evidence_above(successes, trials, lowest), np.inf),
         )
 
-    def _design_effect(
+    def _variation(
         self, buckets: Sequence[Bucket[Counts]], tallies: NDArray[np.int64]
     ) -> float | None:
-        if not self._of_bursts.any():
+        if not self.of_bursts.any():
             return 1.0
         times = np.array([each.start.timestamp() for each in buckets])
         successes, trials = self.events.count(tallies)
         return design_effect(
             times,
-            successes[:, self._of_bursts].astype(np.float64),
-            trials[:, self._of_bursts].astype(np.float64),
+            successes[:, self.of_bursts].astype(np.float64),
+            trials[:, self.of_bursts].astype(np.float64),
         )
 
     def _evidence(

@@ -142,7 +142,7 @@ def quantile_by_sorting(values: NDArray[np.float64], at: float) -> float:
 def test_quantiles_of_the_window_are_those_of_its_rows() -> None:
     rows = np.concatenate([part(seed, shift=0.7).features[:, 0] for seed in range(9)])
     summaries = [MONITOR.summarise(part(seed, shift=0.7)) for seed in range(9)]
-    finding = judge_summaries(MONITOR, summaries).findings[0]
+    finding = judge_summaries(MONITOR, summaries).findings[1]
     quantiles = cast("dict[str, list[float]]", finding.detail["quantiles"])
     gaps = np.diff(np.sort(REFERENCE.features[:, 0]))
 
@@ -153,12 +153,14 @@ def test_quantiles_of_the_window_are_those_of_its_rows() -> None:
 
 def test_what_is_undecided_says_how_many_rows_it_takes() -> None:
     findings = judge_summaries(MONITOR, [MONITOR.summarise(part(1))]).findings
-    finding = findings[0]
+    effect, finding = findings[:2]
 
     assert finding.drift is False
     assert finding.detail["verdict"] == "undecided"
     assert str(finding.detail["says"]).startswith("undecided (200 rows, some ")
-    assert finding.detail["design_effect_estimated"] is False
+    assert effect.measure == "design_effect"
+    assert effect.value == 1
+    assert effect.detail == {"estimated": True}  # by repeats: there is one bucket only
 
 
 def test_columns_without_values_are_excluded() -> None:
@@ -177,7 +179,7 @@ def test_columns_can_be_chosen() -> None:
     monitor = AnytimeDrift(options, REFERENCE)
     findings = judge_summaries(monitor, [monitor.summarise(part(1))]).findings
 
-    assert {finding.column for finding in findings} == {"a", SCORE_COLUMN}
+    assert {finding.column for finding in findings} == {None, "a", SCORE_COLUMN}
 
 
 @pytest.mark.parametrize("text", ["1 in 365 days", "0.5 in 30d", "1 in 1 day", "2 in 720h"])

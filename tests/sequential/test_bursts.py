@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitorkit.sequential.bursts import FEWEST, design_effect
+from monitorkit.cells import ReferenceCells
+from monitorkit.contracts import Chunk
+from monitorkit.sequential.bursts import FEWEST, Repeats, design_effect
 
 SHARES = np.linspace(0.15, 0.85, 8)
 BUCKETS = 256
@@ -63,3 +67,48 @@ def test_what_nobody_has_does_not_count() -> None:
 
     assert design_effect(TIMES, nothing, nothing) == 1
     assert design_effect(TIMES, nothing, nothing + 5) == 1
+
+
+def rows_of(random: np.random.Generator, clients: int, repeats: int) -> Chunk:
+    """Each row comes so many times; a column of few values, and one of many."""
+    few, many = random.integers(0, 3, clients), random.normal(size=clients).round(5)
+    features = np.repeat(np.stack((few, many), axis=1).astype(np.float64), repeats, axis=0)
+    times, ids = np.zeros(len(features), "datetime64[us]"), np.arange(len(features)).astype(np.str_)
+    return Chunk(ids, times, ("few", "many"), features, np.zeros(len(features)))
+
+
+CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
+
+
+@pytest.mark.parametrize(("repeats", "buckets"), [(1, 1), (1, 200), (4, 1), (10, 30)])
+def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: int) -> None:
+    finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(2)
+    summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
+    pairs = np.array([finder.pairs(summary) for summary in summaries], np.int64)
+    rows = np.array([summary.rows for summary in summaries], np.int64)
+
+    assert finder.column == 1
+    assert finder.design_effect(pairs, rows) == pytest.approx(repeats, rel=0.03, abs=0.05)
+
+
+def test_pairs_are_those_of_a_dense_summary_too() -> None:
+    random = np.random.default_rng(2)
+    parts = [rows_of(random, 300, 3) for _ in range(30)]
+    summaries = [CELLS.summarise(part) for part in parts]
+    whole = reduce(CELLS.merge, summaries)
+    assert whole.dense
+    assert not summaries[0].dense
+    values = np.concatenate([part.features[:, 1] for part in parts])
+    known = CELLS.known[1]
+    cells = 2 * np.searchsorted(known, values) + np.isin(values, known)
+    _, counts = np.unique(cells, return_counts=True)
+
+    assert Repeats(CELLS, (0, 1)).pairs(whole) == (counts * (counts - 1)).sum()
+
+
+def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
+    finder = Repeats(CELLS, (0, 2))
+    summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
+
+    assert finder.column is None
+    assert finder.design_effect(np.array([finder.pairs(summary)]), np.array([500])) is None

@@ -1,0 +1,272 @@
+"""Detectors for `benchmarks.alarms`: monitorkit's rule, and what others do, on the same tallies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import kolmogorov
+
+from benchmarks.streams import BEGIN, CYCLE, DAY, REFERENCE_ROWS, Tallies, buckets
+from monitorkit.sequential.bursts import design_effect
+from monitorkit.sequential.events import PARTS, Events
+from monitorkit.sequential.rule import ASSUMED_DESIGN_EFFECT, Rule
+from monitorkit.sequential.starts import CLASSES, FOLLOWED
+
+GATE = 200
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A false or a right one: when, and of which column and measure."""
+
+    cycle: int
+    groups: tuple[tuple[int, str], ...]
+
+
+class Ours:
+    """monitorkit's rule, asked after every cycle.
+
+    Of a stream of 30 days only those cycles are judged in which it could alarm at all: where the
+    likelihood ratio of some event, which its evidence never exceeds, is as large as a drift needs.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def first_alarm(
+        self,
+        tallies: NDArray[np.int64],
+        pairs: NDArray[np.int64],
+        rate: int,
+        *,
+        begin: int = 0,
+        bursty: bool = False,
+    ) -> Alarm | None:
+        """The first cycle from `begin` on after which a column is called drifted."""
+        first = max(begin, -(-GATE // rate))
+        if bursty or len(tallies) > 3 * DAY:
+            cycles = [at for at in self.possible(tallies, bursty=bursty) if at >= first]
+        else:
+            cycles = list(range(first, len(tallies) + 1))
+        alarms = (self.alarm_at(tallies, pairs, end, rate) for end in cycles)
+        return next((alarm for alarm in alarms if alarm is not None), None)
+
+    def alarm_at(
+        self, tallies: NDArray[np.int64], pairs: NDArray[np.int64], end: int, rate: int
+    ) -> Alarm | None:
+        """What is called drifted after a cycle."""
+        first = max(0, end - DAY)
+        window = buckets(first, end, rate)
+        now = BEGIN + end * CYCLE
+        part, since = slice(first, end), now - DAY * CYCLE
+        weighed = self.rule.weigh(window, tallies[part], pairs[part], (since, now), CYCLE)
+        if weighed is None:
+            return None
+        drifted = np.flatnonzero((weighed.evidence >= weighed.needed).any(axis=0)).tolist()
+        return Alarm(end, tuple(self.rule.groups[at] for at in drifted)) if drifted else None
+
+    def possible(self, tallies: NDArray[np.int64], *, bursty: bool) -> list[int]:
+        """Cycles after which an alarm is possible."""
+        effects = self._effects(tallies) if bursty else np.ones(len(tallies) + 1, np.float32)
+        events = self.rule.events
+        successes, trials = events.count(tallies)
+        summed, rows = (
+            np.concatenate((np.zeros((1, part.shape[1])), np.cumsum(part, axis=0))).astype(
+                np.float32
+            )
+            for part in (successes, trials)
+        )
+        few = [
+            (each.reference, events.tolerance[column], _cumulated(each.count(tallies)))
+            for column, each in events.few.items()
+        ]
+        found: set[int] = set()
+        for starts, ends, needed in self._pairs(len(tallies)):
+            n, s = rows[ends] - rows[starts], summed[ends] - summed[starts]
+            least = (needed * effects[ends])[:, None]
+            hit = _may_exceed(s, n, events.highest, least)
+            hit |= _may_exceed(n - s, n, 1 - events.lowest, least)
+            for reference, tolerance, counts in few:
+                hit |= _may_vary(counts[ends] - counts[starts], reference, tolerance, least[:, 0])
+            found.update(ends[hit].tolist())
+        return sorted(found)
+
+    def _effects(self, tallies: NDArray[np.int64]) -> NDArray[np.float32]:
+        """At most the design effect of each cycle's window: it changes slowly."""
+        events, step = self.rule.events, DAY // 24
+        chosen = self.rule.of_bursts
+        successes, trials = (part[:, chosen].astype(np.float64) for part in events.count(tallies))
+        times = np.arange(len(tallies), dtype=np.float64) * CYCLE.total_seconds()
+        at = [*range(0, len(tallies), step), len(tallies)]
+        known = []
+        for end in at:
+            window = slice(max(0, end - DAY), end)
+            effect = design_effect(times[window], successes[window], trials[window])
+            known.append(ASSUMED_DESIGN_EFFECT if effect is None else effect)
+        lowest = np.minimum(known[:-1], known[1:]) * 0.7
+        cycles = np.minimum(np.arange(len(tallies) + 1) // step, len(lowest) - 1)
+        return np.maximum(lowest[cycles], 1.0).astype(np.float32)
+
+    def _pairs(self, cycles: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], float]]:
+        """Starts and ends of what is looked at, and the evidence that makes a drift of it."""
+        zero = int((BEGIN.timestamp()) // CYCLE.total_seconds())
+        for kind in range(CLASSES):
+            spacing = 1 << kind
+            every = spacing if kind == CLASSES - 1 else 2 * spacing
+            first = (-zero + (0 if kind == CLASSES - 1 else spacing)) % every
+            starts = np.arange(first, cycles, every)
+            if not starts.size:
+                continue
+            allowance = self._allowance(kind)
+            needed = -np.log(allowance * self.rule.rate * max(PARTS.values()))
+            for age in range(1, min(FOLLOWED * spacing, DAY + 1)):
+                begun = starts[starts + age <= cycles]
+                if begun.size:
+                    yield begun, begun + age, float(needed)
+
+    @staticmethod
+    def _allowance(kind: int) -> float:
+        density = 0.5 ** (kind if kind == CLASSES - 1 else kind + 1)
+        return CYCLE.total_seconds() / (CLASSES * density)
+
+
+def _may_exceed(
+    s: NDArray[np.float32], n: NDArray[np.float32], bound: Floats, least: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Whether n KL(s/n, bound) may be as large: it is at most n (s/n - p)^2 / (p (1 - p))."""
+    p = bound.astype(np.float32)
+    over = s - n * p
+    found: NDArray[np.bool_] = np.any(
+        (over > 0) & (over * over >= n * (p * (1 - p)) * least), axis=1
+    )
+    return found
+
+
+def _may_vary(
+    counts: Floats, reference: Floats, tolerance: float, least: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """As `_may_exceed` for the subset of values whose share grew most."""
+    n = counts.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = counts / n[:, None] > reference
+    inside = np.where(more, counts, 0).sum(axis=1)
+    p = np.minimum(np.where(more, reference, 0).sum(axis=1) + tolerance, 1)
+    over = inside - n * p
+    needed = least + counts.shape[1] * np.log(2)
+    found: NDArray[np.bool_] = (over > 0) & (over * over >= n * p * (1 - p) * needed)
+    return found
+
+
+def _cumulated(counts: NDArray[np.int64]) -> Floats:
+    return np.concatenate((np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)))
+
+
+class Windows:
+    """Statistics of others on the last so many cycles, for every cycle of a stream.
+
+    Kolmogorov and Smirnov's distance is taken where the rule looks, at 50 quantiles and all jumps;
+    PSI and Jensen-Shannon over tenths of the reference (or over single values, where there are no
+    more than 20), as Evidently and NannyML do.
+    """
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._events: Events = tallies.rule.events
+        self.columns = len(tallies.cells.names)
+        distance = self._events.measure == 0
+        self._cuts = [
+            np.flatnonzero(distance & (self._events.column == column) & self._is_cut())
+            for column in range(self.columns)
+        ]
+        self._tenths = [self._chosen(cuts) for cuts in self._cuts]
+
+    def _is_cut(self) -> NDArray[np.bool_]:
+        return np.array([name.startswith(("up to", "below")) for name in self._events.names])
+
+    def _chosen(self, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
+        shares = self._events.reference[cuts]
+        if len(cuts) <= 2 * 20:
+            return cuts
+        nearest = [int(np.argmin(np.abs(shares - tenth / 10))) for tenth in range(1, 10)]
+        return cuts[np.unique(nearest)]
+
+    def statistics(
+        self, tallies: NDArray[np.int64], length: int, every: int = 1
+    ) -> tuple[NDArray[np.int64], Mapping[str, Floats]]:
+        """(cycles,) ends of full windows, and (cycles, columns) of each statistic.
+
+        Args:
+            tallies: of a stream.
+            length: of a window, in cycles.
+            every: only each so many cycles.
+        """
+        successes, trials = self._events.count(tallies)
+        summed, rows = _cumulated(successes), _cumulated(trials)
+        ends = np.arange(length, len(tallies) + 1, every)
+        s, n = summed[ends] - summed[ends - length], rows[ends] - rows[ends - length]
+        found: dict[str, list[Floats]] = {"ks": [], "p": [], "psi": [], "js": []}
+        for cuts, tenths in zip(self._cuts, self._tenths, strict=True):
+            apart = np.abs(s[:, cuts] / n[:, cuts] - self._events.reference[cuts]).max(axis=1)
+            many = n[:, cuts[0]]
+            found["ks"].append(apart)
+            effective = np.sqrt(many * REFERENCE_ROWS / (many + REFERENCE_ROWS))
+            found["p"].append(kolmogorov(effective * apart))
+            p, q = _bins(self._events.reference[tenths]), _bins(s[:, tenths] / n[:, tenths])
+            found["psi"].append(_psi(p, q, many))
+            found["js"].append(_jensen_shannon(p, q))
+        return ends, {name: np.stack(parts, axis=1) for name, parts in found.items()}
+
+
+def _bins(up_to: Floats) -> Floats:
+    ends = [np.zeros((*up_to.shape[:-1], 1)), up_to, np.ones((*up_to.shape[:-1], 1))]
+    return np.maximum(np.diff(np.concatenate(ends, axis=-1), axis=-1), 0.0)
+
+
+def _psi(p: Floats, q: Floats, rows: Floats) -> Floats:
+    used = p > 0
+    p = p[used]
+    q = np.maximum(q[:, used], 0.5 / rows[:, None])
+    found: Floats = ((q - p) * np.log(q / p)).sum(axis=1)
+    return found
+
+
+def _jensen_shannon(p: Floats, q: Floats) -> Floats:
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_p = np.where(p > 0, p * np.log2(p / middle), 0.0)
+        of_q = np.where(q > 0, q * np.log2(q / middle), 0.0)
+    found: Floats = np.sqrt(np.maximum((of_p + of_q).sum(axis=1) / 2, 0.0))
+    return found
+
+
+class NormedWasserstein:
+    """Evidently's default on a reference of more than 1,000 rows; exact, on raw rows."""
+
+    def __init__(self, reference: Floats, population: Floats) -> None:
+        self._columns = []
+        for before, now in zip(reference.T, population.T, strict=True):
+            known = before[~np.isnan(before)]
+            grid = np.unique(np.concatenate((known, now[~np.isnan(now)])))
+            up_to = np.searchsorted(np.sort(known), grid, side="right") / len(known)
+            place = np.where(np.isnan(now), len(grid), np.searchsorted(grid, now))
+            self._columns.append((place, up_to, np.diff(grid) / max(np.std(known), 1e-3)))
+
+    def distances(self, rows: NDArray[np.int64]) -> Floats:
+        """(columns,) of a window of so numbered rows of the population."""
+        found = []
+        for place, up_to, widths in self._columns:
+            counts = np.bincount(place[rows], minlength=len(up_to) + 1)[:-1]
+            apart = np.cumsum(counts) / max(counts.sum(), 1) - up_to
+            found.append(float(np.abs(apart[:-1]) @ widths))
+        return np.array(found)
+
+
+def benjamini_hochberg(p_values: Floats, level: float) -> NDArray[np.bool_]:
+    """(cycles,) whether any column is rejected at a false discovery rate."""
+    ordered = np.sort(p_values, axis=1)
+    limits = level * np.arange(1, ordered.shape[1] + 1) / ordered.shape[1]
+    found: NDArray[np.bool_] = np.any(ordered <= limits, axis=1)
+    return found

@@ -1,0 +1,229 @@
+"""Streams of rows for `benchmarks.alarms`: quiet ones, bursts, a daily rhythm, and changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import QuantileTransformer
+
+from monitorkit.cells import ReferenceCells
+from monitorkit.contracts import Bucket, Chunk
+from monitorkit.sequential.events import Limits
+from monitorkit.sequential.rule import Rule
+from monitorkit.training.synthetic import TARGET, applicants
+from monitorkit.units import parse_rate
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+CYCLE = timedelta(minutes=5)
+DAY = 288
+"""Cycles in a day, and in a look-back."""
+
+REFERENCE_ROWS = 6000
+BUDGET = "1 in 3000 days"
+"""1 % of streams of 30 days."""
+
+MOST_REPEATS = 20
+RHYTHM = 0.04
+"""How far the share of one half of the population swings, up and down, in a day."""
+
+REAL_ROWS = "give_me_some_credit_12k.csv"
+
+Rows = NDArray[np.float64]
+Change = Callable[[Rows, dict[str, int], np.random.Generator], None]
+
+
+def _set(name: str, value: float) -> Change:
+    def change(rows: Rows, at: dict[str, int], _: np.random.Generator) -> None:
+        rows[:, at[name]] = value
+
+    return change
+
+
+def _times(name: str, factor: float, share: float = 1.0) -> Change:
+    def change(rows: Rows, at: dict[str, int], random: np.random.Generator) -> None:
+        rows[random.random(len(rows)) < share, at[name]] *= factor
+
+    return change
+
+
+def _plus(name: str, shift: float) -> Change:
+    def change(rows: Rows, at: dict[str, int], _: np.random.Generator) -> None:
+        rows[:, at[name]] += shift
+
+    return change
+
+
+def _missing(name: str, share: float) -> Change:
+    def change(rows: Rows, at: dict[str, int], random: np.random.Generator) -> None:
+        rows[random.random(len(rows)) < share, at[name]] = np.nan
+
+    return change
+
+
+UTILISATION, INCOME = "RevolvingUtilizationOfUnsecuredLines", "MonthlyIncome"
+CHANGES: Mapping[str, tuple[str, Change]] = {
+    "utilisation = 1.0": (UTILISATION, _set(UTILISATION, 1.0)),
+    "utilisation x3": (UTILISATION, _times(UTILISATION, 3)),
+    "income x0.8": (INCOME, _times(INCOME, 0.8)),
+    "dependents +1": ("NumberOfDependents", _plus("NumberOfDependents", 1)),
+    "income / 12 in 20 %": (INCOME, _times(INCOME, 1 / 12, 0.2)),
+    "age -5": ("age", _plus("age", -5)),
+    "90 days late = 0": ("NumberOfTimes90DaysLate", _set("NumberOfTimes90DaysLate", 0)),
+    "10 % missing income": (INCOME, _missing(INCOME, 0.1)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A population to draw from, and a reference from the same source.
+
+    Attributes:
+        name: of the data.
+        columns: feature names; the score is one more.
+        reference: (rows, columns) features. `population`: those that streams are drawn from.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    reference: Rows
+    population: Rows
+    model: Pipeline
+
+    def chunk(self, rows: Rows) -> Chunk:
+        """Scored."""
+        scores = self.model.predict_proba(rows)[:, 1]
+        ids, times = np.arange(len(rows)).astype(np.str_), np.zeros(len(rows), "datetime64[us]")
+        return Chunk(ids, times, self.columns, rows, scores)
+
+    def changed(self, change: Change, seed: int) -> Rows:
+        """The population after a change."""
+        rows = self.population.copy()
+        at = {name: index for index, name in enumerate(self.columns)}
+        change(rows, at, np.random.default_rng(seed))
+        return rows
+
+
+def synthetic() -> Source:
+    """The synthetic data set that comes with monitorkit."""
+    columns, labels = applicants(24_000, 42)
+    rows = np.stack(list(columns.values()), axis=1)
+    return _source("synthetic", tuple(columns), rows, labels, train=6000)
+
+
+def real() -> Source | None:
+    """Rows of *Give Me Some Credit*; None: they are not here.
+
+    The model is trained on the reference: a smooth one, which scores other rows alike.
+    """
+    here = os.environ.get("CREDIT_DATA_FOLDER")
+    folder = Path(here) if here else Path(__file__).parents[2] / "shared" / "data"
+    if not (folder / REAL_ROWS).is_file():
+        return None
+    table = pd.read_csv(folder / REAL_ROWS, index_col=0)
+    labels = table.pop(TARGET).to_numpy(np.int64)
+    return _source("real", tuple(table.columns), table.to_numpy(np.float64), labels, train=0)
+
+
+def _source(
+    name: str, columns: tuple[str, ...], rows: Rows, labels: NDArray[np.int64], train: int
+) -> Source:
+    order = np.random.default_rng(7).permutation(len(rows))
+    rows, labels = rows[order], labels[order]
+    learnt = slice(0, train or REFERENCE_ROWS)
+    model = make_pipeline(
+        SimpleImputer(strategy="median"),
+        QuantileTransformer(n_quantiles=100, output_distribution="normal", random_state=0),
+        LogisticRegression(max_iter=1000),
+    ).fit(rows[learnt], labels[learnt])
+    reference = rows[train : train + REFERENCE_ROWS]
+    return Source(name, columns, reference, rows[train + REFERENCE_ROWS :], model)
+
+
+class Tallies:
+    """What the rule counts of each row of a population, so that a stream is a sum of them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.cells = ReferenceCells(source.chunk(source.reference))
+        names = range(len(self.cells.names))
+        self.rule = Rule(self.cells, names, Limits(), parse_rate(BUDGET), 0.99)
+        self.rows = self.of(source.population)
+        self._cells_of_repeats = self._cell_of(source.population)
+
+    def pairs(
+        self, rows: NDArray[np.int64], rate: int, population: Rows | None = None
+    ) -> NDArray[np.int64]:
+        """(cycles,) what `Repeats.pairs` says of so numbered rows."""
+        known = self._cells_of_repeats if population is None else self._cell_of(population)
+        ordered = np.sort(known[rows].reshape(-1, rate), axis=1)
+        if rate == 1:
+            return np.zeros(len(ordered), np.int64)
+        begins = np.ones(ordered.shape, np.bool_)
+        begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        at = np.flatnonzero(begins)
+        sizes = np.diff(at, append=ordered.size)
+        found = np.zeros(len(ordered), np.int64)
+        np.add.at(found, at // rate, sizes * (sizes - 1))
+        return found
+
+    def _cell_of(self, population: Rows) -> NDArray[np.int64]:
+        column = self.rule.repeats.column
+        assert column is not None  # noqa: S101 - both sources have one
+        chunk = self.source.chunk(population)
+        values = [*chunk.features.T, chunk.scores][column]
+        known = self.cells.known[column]
+        below = np.searchsorted(known, values)
+        at = np.append(known, np.nan)[below] == values
+        found: NDArray[np.int64] = 2 * below + at
+        return found
+
+    def of(self, rows: Rows) -> NDArray[np.uint8]:
+        """(rows, ...) a tally for each row."""
+        chunk = self.source.chunk(rows)
+        one = (self.cells.summarise(chunk.take(slice(at, at + 1))) for at in range(len(chunk)))
+        return np.stack([self.rule.events.tally(counts) for counts in one]).astype(np.uint8)
+
+
+def quiet(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Which rows of a population a stream is made of: independent ones."""
+    return random.integers(0, size, rows)
+
+
+def bursts(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Each client's row comes one to twenty times in a row."""
+    repeats = random.integers(1, MOST_REPEATS + 1, rows)
+    return np.repeat(random.integers(0, size, rows), repeats)[:rows]
+
+
+def rhythm(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """One half of the population comes more often by day, the other one by night."""
+    time = np.arange(rows) / rows * 30
+    first = random.random(rows) < 0.5 + RHYTHM * np.sin(2 * np.pi * time)
+    half = random.integers(0, size // 2, rows)
+    return np.where(first, half, size // 2 + half)
+
+
+def by_cycle(tallies: NDArray[np.uint8], rows: NDArray[np.int64], rate: int) -> NDArray[np.int64]:
+    """(cycles, ...) tallies of a stream with so many rows in each cycle."""
+    return np.concatenate(list(_by_day(tallies, rows.reshape(-1, rate))))
+
+
+def _by_day(tallies: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(rows), DAY):
+        part = rows[first : first + DAY]
+        yield tallies[part].sum(axis=1, dtype=np.int64)
+
+
+def buckets(first: int, end: int, rate: int) -> list[Bucket[None]]:
+    """One for each cycle."""
+    return [Bucket(BEGIN + at * CYCLE, rate, None, CYCLE) for at in range(first, end)]

@@ -1,0 +1,96 @@
+"""monitorkit calibrate: quiet days from the reference, and the smallest shifts that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monitoring_place import Place, draw
+from rich.console import Console
+
+from monitorkit.config import Config
+from monitorkit.errors import CalibrationError
+from monitorkit.monitoring import calibration
+from monitorkit.monitoring.calibration import HORIZONS, Calibration, Seen
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.engine import LocalEngine
+
+Make = Callable[..., Place]
+ANYTIME = {"name": "feature-drift", "use": "anytime_drift"}
+HASTY = {"name": "hasty", "use": "ks", "options": {"false_alarm_rate": 0.9}}
+HOURLY = {"interval": "1h", "bucket": "30m", "resolution": 8}
+
+
+def calibrate(config: Config, **given: object) -> Calibration:
+    arguments = {"monitor": None, "days": 1, "rows_a_day": 2400.0, "seed": 0, "output": None}
+    return calibration.run(config, **{**arguments, **given})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def here(place: Make) -> Place:
+    return place(monitors=[ANYTIME, HASTY], monitoring=HOURLY)
+
+
+def test_a_quiet_day_has_no_alarm_of_ours_and_some_of_a_hasty_monitor(here: Place) -> None:
+    ours, hasty = calibrate(here.config), calibrate(here.config, monitor="hasty", days=3)
+
+    assert ours.monitor == "feature-drift"
+    assert ours.cycles == 24
+    assert ours.alarms == []
+    assert ours.alarms_a_month() == pytest.approx((0, 30 * np.log(20)))
+    assert len(hasty.alarms) > 0
+    assert {column for _, column in hasty.alarms} <= {"age", "income", "late", "probability"}
+    assert hasty.alarms_a_month()[0] == pytest.approx(10 * len(hasty.alarms))
+
+
+def test_more_rows_see_smaller_shifts(here: Place) -> None:
+    few, many = (calibrate(here.config, rows_a_day=rows) for rows in (1200.0, 12000.0))
+
+    for column in ("age", "income"):
+        hour, day, week = few.seen[column]
+        assert day is not None
+        assert week == day  # the look-back is a day
+        assert hour is None or hour.distance > day.distance
+        more = many.seen[column][1]
+        assert more is not None
+        assert 0.05 < more.distance < day.distance
+        assert day.after > more.after > more.before
+
+
+def test_the_same_seed_finds_the_same(here: Place) -> None:
+    assert calibrate(here.config, seed=3) == calibrate(here.config, seed=3)
+
+
+def test_the_traffic_is_that_of_the_newest_result(here: Place) -> None:
+    with pytest.raises(CalibrationError, match=r"no result says yet .* give --rows-per-day"):
+        calibrate(here.config, rows_a_day=None)
+
+    here.append(draw(1500, seed=2), seconds=10)
+    run_cycle(here.config, LocalEngine(here.config), here.results, trigger="once")
+    found = calibrate(here.config, rows_a_day=None).rows_a_day
+    assert found == pytest.approx(86400 / 10, rel=1e-3)
+
+
+def test_another_monitor_is_one_that_is_configured(here: Place) -> None:
+    with pytest.raises(CalibrationError, match="takes one of feature-drift, hasty"):
+        calibrate(here.config, monitor="nope")
+
+
+def test_it_is_shown_and_drawn(tmp_path: Path) -> None:
+    seen = {"age": [None, Seen(HORIZONS[1], 0.2, 50.0, 55.25), Seen(HORIZONS[2], 0.1, 50.0, 52.0)]}
+    found = Calibration("feature-drift", 2400, 2, 576, [], seen)
+    console = Console(record=True, width=120)
+    calibration.show(found, console)
+    text = console.export_text()
+
+    assert "feature-drift at 2,400 rows a day: 0 false alarms in 2 quiet days (576 cycles)" in text
+    assert text.splitlines()[-1].split() == ["age", "50", "-", "55.25", "(0.2)", "52", "(0.1)"]
+    calibration.draw(found, tmp_path / "seen.png")
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_horizons_are_an_hour_a_day_and_a_week() -> None:
+    assert [within / timedelta(hours=1) for within in HORIZONS] == [1, 24, 168]
