@@ -1,7 +1,8 @@
 """What a monitor can see before it sees anything: quiet days from the reference, and small shifts.
 
 Rows are drawn from the frozen reference at the rate of the real traffic and go through the same
-ladder, summaries, merges and judgement as those of the log.
+ladder, summaries, merges and judgement as those of the log. The reference itself is a sample, so
+each quiet day draws from another one of its size (the bootstrap).
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class Trial:
         self._track = Track()
         self._now = _BEGIN
         self._drawn = 0
+        self._source = np.arange(len(self._reference))
 
     def quiet(self, days: int, advance: progress.Advance) -> tuple[int, list[tuple[datetime, str]]]:
         """Cycles that were judged in so many days after a first look-back, and their alarms."""
@@ -165,6 +167,8 @@ class Trial:
         end = begin + days * DAY
         findings: Sequence[Finding] = ()
         while self._now < end:
+            if (self._now - _BEGIN) % DAY < self._settings.interval:
+                self._source = self._random.integers(0, len(self._source), len(self._source))
             self._cycle(self._track, self._drawn_rows(None))
             if self._now <= begin:
                 continue
@@ -229,7 +233,10 @@ class Trial:
         """The rows of one cycle."""
         rows = int(self._random.poisson(self._rate))
         reference = self._reference
-        numbers = self._random.choice(len(reference), rows, p=chances)
+        if chances is None:
+            numbers = self._source[self._random.integers(0, len(reference), rows)]
+        else:
+            numbers = self._random.choice(len(reference), rows, p=chances)
         length = self._settings.interval / timedelta(microseconds=1)
         after = np.sort(self._random.uniform(0, length, rows)).astype(np.int64)
         begin = np.datetime64(self._now.replace(tzinfo=None), "us")

@@ -60,6 +60,7 @@ class Limits:
 _Entry = tuple[Literal["before", "between", "missing", "rows", "nothing"], int]
 _NOTHING: _Entry = ("nothing", 0)
 _CELLS = ("before", "between")
+_ROWS = 1  # where a tally has all rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,11 @@ class Events:
             tally[..., self._of_plus] - tally[..., self._of_minus],
         )
 
+    def rows(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All rows of a tally, (...,)."""
+        found: NDArray[np.int64] = tally[..., _ROWS]
+        return found
+
     def within(self, distance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """`lowest` and `highest` if so large distances (events,) were near enough."""
         return (
@@ -169,7 +175,7 @@ class Events:
 
     def _at(self, entries: Sequence[_Entry]) -> NDArray[np.int64]:
         columns = len(self.cells.names)
-        firsts = {"nothing": 0, "rows": 1, "missing": 2, "before": 2 + columns}
+        firsts = {"nothing": 0, "rows": _ROWS, "missing": 2, "before": 2 + columns}
         firsts["between"] = firsts["before"] + self._edges.size
         return np.array(
             [

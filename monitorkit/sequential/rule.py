@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -143,8 +145,10 @@ class Rule:
         }
         self._are_distances = np.array([of == "distance" for of in self._group_measures])
         share = self.events.reference
-        # Of distances that are not all but certain: these show bursts best.
-        self.of_bursts = (self.events.measure == 0) & (np.abs(share - 0.5) < _MIDDLE)
+        distances = self.events.measure == 0
+        # Those that are not all but certain show bursts best.
+        middle = distances & (np.abs(share - 0.5) < _MIDDLE)
+        self.of_bursts = middle if middle.any() else distances
 
     def look(
         self,
@@ -160,6 +164,7 @@ class Rule:
             drifted_before: columns and measures of which one wants to know whether they are back:
                 stable, if they are so from any start on.
         """
+        timeline = replace(timeline, buckets=_one_for_each_time(timeline))
         buckets = timeline.buckets
         if not buckets:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
@@ -242,7 +247,7 @@ class Rule:
             return None
         estimates = (
             self._variation(buckets, tallies),
-            self.repeats.design_effect(pairs, np.array([each.rows for each in buckets], np.int64)),
+            self.repeats.design_effect(pairs, self.events.rows(tallies)),
         )
         known = [estimate for estimate in estimates if estimate is not None]
         effective = max(known, default=ASSUMED_DESIGN_EFFECT)
@@ -315,7 +320,7 @@ class Rule:
         self, buckets: Sequence[Bucket[Counts]], tallies: NDArray[np.int64]
     ) -> float | None:
         if not self.of_bursts.any():
-            return 1.0
+            return None
         times = np.array([each.start.timestamp() for each in buckets])
         successes, trials = self.events.count(tallies)
         return design_effect(
@@ -479,6 +484,19 @@ class Rule:
             rows_needed=rows_needed,
             **common,
         )
+
+
+def _one_for_each_time(timeline: Timeline[Counts]) -> Sequence[Bucket[Counts]]:
+    """The buckets, those of one and the same time merged: so it does not matter how rows came."""
+    if len({bucket.start for bucket in timeline.buckets}) == len(timeline.buckets):
+        return timeline.buckets
+    found = []
+    for _, group in groupby(timeline.buckets, key=attrgetter("start")):
+        same = list(group)
+        summary = timeline.merge_buckets(same)
+        assert summary is not None  # noqa: S101 - for mypy: there is one at least
+        found.append(replace(same[0], rows=sum(each.rows for each in same), summary=summary))
+    return found
 
 
 def _log_sums(values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:
