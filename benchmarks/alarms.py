@@ -86,9 +86,9 @@ def one_stream(name: str, kind: str, rate: int, seed: int) -> Mapping[str, bool 
     random = np.random.default_rng([seed, rate, list(KINDS).index(kind)])
     rows = KINDS[kind](len(tallies.rows), DAYS * DAY * rate, random)
     counted = by_cycle(tallies.rows, rows, rate)
-    pairs = tallies.pairs(rows, rate)
+    cells = tallies.cells_of(rows, rate)
     ours = Ours(tallies.rule)
-    alarm = ours.first_alarm(counted, pairs, rate, bursty=kind == "bursts")
+    alarm = ours.first_alarm(counted, cells, rate, bursty=kind == "bursts")
     found: dict[str, bool | float] = {OURS: alarm is not None, NEVER: False, ALWAYS: True}
     windows = Windows(tallies)
     _, last_day = windows.statistics(counted, DAY)
@@ -155,13 +155,13 @@ def one_change(
     rows, numbers = np.unique(drawn, return_inverse=True)
     after = by_cycle(tallies.of(population[rows]), numbers, rate)
     counted = np.concatenate((before, after))
-    pairs = np.concatenate(
-        (tallies.pairs(calm, rate), tallies.pairs(numbers, rate, population[rows]))
+    cells = np.concatenate(
+        (tallies.cells_of(calm, rate), tallies.cells_of(numbers, rate, population[rows]))
     )
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
     ours = Ours(tallies.rule)
     for end in range(DAY + 1, len(counted) + 1):
-        alarm = ours.alarm_at(counted, pairs, end, rate)
+        alarm = ours.alarm_at(counted, cells, end, rate)
         if alarm is not None and column in {at for at, _ in alarm.groups}:
             found[OURS] = (end - DAY) * rate
             break

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import kolmogorov
+from scipy.special import kolmogorov, rel_entr
 
 from benchmarks.streams import BEGIN, CYCLE, DAY, REFERENCE_ROWS, Tallies, buckets
 from monitorkit.sequential.bursts import design_effect
 from monitorkit.sequential.events import PARTS, Events
-from monitorkit.sequential.rule import ASSUMED_DESIGN_EFFECT, Rule
+from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.starts import CLASSES, FOLLOWED
 
 GATE = 200
@@ -40,7 +40,7 @@ class Ours:
     def first_alarm(
         self,
         tallies: NDArray[np.int64],
-        pairs: NDArray[np.int64],
+        cells: NDArray[np.int64],
         rate: int,
         *,
         begin: int = 0,
@@ -49,36 +49,46 @@ class Ours:
         """The first cycle from `begin` on after which a column is called drifted."""
         first = max(begin, -(-GATE // rate))
         if bursty or len(tallies) > 3 * DAY:
-            cycles = [at for at in self.possible(tallies, bursty=bursty) if at >= first]
+            cycles = [at for at in self.possible(tallies, cells if bursty else None) if at >= first]
         else:
             cycles = list(range(first, len(tallies) + 1))
-        alarms = (self.alarm_at(tallies, pairs, end, rate) for end in cycles)
+        alarms = (self.alarm_at(tallies, cells, end, rate) for end in cycles)
         return next((alarm for alarm in alarms if alarm is not None), None)
 
     def alarm_at(
-        self, tallies: NDArray[np.int64], pairs: NDArray[np.int64], end: int, rate: int
+        self, tallies: NDArray[np.int64], cells: NDArray[np.int64], end: int, rate: int
     ) -> Alarm | None:
         """What is called drifted after a cycle."""
         first = max(0, end - DAY)
         window = buckets(first, end, rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        weighed = self.rule.weigh(window, tallies[part], pairs[part], (since, now), CYCLE)
+        repeats = self._repeats(cells[part])
+        weighed = self.rule.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
         drifted = np.flatnonzero((weighed.evidence >= weighed.needed).any(axis=0)).tolist()
         return Alarm(end, tuple(self.rule.groups[at] for at in drifted)) if drifted else None
 
-    def possible(self, tallies: NDArray[np.int64], *, bursty: bool) -> list[int]:
-        """Cycles after which an alarm is possible."""
-        effects = self._effects(tallies) if bursty else np.ones(len(tallies) + 1, np.float32)
+    def _repeats(self, cells: NDArray[np.int64]) -> float | None:
+        once = np.ones(cells.shape[1], np.int64)
+        return self.rule.repeats.design_effect([(of_cycle, once) for of_cycle in cells])
+
+    def possible(
+        self, tallies: NDArray[np.int64], bursts: NDArray[np.int64] | None = None
+    ) -> list[int]:
+        """Cycles after which an alarm is possible; with the cells of a stream with bursts."""
+        effects = np.ones(len(tallies) + 1, np.float32)
+        if bursts is not None:
+            effects = self._effects(tallies, bursts)
         events = self.rule.events
         successes, trials = events.count(tallies)
+        every = np.all(trials == events.rows(tallies)[:, None], axis=0)
+        rate = int(events.rows(tallies)[0])
+        # Differences of less than 65,536 are right however often the sums went round.
+        whole = _cumulated(successes[:, every]).astype(np.uint16)
         summed, rows = (
-            np.concatenate((np.zeros((1, part.shape[1])), np.cumsum(part, axis=0))).astype(
-                np.float32
-            )
-            for part in (successes, trials)
+            _cumulated(part[:, ~every]).astype(np.float32) for part in (successes, trials)
         )
         few = [
             (each.reference, events.tolerance[column], _cumulated(each.count(tallies)))
@@ -86,16 +96,20 @@ class Ours:
         ]
         found: set[int] = set()
         for starts, ends, needed in self._pairs(len(tallies)):
-            n, s = rows[ends] - rows[starts], summed[ends] - summed[starts]
             least = (needed * effects[ends])[:, None]
-            hit = _may_exceed(s, n, events.highest, least)
-            hit |= _may_exceed(n - s, n, 1 - events.lowest, least)
+            length = rate * int(ends[0] - starts[0])
+            s = whole[ends] - whole[starts]
+            hit = _surely(s, length, events.highest[every], least)
+            hit |= _surely(length - s, length, 1 - events.lowest[every], least)
+            some, n = summed[ends] - summed[starts], rows[ends] - rows[starts]
+            hit |= _may_exceed(some, n, events.highest[~every], least)
+            hit |= _may_exceed(n - some, n, 1 - events.lowest[~every], least)
             for reference, tolerance, counts in few:
                 hit |= _may_vary(counts[ends] - counts[starts], reference, tolerance, least[:, 0])
             found.update(ends[hit].tolist())
         return sorted(found)
 
-    def _effects(self, tallies: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _effects(self, tallies: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.float32]:
         """At most the design effect of each cycle's window: it changes slowly."""
         events, step = self.rule.events, DAY // 24
         chosen = self.rule.of_bursts
@@ -105,8 +119,8 @@ class Ours:
         known = []
         for end in at:
             window = slice(max(0, end - DAY), end)
-            effect = design_effect(times[window], successes[window], trials[window])
-            known.append(ASSUMED_DESIGN_EFFECT if effect is None else effect)
+            variation = design_effect(times[window], successes[window], trials[window])
+            known.append(max(variation or 1.0, self._repeats(cells[window]) or 1.0))
         lowest = np.minimum(known[:-1], known[1:]) * 0.7
         cycles = np.minimum(np.arange(len(tallies) + 1) // step, len(lowest) - 1)
         return np.maximum(lowest[cycles], 1.0).astype(np.float32)
@@ -134,16 +148,38 @@ class Ours:
         return CYCLE.total_seconds() / (CLASSES * density)
 
 
+def _limit(bound: Floats, least: float, rows: int) -> NDArray[np.uint16]:
+    """As `_may_exceed` for so many rows: from how many successes on."""
+    # Never as many, where the bound is 1.
+    limit = rows * bound + np.sqrt(least * rows * bound * (1 - bound)) + (bound >= 1)
+    return np.minimum(np.ceil(limit), np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _surely(
+    s: NDArray[np.uint16], rows: int, bound: Floats, needed: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """As `_may_exceed`, where all events have as many rows."""
+    hit = np.zeros(len(s), np.bool_)
+    at, event = np.nonzero(s >= _limit(bound, float(needed.min()), rows))
+    if at.size:
+        many = np.full(at.size, float(rows))
+        gain = _gain(s[at, event].astype(np.float64), many, bound[event])
+        hit[at[gain >= needed[at, 0]]] = True
+    return hit
+
+
 def _may_exceed(
     s: NDArray[np.float32], n: NDArray[np.float32], bound: Floats, least: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Whether n KL(s/n, bound) may be as large: it is at most n (s/n - p)^2 / (p (1 - p))."""
+    """Whether n KL(s/n, bound) is as large: it is at most n (s/n - p)^2 / (p (1 - p))."""
     p = bound.astype(np.float32)
     over = s - n * p
-    found: NDArray[np.bool_] = np.any(
-        (over > 0) & (over * over >= n * (p * (1 - p)) * least), axis=1
-    )
-    return found
+    hit = np.zeros(len(s), np.bool_)
+    at, event = np.nonzero((over > 0) & (over * over >= n * (p * (1 - p)) * least))
+    if at.size:
+        have, many = (part[at, event].astype(np.float64) for part in (s, n))
+        hit[at[_gain(have, many, bound[event]) >= least[at, 0]]] = True
+    return hit
 
 
 def _may_vary(
@@ -155,9 +191,16 @@ def _may_vary(
         more = counts / n[:, None] > reference
     inside = np.where(more, counts, 0).sum(axis=1)
     p = np.minimum(np.where(more, reference, 0).sum(axis=1) + tolerance, 1)
-    over = inside - n * p
-    needed = least + counts.shape[1] * np.log(2)
-    found: NDArray[np.bool_] = (over > 0) & (over * over >= n * p * (1 - p) * needed)
+    hit: NDArray[np.bool_] = inside > n * p
+    at = np.flatnonzero(hit)
+    needed = least[at] + counts.shape[1] * np.log(2)
+    hit[at] = _gain(inside[at], n[at], p[at]) >= needed
+    return hit
+
+
+def _gain(s: Floats, n: Floats, p: Floats) -> Floats:
+    """N KL(s/n, p)."""
+    found: Floats = rel_entr(s, n * p) + rel_entr(n - s, n * (1 - p))
     return found
 
 

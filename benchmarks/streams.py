@@ -160,21 +160,12 @@ class Tallies:
         self.rows = self.of(source.population)
         self._cells_of_repeats = self._cell_of(source.population)
 
-    def pairs(
+    def cells_of(
         self, rows: NDArray[np.int64], rate: int, population: Rows | None = None
     ) -> NDArray[np.int64]:
-        """(cycles,) what `Repeats.pairs` says of so numbered rows."""
+        """(cycles, rate) cells of so numbered rows, of the column that shows repeats."""
         known = self._cells_of_repeats if population is None else self._cell_of(population)
-        ordered = np.sort(known[rows].reshape(-1, rate), axis=1)
-        if rate == 1:
-            return np.zeros(len(ordered), np.int64)
-        begins = np.ones(ordered.shape, np.bool_)
-        begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-        at = np.flatnonzero(begins)
-        sizes = np.diff(at, append=ordered.size)
-        found = np.zeros(len(ordered), np.int64)
-        np.add.at(found, at // rate, sizes * (sizes - 1))
-        return found
+        return known[rows].reshape(-1, rate)
 
     def _cell_of(self, population: Rows) -> NDArray[np.int64]:
         column = self.rule.repeats.column

@@ -50,7 +50,7 @@ def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
     for seed in range(STREAMS):
         rows = quiet(len(tallies.rows), 30 * DAY * 10, np.random.default_rng([5, seed]))
         counted = by_cycle(tallies.rows, rows, 10)
-        alarm = Ours(tallies.rule).first_alarm(counted, tallies.pairs(rows, 10), 10)
+        alarm = Ours(tallies.rule).first_alarm(counted, tallies.cells_of(rows, 10), 10)
         alarmed += alarm is not None
 
     assert alarmed < 5
@@ -60,17 +60,20 @@ def test_cycles_that_cannot_alarm_do_not(tallies: Tallies) -> None:
     """The benchmark judges only those that can; here all of a day with a change in it."""
     random = np.random.default_rng(3)
     size = len(tallies.rows)
-    before = by_cycle(tallies.rows, quiet(size, DAY * 100, random), 100)
+    calm = quiet(size, DAY * 100, random)
+    before = by_cycle(tallies.rows, calm, 100)
     changed = tallies.source.changed(CHANGES["90 days late = 0"][1], 3)[:500]
-    after = by_cycle(tallies.of(changed), random.integers(0, 500, 30 * 100), 100)
+    late = random.integers(0, 500, 30 * 100)
+    after = by_cycle(tallies.of(changed), late, 100)
+    cells = np.concatenate((tallies.cells_of(calm, 100), tallies.cells_of(late, 100, changed)))
     counted = np.concatenate((before, after))
-    ours, pairs = Ours(tallies.rule), np.zeros(len(counted), np.int64)
+    ours = Ours(tallies.rule)
     ends = range(DAY, len(counted) + 1)
-    judged = [end for end in ends if ours.alarm_at(counted, pairs, end, 100)]
+    judged = [end for end in ends if ours.alarm_at(counted, cells, end, 100)]
 
     assert judged
-    assert set(judged) <= set(ours.possible(counted, bursty=False))
-    assert set(judged) <= set(ours.possible(counted, bursty=True))
+    assert set(judged) <= set(ours.possible(counted))
+    assert set(judged) <= set(ours.possible(counted, cells))
 
 
 def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> None:
@@ -91,11 +94,13 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         distance = wasserstein_distance(window[:, column], reference) / np.std(reference)
         assert distance < most
 
-        before = by_cycle(tallies.rows, quiet(len(tallies.rows), DAY * 100, random), 100)
+        calm = quiet(len(tallies.rows), DAY * 100, random)
+        before = by_cycle(tallies.rows, calm, 100)
         after = by_cycle(tallies.of(window), np.arange(2000), 100)
         counted = np.concatenate((before, after))
-        pairs = np.zeros(len(counted), np.int64)
-        alarm = Ours(tallies.rule).alarm_at(counted, pairs, DAY + 20, 100)
+        late = tallies.cells_of(np.arange(2000), 100, window)
+        cells = np.concatenate((tallies.cells_of(calm, 100), late))
+        alarm = Ours(tallies.rule).alarm_at(counted, cells, DAY + 20, 100)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
 

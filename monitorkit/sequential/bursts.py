@@ -32,13 +32,17 @@ FEWEST = 8
 MOSTLY_UNIQUE = 0.5
 """A column shows repeated rows when so large a share of the reference's values occur once."""
 
+CHANCE_PAIRS = 0.25
+"""Rows are compared with so many that each has less pairs than this by chance."""
+
 
 class Repeats:
-    """How often rows of one bucket have the same value where values hardly ever are the same.
+    """How often rows have the same value in a column where values hardly ever are the same.
 
-    Rows that come m times give m(m - 1) ordered pairs, and an independent row (m - 1) of them more
-    than chance has: so the pairs beyond chance, for each row, are the design effect less one. This
-    shows a client that repeats itself in the first minute already.
+    Rows that come m times give m(m - 1) ordered pairs, (m - 1) for each of them: so the pairs for
+    each row, beyond those by chance, are the design effect less one. This shows a client that
+    repeats itself in the first minute already. Buckets are put together as long as chance makes few
+    pairs: the less traffic, the longer may bursts last.
 
     Args:
         cells: of the reference.
@@ -47,7 +51,7 @@ class Repeats:
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int]) -> None:
         self.column: int | None = None
-        self._chance, self._slice = 0.0, (0, 0)
+        self._chance, self._slice = 1.0, (0, 0)
         most = MOSTLY_UNIQUE
         for column in columns:
             counts = cells.column(column, cells.reference).reference[1::2]
@@ -60,22 +64,39 @@ class Repeats:
                 first, end = cells.starts[column : column + 2].tolist()
                 self._slice = first, end
 
-    def pairs(self, counts: Counts) -> int:
-        """Ordered pairs of a bucket's rows that have the same value."""
+    def occupied(self, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The column's cells that hold some of the rows, and how many."""
         first, end = self._slice
         if counts.dense:
-            rows = counts.counts[first:end]
-        else:
-            rows = counts.counts[slice(*np.searchsorted(counts.cells, (first, end)))]
-        rows = rows.astype(np.int64)
-        return int((rows * (rows - 1)).sum())
+            rows = counts.counts[first:end].astype(np.int64)
+            cells = np.flatnonzero(rows)
+            return cells, rows[cells]
+        part = slice(*np.searchsorted(counts.cells, (first, end)))
+        return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
 
-    def design_effect(self, pairs: NDArray[np.int64], rows: NDArray[np.int64]) -> float | None:
-        """Of buckets with so many pairs and rows, at least 1; None: no column shows repeats."""
-        if self.column is None or not rows.sum():
+    def design_effect(
+        self, buckets: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> float | None:
+        """Of a window, at least 1; None: no column shows repeats.
+
+        Args:
+            buckets: what `occupied` says of each, in time order.
+        """
+        if self.column is None or not buckets:
             return None
-        beyond = pairs.sum() - self._chance * float((rows * (rows - 1)).sum())
-        return 1.0 + max(float(beyond / rows.sum()), 0.0)
+        sizes = np.array([int(rows.sum()) for _, rows in buckets], np.int64)
+        piece = (np.cumsum(sizes) - sizes) // max(int(CHANCE_PAIRS / self._chance), 1)
+        cells = np.concatenate([cells for cells, _ in buckets])
+        rows = np.concatenate([rows for _, rows in buckets])
+        places = np.repeat(piece, [cells.size for cells, _ in buckets])
+        if not rows.size:
+            return None
+        place, first = np.unique(places * (self._slice[1] + 1) + cells, return_inverse=True)
+        together = np.bincount(first, rows, place.size)
+        pairs = float((together * (together - 1)).sum())
+        many = np.bincount(piece, sizes)
+        chance = self._chance * float((many * (many - 1)).sum())
+        return 1.0 + max((pairs - chance) / float(sizes.sum()), 0.0)
 
 
 def design_effect(

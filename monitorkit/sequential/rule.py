@@ -170,9 +170,11 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         tallies = np.stack([self.events.tally(each.summary) for each in buckets])
         since = timeline.since or buckets[0].start
-        pairs = np.array([self.repeats.pairs(each.summary) for each in buckets], np.int64)
+        occupied = [self.repeats.occupied(each.summary) for each in buckets]
         window = since, timeline.now
-        weighed = self.weigh(buckets, tallies, pairs, window, timeline.bucket)
+        weighed = self.weigh(
+            buckets, tallies, self.repeats.design_effect(occupied), window, timeline.bucket
+        )
         if weighed is None:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
@@ -229,7 +231,7 @@ class Rule:
         self,
         buckets: Sequence[Bucket[Any]],
         tallies: NDArray[np.int64],
-        pairs: NDArray[np.int64],
+        repeats: float | None,
         window: tuple[datetime, datetime],
         bucket: timedelta,
     ) -> Weighed | None:
@@ -238,17 +240,14 @@ class Rule:
         Args:
             buckets: in time order.
             tallies: (buckets, ...) what `Events.tally` says of each.
-            pairs: (buckets,) what `Repeats.pairs` says of each.
+            repeats: what `Repeats.design_effect` says of them.
             window: when it begins and ends.
             bucket: the length of the shortest ones.
         """
         starts = starts_at(buckets, *window, grid_step(bucket))
         if not starts.buckets.size:
             return None
-        estimates = (
-            self._variation(buckets, tallies),
-            self.repeats.design_effect(pairs, self.events.rows(tallies)),
-        )
+        estimates = self._variation(buckets, tallies), repeats
         known = [estimate for estimate in estimates if estimate is not None]
         effective = max(known, default=ASSUMED_DESIGN_EFFECT)
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
