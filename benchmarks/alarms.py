@@ -156,7 +156,7 @@ def one_change(
     after = by_cycle(tallies.of(population[rows]), numbers, rate)
     counted = np.concatenate((before, after))
     cells = np.concatenate(
-        (tallies.cells_of(calm, rate), tallies.cells_of(numbers, rate, population[rows]))
+        (tallies.cells_of(calm, rate), tallies.cells_of(numbers, rate, population[rows])), axis=1
     )
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
     ours = Ours(tallies.rule)

@@ -63,7 +63,7 @@ class Ours:
         window = buckets(first, end, rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self._repeats(cells[part])
+        repeats = self._repeats(cells[:, part])
         weighed = self.rule.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
@@ -71,8 +71,11 @@ class Ours:
         return Alarm(end, tuple(self.rule.groups[at] for at in drifted)) if drifted else None
 
     def _repeats(self, cells: NDArray[np.int64]) -> float | None:
-        once = np.ones(cells.shape[1], np.int64)
-        return self.rule.repeats.design_effect([(of_cycle, once) for of_cycle in cells])
+        once = np.ones(cells.shape[2], np.int64)
+        by_cycle = cells.swapaxes(0, 1)
+        return self.rule.repeats.design_effect(
+            [[(of_column, once) for of_column in of_cycle] for of_cycle in by_cycle]
+        )
 
     def possible(
         self, tallies: NDArray[np.int64], bursts: NDArray[np.int64] | None = None
@@ -120,7 +123,7 @@ class Ours:
         for end in at:
             window = slice(max(0, end - DAY), end)
             variation = design_effect(times[window], successes[window], trials[window])
-            known.append(max(variation or 1.0, self._repeats(cells[window]) or 1.0))
+            known.append(max(variation or 1.0, self._repeats(cells[:, window]) or 1.0))
         lowest = np.minimum(known[:-1], known[1:]) * 0.7
         cycles = np.minimum(np.arange(len(tallies) + 1) // step, len(lowest) - 1)
         return np.maximum(lowest[cycles], 1.0).astype(np.float32)

@@ -158,25 +158,25 @@ class Tallies:
         names = range(len(self.cells.names))
         self.rule = Rule(self.cells, names, Limits(), parse_rate(BUDGET), 0.99)
         self.rows = self.of(source.population)
-        self._cells_of_repeats = self._cell_of(source.population)
+        self._cells_of_repeats = self._cells(source.population)
 
     def cells_of(
         self, rows: NDArray[np.int64], rate: int, population: Rows | None = None
     ) -> NDArray[np.int64]:
-        """(cycles, rate) cells of so numbered rows, of the column that shows repeats."""
-        known = self._cells_of_repeats if population is None else self._cell_of(population)
-        return known[rows].reshape(-1, rate)
+        """(columns, cycles, rate) cells of so numbered rows, of the columns that show repeats."""
+        known = self._cells_of_repeats if population is None else self._cells(population)
+        return known[:, rows].reshape(len(known), -1, rate)
 
-    def _cell_of(self, population: Rows) -> NDArray[np.int64]:
-        column = self.rule.repeats.column
-        assert column is not None  # noqa: S101 - both sources have one
+    def _cells(self, population: Rows) -> NDArray[np.int64]:
         chunk = self.source.chunk(population)
-        values = [*chunk.features.T, chunk.scores][column]
-        known = self.cells.known[column]
-        below = np.searchsorted(known, values)
-        at = np.append(known, np.nan)[below] == values
-        found: NDArray[np.int64] = 2 * below + at
-        return found
+        values = [*chunk.features.T, chunk.scores]
+        return np.stack(
+            [
+                2 * np.searchsorted(self.cells.known[column], values[column])
+                + np.isin(values[column], self.cells.known[column])
+                for column in self.rule.repeats.columns
+            ]
+        )
 
     def of(self, rows: Rows) -> NDArray[np.uint8]:
         """(rows, ...) a tally for each row."""

@@ -65,7 +65,8 @@ def test_cycles_that_cannot_alarm_do_not(tallies: Tallies) -> None:
     changed = tallies.source.changed(CHANGES["90 days late = 0"][1], 3)[:500]
     late = random.integers(0, 500, 30 * 100)
     after = by_cycle(tallies.of(changed), late, 100)
-    cells = np.concatenate((tallies.cells_of(calm, 100), tallies.cells_of(late, 100, changed)))
+    parts = tallies.cells_of(calm, 100), tallies.cells_of(late, 100, changed)
+    cells = np.concatenate(parts, axis=1)
     counted = np.concatenate((before, after))
     ours = Ours(tallies.rule)
     ends = range(DAY, len(counted) + 1)
@@ -99,7 +100,7 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         after = by_cycle(tallies.of(window), np.arange(2000), 100)
         counted = np.concatenate((before, after))
         late = tallies.cells_of(np.arange(2000), 100, window)
-        cells = np.concatenate((tallies.cells_of(calm, 100), late))
+        cells = np.concatenate((tallies.cells_of(calm, 100), late), axis=1)
         alarm = Ours(tallies.rule).alarm_at(counted, cells, DAY + 20, 100)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}

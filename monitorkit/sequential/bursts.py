@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,67 +37,99 @@ CHANCE_PAIRS = 0.25
 """Rows are compared with so many that each has less pairs than this by chance."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unique:
+    """A column whose values hardly ever are the same.
+
+    Attributes:
+        column: which.
+        cells: its first cell, and the first one after it.
+        chance: that two independent rows are in one cell.
+    """
+
+    column: int
+    cells: tuple[int, int]
+    chance: float
+
+
+Occupied = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""A column's cells that hold some rows, and how many."""
+
+
 class Repeats:
-    """How often rows have the same value in a column where values hardly ever are the same.
+    """How often rows have the same value in columns where values hardly ever are the same.
 
     Rows that come m times give m(m - 1) ordered pairs, (m - 1) for each of them: so the pairs for
     each row, beyond those by chance, are the design effect less one. This shows a client that
     repeats itself in the first minute already. Buckets are put together as long as chance makes few
-    pairs: the less traffic, the longer may bursts last.
+    pairs: the less traffic, the longer may bursts last. Of several columns the least counts: a row
+    that is repeated is so in all of them, while a column that drifts may crowd by itself.
 
     Args:
         cells: of the reference.
-        columns: those to choose from: the one with the most values that occur once.
+        columns: those to choose from.
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int]) -> None:
-        self.column: int | None = None
-        self._chance, self._slice = 1.0, (0, 0)
-        most = MOSTLY_UNIQUE
+        self._unique: list[_Unique] = []
         for column in columns:
             counts = cells.column(column, cells.reference).reference[1::2]
             rows = int(counts.sum())
-            unique = int(np.count_nonzero(counts == 1)) / max(rows, 1)
-            if unique >= most:
-                most, self.column = unique, column
+            if rows and np.count_nonzero(counts == 1) / rows >= MOSTLY_UNIQUE:
                 # Spacings of N values have a mean square of 2/N^2 (R. Pyke, 1965).
-                self._chance = float(((counts[counts > 1] / rows) ** 2).sum()) + 2 / rows
+                chance = float(((counts[counts > 1] / rows) ** 2).sum()) + 2 / rows
                 first, end = cells.starts[column : column + 2].tolist()
-                self._slice = first, end
+                self._unique.append(_Unique(column, (first, end), chance))
 
-    def occupied(self, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The column's cells that hold some of the rows, and how many."""
-        first, end = self._slice
-        if counts.dense:
-            rows = counts.counts[first:end].astype(np.int64)
-            cells = np.flatnonzero(rows)
-            return cells, rows[cells]
-        part = slice(*np.searchsorted(counts.cells, (first, end)))
-        return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Those that show repeats."""
+        return tuple(each.column for each in self._unique)
 
-    def design_effect(
-        self, buckets: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    ) -> float | None:
+    def occupied(self, counts: Counts) -> list[Occupied]:
+        """Of each of the columns."""
+        return [_occupied(counts, *each.cells) for each in self._unique]
+
+    def design_effect(self, buckets: Sequence[Sequence[Occupied]]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
 
         Args:
             buckets: what `occupied` says of each, in time order.
         """
-        if self.column is None or not buckets:
-            return None
-        sizes = np.array([int(rows.sum()) for _, rows in buckets], np.int64)
-        piece = (np.cumsum(sizes) - sizes) // max(int(CHANCE_PAIRS / self._chance), 1)
-        cells = np.concatenate([cells for cells, _ in buckets])
-        rows = np.concatenate([rows for _, rows in buckets])
-        places = np.repeat(piece, [cells.size for cells, _ in buckets])
-        if not rows.size:
-            return None
-        place, first = np.unique(places * (self._slice[1] + 1) + cells, return_inverse=True)
-        together = np.bincount(first, rows, place.size)
-        pairs = float((together * (together - 1)).sum())
-        many = np.bincount(piece, sizes)
-        chance = self._chance * float((many * (many - 1)).sum())
-        return 1.0 + max((pairs - chance) / float(sizes.sum()), 0.0)
+        found = (
+            _beyond_chance([bucket[at] for bucket in buckets], each)
+            for at, each in enumerate(self._unique)
+        )
+        known = [beyond for beyond in found if beyond is not None]
+        return 1.0 + max(min(known), 0.0) if known else None
+
+
+def _occupied(counts: Counts, first: int, end: int) -> Occupied:
+    if counts.dense:
+        rows = counts.counts[first:end].astype(np.int64)
+        cells = np.flatnonzero(rows)
+        return cells, rows[cells]
+    part = slice(*np.searchsorted(counts.cells, (first, end)))
+    return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
+
+
+def _beyond_chance(buckets: Sequence[Occupied], unique: _Unique) -> float | None:
+    """Pairs for each row; None: the column has no values."""
+    sizes = np.array([int(rows.sum()) for _, rows in buckets], np.int64)
+    if not sizes.sum():
+        return None
+    piece = (np.cumsum(sizes) - sizes) // max(int(CHANCE_PAIRS / unique.chance), 1)
+    cells = np.concatenate([cells for cells, _ in buckets])
+    rows = np.concatenate([rows for _, rows in buckets])
+    places = np.repeat(piece, [cells.size for cells, _ in buckets])
+    place, first = np.unique(
+        places * (unique.cells[1] - unique.cells[0]) + cells, return_inverse=True
+    )
+    together = np.bincount(first, rows, place.size)
+    pairs = float((together * (together - 1)).sum())
+    many = np.bincount(piece, sizes)
+    chance = unique.chance * float((many * (many - 1)).sum())
+    return (pairs - chance) / float(sizes.sum())
 
 
 def design_effect(

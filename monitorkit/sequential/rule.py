@@ -33,6 +33,8 @@ from monitorkit.sequential.verdicts import (
     rows_for_drift,
     rows_for_verdict,
     share_intervals,
+    share_without_chance,
+    without_chance,
 )
 
 ASSUMED_DESIGN_EFFECT = 5.0
@@ -402,10 +404,11 @@ class Rule:
             verdict = "stable"
         rows_needed = None
         if verdict == "undecided":
+            likely = without_chance(cells, value, effective)
             needed = rows_for_verdict(
                 effective,
-                lambda n: value + error(n) <= tolerance,
-                rows_for_drift(effective, value, tolerance, common["log10_needed"]),
+                lambda n: likely + error(n) <= tolerance,
+                rows_for_drift(effective, likely, tolerance, common["log10_needed"]),
             )
             rows_needed = None if needed is None else round(needed * effect)
         return Judged(
@@ -465,10 +468,13 @@ class Rule:
             verdict = "stable"
         rows, rows_needed = round(effective * effect), None
         if verdict == "undecided" and rows:
-            near = low <= value <= high
+            likely = share_without_chance(value, share, effective)
+            near = low <= likely <= high
             nats = shares.sure[group] if near else common["log10_needed"] * np.log(10)
-            limit = high if value > share else low
-            needed = rows_at(value, limit, float(nats))
+            limits = [limit for limit in (low, high) if 0 < limit < 1 and limit != likely]
+            if not near:
+                limits = [high if likely > high else low]
+            needed = max((rows_at(likely, limit, float(nats)) for limit in limits), default=None)
             rows_needed = None if needed is None else max(round(needed * effect), rows + 1)
         return Judged(
             verdict=verdict,

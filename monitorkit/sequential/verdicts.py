@@ -17,6 +17,7 @@ from monitorkit.sequential.evidence import log_evidence_above, log_evidence_belo
 Verdict = Literal["stable", "drifted", "undecided"]
 
 _BISECTIONS = 24
+_ERRORS = 3.0  # standard errors that chance explains
 _SLACK = 2.0
 """Natural logarithm of what the mixture costs, about, when rows that are still needed are told."""
 
@@ -118,14 +119,33 @@ def rows_for_verdict(
     return most
 
 
-def rows_at(value: float, limit: float, nats: float) -> float | None:
-    """About so many rows with this share are evidence against a share at the limit."""
-    if value == limit or not 0 < limit < 1:
-        return None
+def rows_at(value: float, limit: float, nats: float) -> float:
+    """About so many rows with this share are evidence against a share at the limit, another one."""
     gain = 0.0
     for share, of in ((value, limit), (1 - value, 1 - limit)):
         gain += share * float(np.log(share / of)) if share > 0 else 0.0
     return (nats + _SLACK) / gain
+
+
+def without_chance(cells: ColumnCells, value: float, rows: float) -> float:
+    """What is left of a distance without what chance makes of so many rows.
+
+    At least what it makes of as many as the reference has.
+
+    References:
+        The mean square of Kolmogorov's limiting distribution is pi^2 / 12; that of the total
+        variation of k equally frequent values is about k / (8 rows).
+    """
+    values = cells.known.size
+    square = values / 8 if values <= FEW_VALUES else np.pi**2 / 12
+    left = max(value**2 - square / max(rows, 1.0), square / max(cells.reference_rows, 1))
+    return float(np.sqrt(left))
+
+
+def share_without_chance(share: float, reference: float, rows: float) -> float:
+    """The reference's share, where chance explains the difference; else the share."""
+    error = np.sqrt(max(reference * (1 - reference), 1 / max(rows, 1.0)) / max(rows, 1.0))
+    return reference if abs(share - reference) <= _ERRORS * error else share
 
 
 def share_intervals(

@@ -86,7 +86,7 @@ def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: 
     summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
     found = finder.design_effect([finder.occupied(summary) for summary in summaries])
 
-    assert finder.column == 1
+    assert finder.columns == (1,)
     assert found == pytest.approx(repeats, rel=0.05, abs=0.05)
 
 
@@ -106,15 +106,34 @@ def test_a_dense_summary_says_the_same_as_its_parts() -> None:
     assert whole.dense
     assert not summaries[0].dense
     finder = Repeats(CELLS, (0, 1))
-    cells = np.concatenate([np.repeat(*finder.occupied(summary)) for summary in summaries])
+    cells = np.concatenate([np.repeat(*finder.occupied(summary)[0]) for summary in summaries])
     places, rows = np.unique(cells, return_counts=True)
 
-    assert [part.tolist() for part in finder.occupied(whole)] == [places.tolist(), rows.tolist()]
+    ((found, counts),) = finder.occupied(whole)
+    assert [found.tolist(), counts.tolist()] == [places.tolist(), rows.tolist()]
+
+
+def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
+    random = np.random.default_rng(2)
+
+    def two_columns(crowded: bool) -> Chunk:
+        values = random.normal(size=(3000, 2))
+        if crowded:
+            values[:, 0] = 0.0
+        times, ids = np.zeros(3000, "datetime64[us]"), np.arange(3000).astype(np.str_)
+        return Chunk(ids, times, ("a", "b"), values, np.zeros(3000))
+
+    cells = ReferenceCells(two_columns(crowded=False))
+    finder = Repeats(cells, (0, 1, 2))
+    found = finder.design_effect([finder.occupied(cells.summarise(two_columns(crowded=True)))])
+
+    assert finder.columns == (0, 1)
+    assert found == pytest.approx(1, abs=0.1)
 
 
 def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
     finder = Repeats(CELLS, (0, 2))
     summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
 
-    assert finder.column is None
+    assert finder.columns == ()
     assert finder.design_effect([finder.occupied(summary)]) is None

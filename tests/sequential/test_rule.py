@@ -94,7 +94,7 @@ def test_few_quiet_rows_are_undecided_and_it_says_how_many_are_needed() -> None:
 
     assert judged.verdict == "undecided"
     assert judged.rows_needed is not None
-    later = found(RULE.look(timeline(day(buckets=judged.rows_needed // 80))), "amount", "distance")
+    later = found(RULE.look(timeline(day(buckets=judged.rows_needed // 50))), "amount", "distance")
     assert later.verdict == "stable"
 
 
