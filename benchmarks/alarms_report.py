@@ -184,9 +184,10 @@ def draw_cases(
         figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True
     ):
         for values, label in ((before, "reference"), (now, "window")):
-            ordered = np.sort(values)
-            axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), label=label)
-        axes.set_xlim(min(0.0, float(before.min())), max(float(np.quantile(before, 0.97)), 3.0))
+            ordered = np.concatenate(([-1.0], np.sort(values), [1e9]))
+            up_to = np.linspace(0, 1, len(ordered) - 1)
+            axes.step(ordered, np.append(up_to, 1.0), where="post", label=label)
+        axes.set_xlim(-0.1, max(float(np.quantile(before, 0.97)), 3.0))
         axes.set_ylim(0, 1.02)
         axes.set_title(f"{title}\nWasserstein / std {wasserstein:.3f}, distance {distance:.3f}")
         axes.legend(loc="lower right")

@@ -419,7 +419,7 @@ class Rule:
             reference=0.0,
             lowest=0.0,
             highest=tolerance,
-            interval=(min(lower, value), upper),
+            interval=(min(float(lower), value), upper),
             event="",
             rows_needed=rows_needed,
             **common,

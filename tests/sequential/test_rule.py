@@ -94,8 +94,9 @@ def test_few_quiet_rows_are_undecided_and_it_says_how_many_are_needed() -> None:
 
     assert judged.verdict == "undecided"
     assert judged.rows_needed is not None
-    later = found(RULE.look(timeline(day(buckets=judged.rows_needed // 50))), "amount", "distance")
-    assert later.verdict == "stable"
+    assert 4_000 < judged.rows_needed < 30_000
+    enough = timeline(day(rows=2 * judged.rows_needed // 100, buckets=120))
+    assert found(RULE.look(enough), "amount", "distance").verdict == "stable"
 
 
 def halve(rows: Rows) -> None:
