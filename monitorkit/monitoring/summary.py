@@ -29,6 +29,8 @@ def show(config: Config, outcome: RunResult | Skipped, console: Console | None =
         markup=False,
     )
     console.print(_monitors(outcome))
+    for sentence in _told(outcome):
+        console.print(sentence, soft_wrap=True, markup=False)
     if outcome.drift is not None:
         console.print(_verdict(outcome), markup=False)
     console.print(
@@ -65,8 +67,21 @@ def _monitors(result: RunResult) -> Table:
 def _said(outcome: Outcome) -> str:
     if outcome.error is not None:
         return outcome.error
-    drifted = [_short(finding) for finding in outcome.findings if finding.drift]
-    return ", ".join(drifted) or "-"
+    drifted: dict[str, str] = {}
+    for finding in outcome.findings:
+        if finding.drift:  # several measures of a column may
+            drifted.setdefault(finding.column or finding.measure, _short(finding))
+    return ", ".join(drifted.values()) or "-"
+
+
+def _told(result: RunResult) -> list[str]:
+    """The drifts that a monitor tells of in a sentence."""
+    return [
+        f"{finding.column}: {finding.detail['says']}"
+        for outcome in result.outcomes
+        for finding in outcome.findings
+        if finding.drift and finding.detail.get("says")
+    ]
 
 
 def _short(finding: Finding) -> str:

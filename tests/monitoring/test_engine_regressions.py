@@ -228,3 +228,15 @@ def test_an_error_is_shown_as_it_is(place: Make) -> None:
     out = io.StringIO()
     summary.show(here.config, replace(result, outcomes=(failed,)), Console(file=out, width=200))
     assert text in out.getvalue()
+
+
+def test_a_drift_is_told_in_a_sentence_and_a_column_once(place: Make) -> None:
+    here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
+    here.append(draw(2000, seed=2, shift=(40, 0, 0)), seconds=0.1)
+    out = io.StringIO()
+    summary.show(here.config, cycle(here), Console(file=out, width=200))
+    (row,) = (line for line in out.getvalue().splitlines() if line.startswith("feature-drift"))
+
+    assert row.count("age ") == 1
+    assert "age: drifted since " in out.getvalue()
+    assert "values are higher: median " in out.getvalue()
