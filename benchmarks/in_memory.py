@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,9 @@ def work(monitors: Sequence[Monitor[Any, Any]], chunk: Chunk) -> None:
         key = monitor.summary_key() or str(number)
         if key not in summaries:
             summaries[key] = monitor.summarise(chunk)
-        buckets = [Bucket(now, len(chunk), summaries[key])]
-        monitor.judge(Timeline(buckets, now, monitor.merge), ())
+        buckets = [Bucket(now - timedelta(minutes=1), len(chunk), summaries[key])]
+        since = now - timedelta(days=1)
+        monitor.judge(Timeline(buckets, now, monitor.merge, since=since), ())
 
 
 def parse(file: Path) -> int:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from monitorkit import Chunk, Finding, Judgement, Monitor, Timeline, excluded, hookimpl
 from monitorkit.counts import ColumnCells, ColumnOptions, Counts, CountsMonitor
+from monitorkit.errors import PluginError
 from monitorkit.sequential.events import FEW_VALUES, Limits, Measure
 from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.verdicts import Judged, Look
@@ -69,6 +70,10 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
 
     def __init__(self, options: AnytimeDriftOptions, reference: Chunk) -> None:
         super().__init__(options, reference)
+        if not self.chosen:
+            raise PluginError(
+                "anytime_drift", "no column is chosen: see columns, exclude and score"
+            )
         limits = Limits(options.tolerance, options.factor, options.smallest_share)
         rate = parse_rate(options.false_alarms)
         self._rule = Rule(self.cells, self.chosen, limits, rate, options.confidence)
@@ -100,6 +105,8 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
         for judged in look.judged:
             alarm = known.get((judged.column, judged.measure), _Alarm())
             alarm = alarm.next(judged, timeline, others=judged.column in drifted)
+            if alarm.on:
+                drifted.add(judged.column)
             findings.append(self._finding(judged, look, alarm))
         left_out = [
             excluded(self.cells.names[index], "no values in the reference")
@@ -178,6 +185,8 @@ class _Alarm:
     @classmethod
     def read(cls, detail: Mapping[str, Any]) -> _Alarm:
         """From the detail of the finding before."""
+        if "verdict" not in detail:  # of another kind of monitor
+            return cls()
         times = (detail.get(name) for name in ("drift_since", "shown", "not_before"))
         since, shown, not_before = (
             datetime.fromisoformat(time) if time else None for time in times
@@ -200,7 +209,8 @@ class _Alarm:
             gone = self.not_before is None or self.not_before <= oldest
             return _Alarm(not_before=None if gone else self.not_before)
         if judged.verdict == "stable":
-            return _Alarm("recovered", not_before=judged.since)
+            # No start that has shown the drift may show it again.
+            return _Alarm("recovered", not_before=max(judged.since, self.shown or judged.since))
         if self.shown is not None and self.shown <= oldest:
             return _Alarm("recovered")
         return replace(self, kind="continuing")
@@ -237,7 +247,8 @@ def _moved(cells: ColumnCells) -> dict[str, Any]:
     if not cells.window_rows or not cells.reference_rows:
         return {"quantiles": {}, "direction": None}
     at = np.array(QUANTILES)
-    before, now = _quantiles(cells, cells.reference, at), _quantiles(cells, cells.window, at)
+    before = _quantiles(cells.known, cells.reference, np.zeros(len(cells.reference)), at)
+    now = _quantiles(cells.known, cells.window, cells.distances, at)
     higher = np.cumsum(cells.reference) / cells.reference_rows
     higher = higher - np.cumsum(cells.window) / cells.window_rows
     up, down = float(higher.max(initial=0.0)), float(-higher.min(initial=0.0))
@@ -250,7 +261,10 @@ def _moved(cells: ColumnCells) -> dict[str, Any]:
 
 
 def _quantiles(
-    cells: ColumnCells, counts: NDArray[np.int64], at: NDArray[np.float64]
+    known: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    distances: NDArray[np.float64],
+    at: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The smallest values with at least such a share of the rows up to them.
 
@@ -259,9 +273,8 @@ def _quantiles(
     """
     ranks = np.maximum(np.ceil(at * counts.sum()), 1)
     cell = np.searchsorted(np.cumsum(counts), ranks)
-    last = cells.known.size - 1
-    edge = cells.known[np.clip((cell - 1) // 2, 0, last)]
-    inside = np.where(cell % 2 == 0, cells.distances[cell] / np.maximum(counts[cell], 1), 0.0)
+    edge = known[np.clip((cell - 1) // 2, 0, known.size - 1)]
+    inside = np.where(cell % 2 == 0, distances[cell] / np.maximum(counts[cell], 1), 0.0)
     found: NDArray[np.float64] = edge + np.where(cell == 0, -inside, inside)
     return np.clip(found, -_LARGEST, _LARGEST)
 

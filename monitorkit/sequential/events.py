@@ -17,6 +17,7 @@ from monitorkit.cells import Counts, ReferenceCells
 from monitorkit.sequential.evidence import (
     log_evidence_above,
     reference_distance_error,
+    reference_variation_error,
     share_bounds,
 )
 
@@ -105,11 +106,10 @@ class Events:
         stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
         successes = np.where(stated >= 0, stated, successes)
         self.reference = successes / np.maximum(trials, 1)
-        chance = REFERENCE_CHANCE / len(columns)
+        # Of distances, and of shares above and below.
+        chance = REFERENCE_CHANCE / len(columns) / 3
         self.tolerance = {
-            column: max(
-                limits.tolerance, reference_distance_error(int(self._values(column)), chance)
-            )
+            column: max(limits.tolerance, self._reference_error(column, chance))
             for column in columns
         }
         absolute = np.array([event.absolute for event in events], np.bool_)
@@ -169,9 +169,12 @@ class Events:
     def _is_few(self, column: int) -> bool:
         return 0 < self.cells.known[column].size <= FEW_VALUES
 
-    def _values(self, column: int) -> int:
-        counts = self.cells.reference
-        return counts.rows - int(counts.missing[column])
+    def _reference_error(self, column: int, chance: float) -> float:
+        counts = self.cells.column(column, self.cells.reference).reference
+        rows = int(counts.sum())
+        if not self._is_few(column):
+            return reference_distance_error(rows, chance)
+        return reference_variation_error(counts[1::2] / rows, rows, chance)
 
     def _at(self, entries: Sequence[_Entry]) -> NDArray[np.int64]:
         columns = len(self.cells.names)

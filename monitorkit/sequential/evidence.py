@@ -116,3 +116,13 @@ def reference_distance_error(rows: int, chance: float) -> float:
         Probability 18 (1990), 1269-1283.
     """
     return float(min(np.sqrt(np.log(2 / chance) / (2 * rows)), 1.0)) if rows else 1.0
+
+
+def reference_variation_error(shares: Array, rows: int, chance: float) -> float:
+    """As `reference_distance_error` for the total variation distance of few values.
+
+    The expected distance is at most half the sum of the shares' standard errors (Jensen), which are
+    taken from the sample; beyond it McDiarmid's inequality holds.
+    """
+    errors = float(np.sqrt(shares * (1 - shares) / rows).sum()) / 2
+    return float(min(errors + np.sqrt(-np.log(chance) / (2 * rows)), 1.0))

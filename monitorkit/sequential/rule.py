@@ -171,7 +171,8 @@ class Rule:
         if not buckets:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         tallies = np.stack([self.events.tally(each.summary) for each in buckets])
-        since = timeline.since or buckets[0].start
+        # Without it, from the grid's start before the first bucket on.
+        since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
         occupied = [self.repeats.occupied(each.summary) for each in buckets]
         window = since, timeline.now
         weighed = self.weigh(
@@ -181,19 +182,8 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
         effective = weighed.design_effect
-        excess = evidence - needed
         begins = [buckets[at].start for at in starts.tolist()]
-        for (column, measure), time in (not_before or {}).items():
-            early = np.array([begin < time for begin in begins])
-            excess[early, self._groups[column, measure]] = -np.inf
-        best = np.argmax(excess, axis=0)
-        drifted = excess[best, np.arange(best.size)] >= 0
-        best = np.where(drifted, best, 0)
-        for key in drifted_before:
-            if key in self._groups:
-                back = self._back_since(self._groups[key], weighed, timeline)
-                if back is not None:
-                    best[self._groups[key]], drifted[self._groups[key]] = back, False
+        best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
         sizes = np.diff(self.events.groups, append=self.events.column.size)
         rows = np.repeat(best, sizes)
@@ -228,6 +218,34 @@ class Rule:
             else:
                 judged.append(self._share(shares, group, verdict, effective, common))
         return Look(judged, effective, weighed.estimated, columns)
+
+    def _best(
+        self,
+        timeline: Timeline[Counts],
+        weighed: Weighed,
+        not_before: Mapping[tuple[int, Measure], datetime],
+        drifted_before: Collection[tuple[int, Measure]],
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(groups,) the start that is told of, and whether there is a drift."""
+        excess = weighed.evidence - weighed.needed
+        begins = [timeline.buckets[at].start for at in weighed.starts.tolist()]
+        reported = np.zeros(len(self.groups), np.int64)  # where there is no drift
+        for key, time in not_before.items():
+            if key in self._groups:
+                early = sum(begin < time for begin in begins)
+                excess[:early, self._groups[key]] = -np.inf
+                reported[self._groups[key]] = min(early, len(begins) - 1)
+        best = np.argmax(excess, axis=0)
+        drifted = excess[best, np.arange(best.size)] >= 0
+        best = np.where(drifted, best, reported)
+        for key in drifted_before:
+            if key in self._groups:
+                group = self._groups[key]
+                back = self._back_since(group, weighed, timeline)
+                # Good rows of long ago may hide a drift that goes on: it shows from later starts.
+                if back is not None and not np.any(excess[back:, group] >= 0):
+                    best[group], drifted[group] = back, False
+        return best, drifted
 
     def weigh(
         self,
@@ -289,20 +307,23 @@ class Rule:
                     if value + self._distance_error(column, rows) <= tolerance:
                         return int(start)
             elif np.all(
-                self._inside(s[start], n[start], lowest, highest) >= self._sure(s.shape[1])
+                self._inside(s[start], n[start], lowest, highest)
+                >= self._sure(s.shape[1], self._group_measures[group])
             ):
                 return int(start)
         return None
 
     def _distance_error(self, column: int, rows: float) -> float:
-        chance, values = self._chance / len(self.events.tolerance), self._cells.known[column].size
+        chance = self._chance * PARTS["distance"] / len(self.events.tolerance)
+        values = self._cells.known[column].size
         if values <= FEW_VALUES:
             return variation_error(rows, values + 1, chance)
         return distance_error(rows, chance)
 
-    def _sure(self, events: int) -> float:
-        """The logarithm of evidence that makes one sure of all of a column's events at once."""
-        return float(-np.log(self._chance / len(self.events.tolerance) / events))
+    def _sure(self, events: int, measure: Measure) -> float:
+        """The logarithm of evidence that makes one sure of all of a measure's events at once."""
+        chance = self._chance * PARTS[measure] / len(self.events.tolerance)
+        return float(-np.log(chance / events))
 
     @staticmethod
     def _inside(
@@ -433,7 +454,7 @@ class Rule:
         sizes = np.diff(groups, append=self.events.column.size)
         out = np.maximum(log_evidence_above(s, n, highest), log_evidence_below(s, n, lowest))
         inside = self._inside(s, n, lowest, highest)
-        sure = np.array([self._sure(size) for size in sizes.tolist()])
+        sure = np.array(list(map(self._sure, sizes.tolist(), self._group_measures)))
         events = [
             begin + int(np.argmax(part) if np.isfinite(part.max()) else np.argmin(within))
             for begin, part, within in (

@@ -11,6 +11,7 @@ from monitorkit.sequential.evidence import (
     log_evidence_above,
     log_evidence_below,
     reference_distance_error,
+    reference_variation_error,
     share_bounds,
     variation_error,
 )
@@ -111,3 +112,13 @@ def test_errors_shrink_with_rows_and_are_never_more_than_one() -> None:
     assert variation_error(0, 5, 0.01) == 1
     assert reference_distance_error(0, 0.01) == 1
     assert reference_distance_error(6000, 0.01) == pytest.approx(0.021, abs=1e-3)
+
+
+def test_a_reference_of_few_values_is_as_far_from_its_source_as_it_says() -> None:
+    """At 1 in 100, of 2,000 references 20 are expected at most; 55 have a chance below 1e-9."""
+    random, rows = np.random.default_rng(6), 500
+    for source in (np.full(20, 0.05), np.array([0.95, 0.03, 0.02])):
+        shares = random.multinomial(rows, source, 2000) / rows
+        distances = np.abs(shares - source).sum(axis=1) / 2
+        errors = np.array([reference_variation_error(each, rows, 0.01) for each in shares])
+        assert np.count_nonzero(distances > errors) < 55
