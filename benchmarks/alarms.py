@@ -244,13 +244,15 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=200, help="with bursts, and with a rhythm")
     parser.add_argument("--changes", type=int, default=20, help="streams for each change")
     parser.add_argument("--quick", action="store_true", help="few of all")
+    parser.add_argument("--source", action="append", choices=list(SOURCES), help="only this one")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--output", type=Path, default=RESULT, help="the Markdown file to write")
     given = parser.parse_args()
     if given.quick:
         given.streams, given.others, given.changes = 4, 2, 3
     found = Found()
-    names = [name for name, make in SOURCES.items() if make() is not None]
+    wanted = given.source or list(SOURCES)
+    names = [name for name, make in SOURCES.items() if name in wanted and make() is not None]
     with ProcessPoolExecutor(given.workers) as pool:
         for name in names:
             found.cost = max(found.cost, pool.submit(cost, name).result())

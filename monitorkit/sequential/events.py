@@ -257,7 +257,7 @@ def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
             cut("distance", f"{known[at]:g}", 2 * at + 1, 2 * at + 2, absolute=True)
             for at in range(known.size)
         ]
-    shares = [cut("shares", f"{known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
+    shares = [cut("shares", f"value {known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
     shares += [
         cut("shares", f"up to {known[edge // 2 - 1]:g}", 0, edge) for edge in _tails(up_to, total)
     ]

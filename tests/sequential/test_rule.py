@@ -149,7 +149,7 @@ def test_rare_mass_that_goes_is_no_distance_yet_a_share() -> None:
     share = found(look, "late", "shares")
 
     assert drifted(look) == {("late", "shares")}
-    assert (share.event, share.value) in {("from 1 on", 0.0), ("0", 1.0)}
+    assert (share.event, share.value) in {("from 1 on", 0.0), ("value 0", 1.0)}
     assert share.reference == pytest.approx(0.05, abs=0.01)
     assert share.interval[0] <= share.value <= share.interval[1] < share.lowest
 
