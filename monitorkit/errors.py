@@ -28,6 +28,7 @@ MonitorkitError
 ├── WorkerError              work in another process
 │   ├── WorkerTimeout
 │   └── WorkerDied
+├── CalibrationError         a monitor that cannot be calibrated
 ├── ClusterError             a Dask cluster that did not do its work
 ├── CycleBusy                another monitoring cycle holds the lock
 ├── AddressInUse             the host and port of the service
