@@ -472,7 +472,7 @@ def test_ctrl_c_ends_it_with_a_summary_and_leaves_nothing_behind(place: Make) ->
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=30)
     events = [json.loads(line)["event"] for line in (*lines, *out.splitlines())]
     assert events[-2:] == ["replay_summary", "interrupted"]
     assert (process.returncode, err) == (130, "")
