@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from benchmarks.machine import facts
 from benchmarks.streams import BUDGET, CHANGES, DAY, REFERENCE_ROWS, RHYTHM
+from monitorkit.sequential.evidence import share_bounds
 
 KINDS = ("quiet", "bursts", "rhythm")
 RATES = (1, 10, 100)
@@ -44,7 +44,8 @@ class Found:
 
 def upper_bound(hits: int, streams: int) -> float:
     """Clopper and Pearson's upper bound of a share, at 95 %."""
-    return float(beta.ppf(0.95, hits + 1, streams - hits)) if hits < streams else 1.0
+    _, high = share_bounds(np.array([hits]), np.array([streams]), np.array([0.05]))
+    return float(high[0])
 
 
 def report(found: Found, *, streams: int, others: int, changes: int) -> str:

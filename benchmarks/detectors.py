@@ -13,7 +13,7 @@ from benchmarks.streams import BEGIN, CYCLE, DAY, REFERENCE_ROWS, Tallies, bucke
 from monitorkit.sequential.bursts import design_effect
 from monitorkit.sequential.events import PARTS, Events
 from monitorkit.sequential.rule import Rule
-from monitorkit.sequential.starts import CLASSES, FOLLOWED
+from monitorkit.sequential.starts import CLASSES, FOLLOWED, allowance_of
 
 GATE = 200
 Floats = NDArray[np.float64]
@@ -43,15 +43,11 @@ class Ours:
         cells: NDArray[np.int64],
         rate: int,
         *,
-        begin: int = 0,
         bursty: bool = False,
     ) -> Alarm | None:
-        """The first cycle from `begin` on after which a column is called drifted."""
-        first = max(begin, -(-GATE // rate))
-        if bursty or len(tallies) > 3 * DAY:
-            cycles = [at for at in self.possible(tallies, cells if bursty else None) if at >= first]
-        else:
-            cycles = list(range(first, len(tallies) + 1))
+        """The first cycle after which a column is called drifted."""
+        first = -(-GATE // rate)
+        cycles = [at for at in self.possible(tallies, cells if bursty else None) if at >= first]
         alarms = (self.alarm_at(tallies, cells, end, rate) for end in cycles)
         return next((alarm for alarm in alarms if alarm is not None), None)
 
@@ -138,17 +134,12 @@ class Ours:
             starts = np.arange(first, cycles, every)
             if not starts.size:
                 continue
-            allowance = self._allowance(kind)
+            allowance = allowance_of(kind, CYCLE)
             needed = -np.log(allowance * self.rule.rate * max(PARTS.values()))
             for age in range(1, min(FOLLOWED * spacing, DAY + 1)):
                 begun = starts[starts + age <= cycles]
                 if begun.size:
                     yield begun, begun + age, float(needed)
-
-    @staticmethod
-    def _allowance(kind: int) -> float:
-        density = 0.5 ** (kind if kind == CLASSES - 1 else kind + 1)
-        return CYCLE.total_seconds() / (CLASSES * density)
 
 
 def _limit(bound: Floats, least: float, rows: int) -> NDArray[np.uint16]:

@@ -387,6 +387,20 @@ class ReferenceCells:
             units[inside] = np.rint(away * _UNITS)
         return cell, units
 
+    def occupied(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A column's cells that hold some rows, counted from its first one, and how many."""
+        first, end = self._starts[index : index + 2]
+        if counts.dense:
+            rows = counts.counts[first:end].astype(np.int64)
+            cells = np.flatnonzero(rows)
+            return cells, rows[cells]
+        part = self._part(index, counts)
+        return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
+
+    def _part(self, index: int, counts: Counts) -> slice:
+        """Where a column's cells are in sparse counts."""
+        return slice(*np.searchsorted(counts.cells, self._starts[index : index + 2]))
+
     def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A column's counts and sums of distances for all its cells."""
         first, end = self._starts[index : index + 2]
@@ -395,7 +409,7 @@ class ReferenceCells:
             rows[:] = counts.counts[first:end]
             units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / _UNITS
         else:
-            part = slice(*np.searchsorted(counts.cells, (first, end)))
+            part = self._part(index, counts)
             occupied = counts.cells[part] - first
             rows[occupied] = counts.counts[part]
             units[occupied] = counts.distances[part] / _UNITS

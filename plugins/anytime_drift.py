@@ -130,7 +130,7 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
         }
         statistic, threshold = STATISTICS[judged.measure], judged.highest
         if judged.measure == "distance":
-            cells = look.columns[judged.column, judged.first_bucket]
+            cells = look.columns[judged.column]
             if cells.known.size <= FEW_VALUES:
                 statistic = TOTAL_VARIATION
             detail |= _moved(cells)

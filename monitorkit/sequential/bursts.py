@@ -29,7 +29,6 @@ PIECES = (64, 32, 16)
 FEWEST = 8
 """Fewer pieces with rows say nothing of bursts."""
 
-
 MOSTLY_UNIQUE = 0.5
 """A column shows repeated rows when so large a share of the reference's values occur once."""
 
@@ -43,12 +42,12 @@ class _Unique:
 
     Attributes:
         column: which.
-        cells: its first cell, and the first one after it.
+        cells: how many it has.
         chance: that two independent rows are in one cell.
     """
 
     column: int
-    cells: tuple[int, int]
+    cells: int
     chance: float
 
 
@@ -71,6 +70,7 @@ class Repeats:
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int]) -> None:
+        self._cells = cells
         self._unique: list[_Unique] = []
         for column in columns:
             counts = cells.column(column, cells.reference).reference[1::2]
@@ -78,8 +78,7 @@ class Repeats:
             if rows and np.count_nonzero(counts == 1) / rows >= MOSTLY_UNIQUE:
                 # Spacings of N values have a mean square of 2/N^2 (R. Pyke, 1965).
                 chance = float(((counts[counts > 1] / rows) ** 2).sum()) + 2 / rows
-                first, end = cells.starts[column : column + 2].tolist()
-                self._unique.append(_Unique(column, (first, end), chance))
+                self._unique.append(_Unique(column, 2 * cells.known[column].size + 1, chance))
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -88,7 +87,7 @@ class Repeats:
 
     def occupied(self, counts: Counts) -> list[Occupied]:
         """Of each of the columns."""
-        return [_occupied(counts, *each.cells) for each in self._unique]
+        return [self._cells.occupied(each.column, counts) for each in self._unique]
 
     def design_effect(self, buckets: Sequence[Sequence[Occupied]]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
@@ -104,15 +103,6 @@ class Repeats:
         return 1.0 + max(min(known), 0.0) if known else None
 
 
-def _occupied(counts: Counts, first: int, end: int) -> Occupied:
-    if counts.dense:
-        rows = counts.counts[first:end].astype(np.int64)
-        cells = np.flatnonzero(rows)
-        return cells, rows[cells]
-    part = slice(*np.searchsorted(counts.cells, (first, end)))
-    return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
-
-
 def _beyond_chance(buckets: Sequence[Occupied], unique: _Unique) -> float | None:
     """Pairs for each row; None: the column has no values."""
     sizes = np.array([int(rows.sum()) for _, rows in buckets], np.int64)
@@ -122,9 +112,7 @@ def _beyond_chance(buckets: Sequence[Occupied], unique: _Unique) -> float | None
     cells = np.concatenate([cells for cells, _ in buckets])
     rows = np.concatenate([rows for _, rows in buckets])
     places = np.repeat(piece, [cells.size for cells, _ in buckets])
-    place, first = np.unique(
-        places * (unique.cells[1] - unique.cells[0]) + cells, return_inverse=True
-    )
+    place, first = np.unique(places * unique.cells + cells, return_inverse=True)
     together = np.bincount(first, rows, place.size)
     pairs = float((together * (together - 1)).sum())
     many = np.bincount(piece, sizes)
@@ -167,14 +155,13 @@ def _pieces(
 
 
 def _of(successes: NDArray[np.float64], trials: NDArray[np.float64]) -> float:
-    both = trials[1:] + trials[:-1]
     usable = (trials[1:] > 0) & (trials[:-1] > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = successes / trials
         expected = 1 / trials[1:] + 1 / trials[:-1]
         pooled = successes.sum(axis=0) / trials.sum(axis=0)
         ratios = np.diff(shares, axis=0) ** 2 / (expected * pooled * (1 - pooled))
-    usable &= np.isfinite(ratios) & (both > 0)
+    usable &= np.isfinite(ratios)
     counted = usable.sum(axis=1)
     if not counted.any():
         return 1.0

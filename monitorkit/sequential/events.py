@@ -84,7 +84,7 @@ class Events:
         reference: (events,) shares in the reference.
         lowest, highest: (events,) shares that are near enough.
         weights: (events,) parts of their measure's evidence; they sum up to 1.
-        groups: (groups,) where each column's measure begins.
+        groups, sizes: (groups,) where each column's measure begins, and how many events it has.
         tolerance: by column, what its distance may be.
         few: columns with few values: positions of the tally before and after each value, and before
             and after the column, and the shares of the values and of what lies between them.
@@ -112,7 +112,6 @@ class Events:
             column: max(limits.tolerance, self._reference_error(column, chance))
             for column in columns
         }
-        absolute = np.array([event.absolute for event in events], np.bool_)
         _, first, many = np.unique(self.column, return_inverse=True, return_counts=True)
         low, high = share_bounds(successes, trials, chance / many[first])
         share = self.reference
@@ -123,14 +122,14 @@ class Events:
         # A reference has no new values, so that few of them are nothing to tell of.
         matters = (lowest >= limits.smallest_share) & (self.measure != MEASURES.index("new_values"))
         self.lowest, self.highest = np.where(matters, lowest, 0.0), np.minimum(highest, 1.0)
-        self._absolute = absolute
+        self._absolute = np.array([event.absolute for event in events], np.bool_)
         near = np.array([self.tolerance[column] for column in self.column.tolist()])
         self.lowest, self.highest = self.within(near)
         self.groups = np.flatnonzero(
             np.diff(self.column * len(MEASURES) + self.measure, prepend=-1)
         )
-        sizes = np.diff(self.groups, append=len(events))
-        self.weights = np.repeat(1 / sizes, sizes)
+        self.sizes = np.diff(self.groups, append=len(events))
+        self.weights = np.repeat(1 / self.sizes, self.sizes)
         self.few = {column: Few(self, column) for column in columns if self._is_few(column)}
 
     def tally(self, counts: Counts) -> NDArray[np.int64]:

@@ -142,9 +142,6 @@ class Rule:
         self._parts = np.array([PARTS[measure] for measure in self._group_measures])
         self.groups = tuple(zip(self._group_columns.tolist(), self._group_measures, strict=True))
         self._groups = {key: group for group, key in enumerate(self.groups)}
-        self._distance_groups = {
-            column: group for (column, of), group in self._groups.items() if of == "distance"
-        }
         self._are_distances = np.array([of == "distance" for of in self._group_measures])
         share = self.events.reference
         distances = self.events.measure == 0
@@ -185,8 +182,7 @@ class Rule:
         begins = [buckets[at].start for at in starts.tolist()]
         best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
-        sizes = np.diff(self.events.groups, append=self.events.column.size)
-        rows = np.repeat(best, sizes)
+        rows = np.repeat(best, self.events.sizes)
         chosen = _Chosen(
             best,
             weighed.successes[rows, np.arange(rows.size)],
@@ -196,25 +192,27 @@ class Rule:
         )
         lower = self._lower_bounds(chosen, needed[best, at])
         shares = self._shares(chosen)
-        columns: dict[tuple[int, int], ColumnCells] = {}
+        merged: dict[int, Counts] = {}
+        columns: dict[int, ColumnCells] = {}
         judged = []
         for group, start in enumerate(best.tolist()):
-            begin = int(starts[start])
-            column, measure = int(self._group_columns[group]), self._group_measures[group]
+            column, measure = self.groups[group]
             verdict: Verdict = "drifted" if drifted[group] else "undecided"
             common = {
                 "column": column,
                 "measure": measure,
-                "first_bucket": begin,
                 "since": begins[start],
                 "log10_evidence": float(max(evidence[start, group], 0.0) / np.log(10)),
                 "log10_needed": float(needed[start, group] / np.log(10)),
             }
             if measure == "distance":
-                if (column, begin) not in columns:
-                    columns.update(self._merged_columns(timeline, begin))
-                cells = columns[column, begin]
-                judged.append(self._distance(cells, lower[group], verdict, effective, common))
+                begin = int(starts[start])
+                if begin not in merged:
+                    merged[begin] = _merged_from(timeline, begin)
+                columns[column] = self._cells.column(column, merged[begin])
+                judged.append(
+                    self._distance(columns[column], lower[group], verdict, effective, common)
+                )
             else:
                 judged.append(self._share(shares, group, verdict, effective, common))
         return Look(judged, effective, weighed.estimated, columns)
@@ -291,7 +289,8 @@ class Rule:
         timeline: Timeline[Counts],
     ) -> int | None:
         """The latest start from which a measure is stable."""
-        events = slice(*[*self.events.groups.tolist(), self.events.column.size][group : group + 2])
+        first = self.events.groups[group]
+        events = slice(first, first + self.events.sizes[group])
         lowest, highest = self.events.lowest[events], self.events.highest[events]
         s, n = weighed.successes[:, events], weighed.trials[:, events]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -301,8 +300,7 @@ class Rule:
                 column, rows = int(self._group_columns[group]), float(n[start].max())
                 tolerance = self.events.tolerance[column]
                 if self._distance_error(column, rows) < tolerance:
-                    counts = timeline.merge_buckets(timeline.buckets[int(weighed.starts[start]) :])
-                    assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
+                    counts = _merged_from(timeline, int(weighed.starts[start]))
                     value = distance(self._cells.column(column, counts))
                     if value + self._distance_error(column, rows) <= tolerance:
                         return int(start)
@@ -361,10 +359,10 @@ class Rule:
         """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
         found = self._mean_of_events(successes, trials, self.events.lowest, self.events.highest)
         for column, few in self.events.few.items():
-            group = self._distance_groups[column]
+            group = self._groups[column, "distance"]
             counts = few.count(since) / effective
             subset = few.log_evidence(counts, self.events.tolerance[column])
-            found[:, group] = np.logaddexp(found[:, group], subset) - np.log(2)
+            found[:, group] = _mean_of_two(found[:, group], subset)
         return found
 
     def _mean_of_events(
@@ -382,31 +380,22 @@ class Rule:
 
     def _lower_bounds(self, chosen: _Chosen, needed: NDArray[np.float64]) -> NDArray[np.float64]:
         """(groups,) the largest distances that are surely exceeded, from each group's start."""
-        sizes = np.diff(self.events.groups, append=self.events.column.size)
         low, high = np.zeros(needed.size), np.ones(needed.size)
         middle = low
         for _ in range(_BISECTIONS):
-            bounds = self.events.within(np.repeat(middle, sizes))
+            bounds = self.events.within(np.repeat(middle, self.events.sizes))
             evidence = self._mean_of_events(chosen.successes, chosen.trials, *bounds)
             for column, few in self.events.few.items():
-                group = self._distance_groups[column]
+                group = self._groups[column, "distance"]
                 counts = few.count(chosen.since[chosen.starts[group]]) / chosen.effective
                 subset = few.log_evidence(counts, middle[group])
-                evidence[group] = np.logaddexp(evidence[group], subset) - np.log(2)
+                evidence[group] = _mean_of_two(evidence[group], subset)
             exceeded = (evidence >= needed) & self._are_distances
             if not exceeded.any() and not middle.any():
                 break  # most often: not even a distance of zero is
             low, high = np.where(exceeded, middle, low), np.where(exceeded, high, middle)
             middle = (low + high) / 2
         return low
-
-    def _merged_columns(
-        self, timeline: Timeline[Counts], begin: int
-    ) -> dict[tuple[int, int], ColumnCells]:
-        counts = timeline.merge_buckets(timeline.buckets[begin:])
-        assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
-        chosen = set(self._group_columns.tolist())
-        return {(column, begin): self._cells.column(column, counts) for column in chosen}
 
     def _distance(
         self,
@@ -450,8 +439,7 @@ class Rule:
         """Of each group, the event that is farthest out of its bounds, or nearest to leaving."""
         lowest, highest = self.events.lowest, self.events.highest
         s, n = chosen.successes, chosen.trials
-        groups = self.events.groups
-        sizes = np.diff(groups, append=self.events.column.size)
+        groups, sizes = self.events.groups, self.events.sizes
         out = np.maximum(log_evidence_above(s, n, highest), log_evidence_below(s, n, lowest))
         inside = self._inside(s, n, lowest, highest)
         sure = np.array(list(map(self._sure, sizes.tolist(), self._group_measures)))
@@ -522,6 +510,19 @@ def _one_for_each_time(timeline: Timeline[Counts]) -> Sequence[Bucket[Counts]]:
         summary = timeline.merge_buckets(same)
         assert summary is not None  # noqa: S101 - for mypy: there is one at least
         found.append(replace(same[0], rows=sum(each.rows for each in same), summary=summary))
+    return found
+
+
+def _merged_from(timeline: Timeline[Counts], first: int) -> Counts:
+    """The counts of all buckets from one on."""
+    counts = timeline.merge_buckets(timeline.buckets[first:])
+    assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
+    return counts
+
+
+def _mean_of_two(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of what they are the logarithms of."""
+    found: NDArray[np.float64] = np.logaddexp(left, right) - np.log(2)
     return found
 
 

@@ -74,7 +74,7 @@ def starts_at(
         if bucket == len(buckets) or buckets[bucket].start < time:
             continue
         # Of two starts with the same rows one is enough: that which may spend more.
-        allowance = _allowance(kind) * step.total_seconds()
+        allowance = allowance_of(kind, step)
         found[bucket] = max(found.get(bucket, 0.0), allowance)
     chosen = sorted(found)
     return Starts(
@@ -94,7 +94,7 @@ def _followed(first: int, last: int) -> list[tuple[int, int]]:
     return found
 
 
-def _allowance(kind: int) -> float:
-    """Of a start of a class, in parts of what one grid step may spend."""
+def allowance_of(kind: int, step: timedelta) -> float:
+    """Of a start of a class: its class's part of the grid steps from one such start to the next."""
     density = 0.5 ** (kind if kind == CLASSES - 1 else kind + 1)
-    return 1 / (CLASSES * density)
+    return 1 / (CLASSES * density) * step.total_seconds()

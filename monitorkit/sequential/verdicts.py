@@ -30,8 +30,7 @@ class Judged:
         column: its position in `ReferenceCells.names`.
         measure: see `events.Measure`.
         verdict: drifted: the tolerance is exceeded; stable: it is not; undecided: too few rows.
-        first_bucket, since: from when on the rows were looked at: of a drift, where its evidence
-            is strongest.
+        since: from when on the rows were looked at: of a drift, where its evidence is strongest.
         rows: since then. `effective`: how many independent ones they are worth.
         value: the distance, or the share (of the event that left its tolerance most).
         reference: the share in the reference; 0 for a distance.
@@ -45,7 +44,6 @@ class Judged:
     column: int
     measure: Measure
     verdict: Verdict
-    first_bucket: int
     since: datetime
     rows: int
     effective: float
@@ -68,13 +66,13 @@ class Look:
         judged: by column and measure; empty when there is no start with rows.
         design_effect: so many rows are worth one independent one. `estimated`: from the window;
             else there is too little of it, and `ASSUMED_DESIGN_EFFECT` is taken.
-        columns: by (column, first bucket), the cells of rows that a distance was measured on.
+        columns: the cells of the rows that each column's distance was measured on.
     """
 
     judged: Sequence[Judged]
     design_effect: float
     estimated: bool
-    columns: Mapping[tuple[int, int], ColumnCells]
+    columns: Mapping[int, ColumnCells]
 
 
 def distance(cells: ColumnCells) -> float:
