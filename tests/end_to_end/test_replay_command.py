@@ -24,7 +24,7 @@ def test_what_was_flagged_and_what_another_threshold_would_have_flagged(
     service = start(folder)
     command(folder, "simulate", "--rows", "250", "--url", service.url)
     command(folder, "monitor", "--once")
-    command(folder, "simulate", "--rows", "300", "--shift", "income=0.6", "--url", service.url)
+    command(folder, "simulate", "--rows", "300", "--shift", "income=0.3", "--url", service.url)
     command(folder, "monitor", "--once")
     assert service.stop() == 0
 
