@@ -16,7 +16,7 @@ from monitorkit.config import MonitorEntry
 from monitorkit.contracts import Bucket, Chunk, Monitor, Timeline
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.prediction_log import Reader
-from monitorkit.prediction_log.reader import BLOCK_BYTES
+from monitorkit.prediction_log.folders import BLOCK_BYTES
 from monitorkit.prediction_log.rows import FIXED
 
 # What NannyML is asked for.

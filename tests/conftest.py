@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from s3_server import s3, s3_address
+
+__all__ = ["s3", "s3_address"]
 
 # The benchmarks are no part of the package; last, so that the installed monitorkit is tested.
 sys.path.append(str(Path(__file__).parents[1]))

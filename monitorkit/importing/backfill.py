@@ -21,6 +21,7 @@ from monitorkit.importing.rejects import Rejects
 from monitorkit.importing.source import open_source
 from monitorkit.importing.targets import Targets
 from monitorkit.importing.times import time_format
+from monitorkit.prediction_log.folders import folders_of
 from monitorkit.prediction_log.imported import Added, ImportedSegments
 from monitorkit.prediction_log.rows import FIXED, Formatter
 
@@ -109,6 +110,7 @@ def run(config: Config, file: Path, options: Options) -> Summary:
         DataError: the file cannot be read, lacks columns, or has no row that fits.
         RegistryError: a model version cannot be had.
         ImportBusy: another import is under way.
+        ArchiveUnreachable: a folder in which rows may be already cannot be read.
         ImportFailed: the log cannot be written.
     """
     summary = import_file(config, file, options)
@@ -187,11 +189,12 @@ class _Job:
         self._segments: ImportedSegments | None = None
         self._checked = Added(self._folder, 0, "~", "")
         self._present = 0
+        folders = folders_of(self._folder, config.log.archives)
         with _writing(self._folder):
             if not dry_run:
                 segments = ImportedSegments(self._folder, int(config.log.rotate))
                 self._segments = stack.enter_context(segments)
-            self._known = KnownRows(self._folder)
+            self._known = KnownRows(folders, stack)
 
     def take(self, batch: Batch, rows: Rows) -> Iterator[Reject]:
         """Take rows of a batch; yields those that came before in the file."""
@@ -234,7 +237,7 @@ class _Job:
         added: list[Added] = []
         if self._segments is not None:
             with _writing(self._folder):
-                added = self._segments.publish()
+                added = self._segments.publish(taken=self._known.stems)
         return Summary(
             file=file,
             dry_run=self._segments is None,

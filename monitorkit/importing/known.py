@@ -1,4 +1,4 @@
-"""Which rows the log holds already: the same prediction_id and timestamp is the same row.
+"""Which rows the log and its archives hold already: the same prediction_id and timestamp.
 
 Rows are compared by a hash of 64 bits of both, so that a hundred million of them need no memory.
 """
@@ -9,18 +9,17 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit import logs
-from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log.compressed import is_of_the_disk
+from monitorkit.prediction_log.folder import Folder, Found, damaged, last_timestamp
+from monitorkit.prediction_log.folders import each_once
 from monitorkit.prediction_log.rows import FIXED
-
-log = logs.get(__name__)
 
 Keys = NDArray[np.int64]
 
@@ -34,7 +33,6 @@ BATCH_ROWS = 65_536
 _KEY = re.compile(
     rb'^((?:"(?:[^"\n]|"")*"|[^",\n]*),\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),', re.MULTILINE
 )
-_NAME = re.compile(r"predictions(?:-.*?)??(?:-(\d{8}T\d{6}\.\d{6}Z)(?:-\d+)?)?\.(csv|parquet)")
 
 
 def keys(lines: Sequence[bytes]) -> Keys:
@@ -82,7 +80,8 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    path: Path
+    folder: Folder
+    found: Found
     first: str
     last: str | None
 
@@ -93,11 +92,17 @@ class KnownRows:
     Only segments that overlap in time with what is asked for are read, each one once.
 
     Args:
-        folder: of the log.
+        folders: of the log.
+        stack: closes what is open meanwhile: the files that take rows.
+
+    Raises:
+        ArchiveUnreachable: an archive cannot be read, now or in a check.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._unread = list(_segments(folder))
+    def __init__(self, folders: Sequence[Folder], stack: ExitStack) -> None:
+        self._folders = folders
+        self._unread = [_segment(*each) for each in each_once(folders, stack)]
+        self.stems = frozenset(each.found.name.stem for each in self._unread)
         self._logged = KeySet()
         self._new = KeySet()
 
@@ -116,9 +121,7 @@ class KnownRows:
         for each in list(self._unread):
             if each.first <= last and (each.last is None or first <= each.last):
                 self._unread.remove(each)
-                with suppress(FileNotFoundError):  # somebody moved it away
-                    for block in _blocks(each.path):
-                        self._logged.add(block)
+                self._read(each)
         these = keys(lines)
         logged = self._logged.holds(these)
         again = self._new.holds(these)
@@ -129,34 +132,35 @@ class KnownRows:
         self._new.add(these[~(again | logged)])
         return logged, again
 
+    def _read(self, each: _Segment) -> None:
+        with ExitStack() as stack:
+            file, folder, found = each.folder.stream(each.found, stack), each.folder, each.found
+            if file is None:  # it was compressed, or moved to another of the folders
+                for folder, found in each_once(self._folders, stack):
+                    if found.identity == each.found.identity:
+                        file = folder.stream(found, stack)
+                        break
+            if file is None:  # nor is it there: somebody deleted it
+                return
+            if found.compressed is None:
+                for block in _blocks(file):
+                    self._logged.add(block)
+                return
+            try:
+                for block in _compressed_blocks(file):
+                    self._logged.add(block)
+            except (OSError, ValueError, KeyError) as error:  # what pyarrow makes of damage
+                if is_of_the_disk(error):
+                    raise
+                damaged(folder.file(found.name.text), error)
 
-def _segments(folder: Path) -> Iterator[_Segment]:
-    """The segments of all writers, with the times between which their rows are."""
-    for path in sorted(folder.glob("predictions*")):
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            continue
-        if match[2] == "parquet":
-            if match[1]:
-                yield _Segment(path, _as_written(match[1]), None)
-            continue
-        try:
-            with path.open("rb") as file:
-                head = segment.read_head(segment.reading(file.fileno()))
-            size = path.stat().st_size
-        except FileNotFoundError:  # closed or moved away at this moment
-            continue
-        if head is None or head.identity is None:
-            continue
-        named = _as_written(match[1]) if match[1] else None
-        stamps = [stamp for stamp in (named, head.first_timestamp) if stamp is not None]
-        known = sidecar.read(path) if named else None
-        whole = known is not None and known.bytes == size
-        yield _Segment(
-            path,
-            min(stamps, default=""),
-            known.last_timestamp if known is not None and whole else None,
-        )
+
+def _segment(folder: Folder, found: Found) -> _Segment:
+    """A segment with the times between which its rows are, as far as they are known."""
+    name, first = found.name, found.head.first_timestamp
+    stamps = [stamp for stamp in (_as_written(name.time) if name.closed else None, first) if stamp]
+    last = last_timestamp(folder, found) if found.ended else None
+    return _Segment(folder, found, min(stamps, default=""), last)
 
 
 def _as_written(name: str) -> str:
@@ -164,32 +168,25 @@ def _as_written(name: str) -> str:
     return f"{name[:4]}-{name[4:6]}-{name[6:11]}:{name[11:13]}:{name[13:]}"
 
 
-def _blocks(path: Path) -> Iterator[Keys]:
-    """The keys of a segment, some of them at once."""
-    if path.suffix == ".parquet":
-        yield from _compressed_blocks(path)
-        return
-    with path.open("rb") as file:
-        rest = b""
-        while block := file.read(BLOCK_BYTES):
-            whole, mark, rest = (rest + block).rpartition(b"\n")
-            yield np.fromiter(map(_key, _KEY.findall(whole + mark)), np.int64)
+def _blocks(file: BinaryIO) -> Iterator[Keys]:
+    """The keys of a CSV file, some of them at once."""
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        whole, mark, rest = (rest + block).rpartition(b"\n")
+        yield np.fromiter(map(_key, _KEY.findall(whole + mark)), np.int64)
 
 
-def _compressed_blocks(path: Path) -> Iterator[Keys]:
+def _compressed_blocks(file: BinaryIO) -> Iterator[Keys]:
     """The same of a closed segment that was compressed: our columns, as in the CSV file."""
     import pyarrow as pa  # noqa: PLC0415 - most logs hold none
     from pyarrow import parquet  # noqa: PLC0415
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            for part in file.iter_batches(batch_size=BATCH_ROWS, columns=list(FIXED[:2])):
-                ids = part.column(0).cast(pa.string()).to_pylist()
-                times = part.column(1).cast(pa.timestamp("us")).to_numpy()
-                rows = zip(ids, np.datetime_as_string(times).tolist(), strict=True)
-                yield np.fromiter((hash(f"{i},{t}Z".encode()) for i, t in rows), np.int64)
-    except (pa.ArrowException, KeyError) as error:
-        log.warning("prediction_log_header_unknown", file=str(path), reason=str(error))
+    with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+        for part in opened.iter_batches(batch_size=BATCH_ROWS, columns=list(FIXED[:2])):
+            ids = part.column(0).cast(pa.string()).to_pylist()
+            times = part.column(1).cast(pa.timestamp("us")).to_numpy()
+            rows = zip(ids, np.datetime_as_string(times).tolist(), strict=True)
+            yield np.fromiter((hash(f"{i},{t}Z".encode()) for i, t in rows), np.int64)
 
 
 def _on_disk(run: Keys) -> Keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from monitorkit import logs
 from monitorkit.prediction_log.compressed import Compressed
@@ -63,6 +63,9 @@ class Folder(Protocol):
 
     def opened(self, found: Found, stack: ExitStack) -> Opened | None:
         """Open a segment; None when it is gone. The stack closes it."""
+
+    def stream(self, found: Found, stack: ExitStack) -> BinaryIO | None:
+        """A segment's file as it is, from its first byte on; as `opened`."""
 
     def sidecar(self, found: Found) -> Sidecar | None:
         """What was counted of a segment; None when nothing was, or of another one."""

@@ -6,8 +6,9 @@ They are those of an instance of their own, so a service may write and readers m
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -26,21 +27,21 @@ STEM = "predictions-import"
 LOCK = f"{STEM}.lock"
 
 
-def name_of(earliest: str, folder: Path) -> str:
+def name_of(earliest: str, folder: Path, taken: Container[str] = ()) -> str:
     """A free name for a segment of imported rows.
 
     Args:
         earliest: the earliest timestamp in it, as the log writes it.
         folder: where the other segments are.
+        taken: stems of names that other segments have elsewhere.
     """
-    time = earliest.replace("-", "").replace(":", "")
-    number = 0
-    while any(
-        (folder / f"{STEM}-{time}{f'-{number}' if number else ''}{ending}").exists()
-        for ending in (".csv", names.COMPRESSED)
-    ):
-        number += 1
-    return f"{STEM}-{time}{f'-{number}' if number else ''}.csv"
+    stem = f"{STEM}-{earliest.replace('-', '').replace(':', '')}"
+    for number in itertools.count():
+        free = f"{stem}-{number}" if number else stem
+        here = any((folder / f"{free}{end}").exists() for end in (".csv", names.COMPRESSED))
+        if free not in taken and not here:
+            break
+    return f"{free}.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,11 @@ class ImportedSegments:
             first, last = min(first, each.stamps[0]), max(last, each.stamps[1])
         each.stamps = first, last
 
-    def publish(self) -> list[Added]:
+    def publish(self, taken: Container[str] = ()) -> list[Added]:
         """Make all rows part of the log; readers see each segment whole or not at all.
+
+        Args:
+            taken: stems that no segment shall have, so that it can be moved to where they are.
 
         Raises:
             OSError: some segments may be part of it; the same import again adds the others.
@@ -148,7 +152,7 @@ class ImportedSegments:
             self._finish(self._open.pop(next(iter(self._open))))
         added = []
         while self._full:
-            added.append(self._publish(self._full[0]))
+            added.append(self._publish(self._full[0], taken))
             self._full.pop(0)
         durable.sync_folder(self.folder)
         return added
@@ -159,10 +163,10 @@ class ImportedSegments:
         os.fsync(each.file.fileno())
         each.file.close()
 
-    def _publish(self, each: _Segment) -> Added:
+    def _publish(self, each: _Segment, taken: Container[str]) -> Added:
         assert each.stamps is not None  # noqa: S101 - none is begun without a row
         first, last = each.stamps
-        path = self.folder / name_of(first, self.folder)
+        path = self.folder / name_of(first, self.folder, taken)
         with each.path.open("rb") as file:
             head = segment.read_head(segment.reading(file.fileno()))
         assert head is not None  # noqa: S101 - it was written above

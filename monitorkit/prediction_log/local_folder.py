@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from monitorkit.errors import ArchiveUnreachable
 from monitorkit.prediction_log import folder, names, segment, sidecar
@@ -108,6 +109,17 @@ class LocalFolder:
                 raise
             folder.damaged(self.file(found.name.text), error)
             return None
+
+    def stream(self, found: Found, stack: ExitStack) -> BinaryIO | None:
+        """A segment's file as it is; None as well when another one has its name by now."""
+        descriptor = found.descriptor
+        if descriptor is None:
+            descriptor = self._open(found.name, stack)
+            if descriptor is None or _file_of(descriptor) != found.stamp:
+                return None
+        file = stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
+        file.seek(0)
+        return file
 
     def sidecar(self, found: Found) -> Sidecar | None:
         """The one beside its file."""

@@ -17,14 +17,12 @@ from monitorkit.contracts import Chunk
 from monitorkit.errors import SegmentGone
 from monitorkit.prediction_log.blocks import Block, Cursor, runs
 from monitorkit.prediction_log.folder import Folder, Found, last_timestamp, was_cut
-from monitorkit.prediction_log.local_folder import LocalFolder
+from monitorkit.prediction_log.folders import BLOCK_BYTES, each_once, folders_of
 from monitorkit.prediction_log.opened import Opened
 from monitorkit.prediction_log.pieces import Piece, Plan, split
-from monitorkit.prediction_log.remote_folder import RemoteFolder
 
 log = logs.get(__name__)
 
-BLOCK_BYTES = 2 * 1024 * 1024
 GONE_SEGMENTS = 1000
 """So many segments that are not here any more are remembered in a cursor."""
 
@@ -60,10 +58,7 @@ class Reader:
         self, folder: Path, archives: Sequence[str] = (), *, block_bytes: int = BLOCK_BYTES
     ) -> None:
         self.skipped = 0
-        self._folders: list[Folder] = [
-            LocalFolder(folder, block_bytes=block_bytes),
-            *(_archive(where, block_bytes) for where in archives),
-        ]
+        self._folders = folders_of(folder, archives, block_bytes=block_bytes)
         self._told = 0
 
     def read(
@@ -165,18 +160,7 @@ class Reader:
             return opened.last_row_end(new.whole.start, new.whole.size)
 
     def _segments(self, stack: ExitStack) -> list[tuple[Folder, Found]]:
-        """All segments in the order of reading, each once; the first folder's win."""
-        found: dict[str, tuple[Folder, Found]] = {}
-        for folder in self._folders:
-            for each in folder.segments(stack):
-                there = found.setdefault(each.identity, (folder, each))
-                if there[1] is not each and there[0] is folder:
-                    log.warning(
-                        "prediction_log_copy_ignored",
-                        file=folder.file(each.name.text),
-                        copy_of=there[1].name.text,
-                    )
-        return sorted(found.values(), key=lambda pair: pair[1].name.order)
+        return each_once(self._folders, stack)
 
     def _new(
         self, cursor: dict[str, int], since: datetime | None, until: Cursor | None
@@ -287,13 +271,6 @@ class Reader:
         self._told += 1
         if self._told <= EVENTS:
             log.warning("prediction_log_row_skipped", file=file, offset=offset, reason=reason)
-
-
-def _archive(where: str, block_bytes: int) -> Folder:
-    path = where.removeprefix("file://")
-    if "://" in path or "::" in path:
-        return RemoteFolder(where, block_bytes=block_bytes)
-    return LocalFolder(Path(path), block_bytes=block_bytes, archive=where)
 
 
 def _is_older(last_timestamp: str | None, since: datetime) -> bool:

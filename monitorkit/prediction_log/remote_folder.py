@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from monitorkit.errors import ArchiveUnreachable, MonitorkitError, told
 from monitorkit.prediction_log import folder, names, segment, sidecar
@@ -20,7 +20,7 @@ AHEAD_BYTES = 64 * 1024
 """A shorter range costs a request as well."""
 
 GROUP_BYTES = 4 * 1024 * 1024
-"""Of a Parquet file, in one request."""
+"""Of a file that is read as a stream, in one request."""
 
 AT_ONCE = 64
 """So many files are looked at together."""
@@ -77,14 +77,22 @@ class RemoteFolder:
         if found.compressed is None:
             read = Ranges(self._reading(path, size), size)
             return OpenedLines(read, lambda: size, len(found.head.columns), self._block_bytes)
-        with self._reaching():
-            file = self._connected()[0].open(path, "rb", block_size=GROUP_BYTES)
         try:
-            guarded = stack.enter_context(_Guarded(file, self.where))
-            return CompressedFile(guarded, found.compressed, self._block_bytes)
+            return CompressedFile(self.stream(found, stack), found.compressed, self._block_bytes)
         except (OSError, ValueError, KeyError, TypeError) as error:  # what pyarrow makes of damage
             folder.damaged(self.file(found.name.text), error)
             return None
+
+    def stream(self, found: Found, stack: ExitStack) -> BinaryIO:
+        """A segment's file as it is.
+
+        Raises:
+            ArchiveUnreachable: it cannot be opened, or later cannot be read.
+        """
+        with self._reaching():
+            path = self._path(found.name.text)
+            file = self._connected()[0].open(path, "rb", block_size=GROUP_BYTES)
+        return cast("BinaryIO", stack.enter_context(_Guarded(file, self.where)))
 
     def sidecar(self, found: Found) -> Sidecar | None:
         """The one that lay beside its file when the folder was listed."""

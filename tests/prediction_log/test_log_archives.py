@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prediction_rows import SCHEMA, START, as_rows, ids, rows
-from s3_server import CREDENTIALS, s3_server
 from structlog.testing import capture_logs
 
 from monitorkit.errors import ArchiveUnreachable
@@ -27,26 +26,6 @@ from monitorkit.prediction_log.rows import Formatter, header
 
 HEADER = header(SCHEMA.names)
 NAMES = [f"predictions-b-2026010{day}T000000.000000Z" for day in range(1, 7)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as address:
-        yield address
-
-
-@pytest.fixture
-def s3(
-    server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[str]:
-    """A folder in a bucket; whoever reads it finds the server as AWS's own tools would."""
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": server}.items():
-        monkeypatch.setenv(name, value)
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
-    bucket = "b" + format(abs(hash(request.node.name)), "x")
-    system.mkdir(bucket)
-    yield f"s3://{bucket}/some/predictions"
-    fsspec.filesystem("s3").clear_instance_cache()
 
 
 @pytest.fixture(params=["s3", "memory", "file", "path"])

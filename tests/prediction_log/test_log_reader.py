@@ -12,7 +12,7 @@ import pytest
 from prediction_rows import LARGE, OTHER, SCHEMA, START, as_rows, closed, ids, logged, read, rows
 from structlog.testing import capture_logs
 
-from monitorkit.prediction_log import Block, Reader, Writer, names, reader
+from monitorkit.prediction_log import Block, Reader, Writer, folders, names, reader
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.rows import Formatter, header
 from monitorkit.schema import Feature, FeatureSchema
@@ -97,7 +97,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-@pytest.mark.parametrize("block_bytes", [reader.BLOCK_BYTES, 150])
+@pytest.mark.parametrize("block_bytes", [folders.BLOCK_BYTES, 150])
 def test_a_line_that_is_no_row_harms_no_other(tmp_path: Path, bad: bytes, block_bytes: int) -> None:
     before, after = rows(3), rows(3)
     start = HEADER + Formatter(SCHEMA).lines(before)

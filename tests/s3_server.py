@@ -12,6 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import fsspec
+import pytest
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "nothing",
@@ -19,9 +22,29 @@ CREDENTIALS = {
 }
 
 
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """Where the one server of all tests is."""
+    with _server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(
+    s3_address: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A folder in a bucket; whoever reads it finds the server as AWS's own tools would."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_address}.items():
+        monkeypatch.setenv(name, value)
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    bucket = "b" + format(abs(hash(request.node.name)), "x")
+    system.mkdir(bucket)
+    yield f"s3://{bucket}/some/predictions"
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """Run moto's server; gives its address."""
+def _server() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,0 +1,56 @@
+"""All folders of a log: the writers' own and its archives, each segment in them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from monitorkit import logs
+from monitorkit.prediction_log.folder import Folder, Found
+from monitorkit.prediction_log.local_folder import LocalFolder
+from monitorkit.prediction_log.remote_folder import RemoteFolder
+
+log = logs.get(__name__)
+
+BLOCK_BYTES = 2 * 1024 * 1024
+
+
+def folders_of(
+    folder: Path, archives: Sequence[str] = (), *, block_bytes: int = BLOCK_BYTES
+) -> list[Folder]:
+    """The folders of a log, in the order in which a segment is looked for.
+
+    Args:
+        folder: of the writers.
+        archives: further ones, local ones or URLs that fsspec knows.
+        block_bytes: about how much of a CSV file is held in memory at once.
+    """
+    further = [_archive(where, block_bytes) for where in archives]
+    return [LocalFolder(folder, block_bytes=block_bytes), *further]
+
+
+def each_once(folders: Iterable[Folder], stack: ExitStack) -> list[tuple[Folder, Found]]:
+    """All segments in the order of reading, each once; the first folder's win.
+
+    Raises:
+        ArchiveUnreachable: one of the archives cannot be read.
+    """
+    found: dict[str, tuple[Folder, Found]] = {}
+    for folder in folders:
+        for each in folder.segments(stack):
+            there = found.setdefault(each.identity, (folder, each))
+            if there[1] is not each and there[0] is folder:
+                log.warning(
+                    "prediction_log_copy_ignored",
+                    file=folder.file(each.name.text),
+                    copy_of=there[1].name.text,
+                )
+    return sorted(found.values(), key=lambda pair: pair[1].name.order)
+
+
+def _archive(where: str, block_bytes: int) -> Folder:
+    path = where.removeprefix("file://")
+    if "://" in path or "::" in path:
+        return RemoteFolder(where, block_bytes=block_bytes)
+    return LocalFolder(Path(path), block_bytes=block_bytes, archive=where)
