@@ -37,18 +37,24 @@ class Compressing:
         self._worker = worker
 
     def run(
-        self, cursor: Mapping[str, int], *, cancelled: Callable[[], bool] | None = None
+        self,
+        cursor: Mapping[str, int],
+        *,
+        to_the_end: bool = False,
+        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """Go on with it; blocks its thread. A failure is an event, and the next cycle tries again.
 
         Args:
             cursor: up to where a cycle has read the log.
+            to_the_end: when the time is up, go on to the end of the segment that is under way. A
+                worker that ends with this cycle would never get any further.
             cancelled: asked between slices; true ends it.
         """
         cancelled = cancelled or (lambda: False)
         deadline = time.monotonic() + self._seconds
-        more = self._wanted
-        while more and not cancelled() and time.monotonic() < deadline:
+        more, late = self._wanted, False
+        while more and not cancelled() and (to_the_end or not late):
             try:
                 more = self._worker.call(
                     "compressing the log",
@@ -57,7 +63,9 @@ class Compressing:
                     self._folder,
                     dict(cursor),
                     SLICE_SECONDS,
+                    begin=not late,
                 )
+                late = time.monotonic() >= deadline
             except Exception as error:  # noqa: BLE001 - the log is whole without it
                 if not cancelled():
                     log.warning("compression_failed", reason=told(error))
@@ -68,7 +76,7 @@ class Compressing:
 _under_way: dict[Path, Compression] = {}
 
 
-def _compress(folder: Path, cursor: Mapping[str, int], seconds: float) -> bool:
+def _compress(folder: Path, cursor: Mapping[str, int], seconds: float, *, begin: bool) -> bool:
     if folder not in _under_way:
         _under_way[folder] = Compression(folder)
-    return _under_way[folder].work(cursor, seconds=seconds)
+    return _under_way[folder].work(cursor, seconds=seconds, begin=begin)

@@ -63,7 +63,7 @@ def run_once(
         )
         delivery.deliver(patience=PATIENCE)
         if isinstance(outcome, RunResult):
-            compressing.run(outcome.cursor)
+            compressing.run(outcome.cursor, to_the_end=True)
     if sys.stdout.isatty():
         summary.show(config, outcome)
     return outcome

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from monitorkit import durable, logs
 from monitorkit.prediction_log import names, sidecar
@@ -33,6 +34,9 @@ log = logs.get(__name__)
 
 GROUP_BYTES = 8 * 1024 * 1024
 """Of the CSV file, that become one row group: so much is in memory at once."""
+
+LOCK = "predictions-compress.lock"
+"""Held while a segment is compressed, so that no two processes do the same."""
 
 RETRY_SECONDS = 3600.0
 """After the disk was full, or somebody changed the segment under our hands."""
@@ -62,12 +66,13 @@ class Compression:
         self._waiting: list[Name] = []
         self._left: dict[str, float] = {}  # segments that stay as they are, until when
 
-    def work(self, cursor: Cursor, *, seconds: float) -> bool:
+    def work(self, cursor: Cursor, *, seconds: float, begin: bool = True) -> bool:
         """Go on for so long, and a stretch longer.
 
         Args:
             cursor: segments that are wholly before it are compressed.
             seconds: to work.
+            begin: segments; false: finish the one that is under way, if there is one.
 
         Returns:
             Whether there is more to do.
@@ -77,7 +82,7 @@ class Compression:
             self._waiting = names.segments(self._folder)[::-1]
         while True:
             if self._under_way is None:
-                path = self._next(cursor)
+                path = self._next(cursor) if begin else None
                 if path is None:
                     return False
                 self._under_way = self._compress(path)
@@ -109,7 +114,11 @@ class Compression:
 
     def _compress(self, path: Path) -> _Stretches:
         try:
-            yield from self._replace(path)
+            with FileLock(self._folder / LOCK, thread_local=False).acquire(timeout=0):
+                if path.exists():  # or another process was faster
+                    yield from self._replace(path)
+        except Timeout:  # another process is at it
+            self._waiting.clear()
         except _Unfit as unfit:
             self._left[path.name] = math.inf
             sidecar.mark_unfit(path, str(unfit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import shutil
 import signal
@@ -24,7 +25,7 @@ from structlog.testing import capture_logs
 
 from monitorkit import durable
 from monitorkit.prediction_log import Block, Prediction, Reader, Writer, sidecar
-from monitorkit.prediction_log.compression import Compression
+from monitorkit.prediction_log.compression import LOCK, Compression
 from monitorkit.prediction_log.rows import Formatter, header
 from monitorkit.schema import Feature, FeatureSchema
 
@@ -102,7 +103,7 @@ def test_any_rows_survive_bit_for_bit_with_cursors_at_any_line(
         assert len(by_line) == len(made)
         cursors = [{}, *(dict(block.cursor) for block in by_line)]
         compress(folder, group_bytes=group_bytes)
-        assert [p.name for p in folder.iterdir() if p.suffix != ".json"] == [f"{STEM}.parquet"]
+        assert here(folder) - {f"{STEM}.json"} == {f"{STEM}.parquet"}
         reader = Reader(folder)
         for number, cursor in enumerate(cursors):
             assert bits(list(reader.read(cursor))) == bits(by_line[number:])
@@ -209,7 +210,7 @@ def test_a_segment_with_lines_that_are_no_rows_stays_and_one_event_says_why(
         else:
             assert events == []
     assert path.read_bytes() == content
-    assert {p.name for p in tmp_path.iterdir()} == {f"{STEM}.csv", f"{STEM}.json"}
+    assert here(tmp_path) == {f"{STEM}.csv", f"{STEM}.json"}
     with capture_logs():
         assert read(tmp_path)[0] == ids(good)
 
@@ -283,6 +284,11 @@ def test_there_being_nothing_to_do_opens_no_segment_twice(tmp_path: Path) -> Non
     assert time.perf_counter() - started < 1
 
 
+def here(folder: Path) -> set[str]:
+    """The files in a folder beside the lock."""
+    return {path.name for path in folder.iterdir()} - {LOCK}
+
+
 @pytest.mark.parametrize("step", range(6))
 def test_stopped_anywhere_each_row_is_read_once_and_the_next_one_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -298,6 +304,7 @@ def test_stopped_anywhere_each_row_is_read_once_and_the_next_one_finishes(
         for leftover in leftovers:  # a process that is killed takes nothing away
             shutil.copy(leftover, tmp_path / f".kept{leftover.name}")
         del work
+        gc.collect()  # as the end of its process, which frees its lock
     else:
 
         def stop(_folder: Path) -> None:
@@ -318,6 +325,33 @@ def test_stopped_anywhere_each_row_is_read_once_and_the_next_one_finishes(
     compress(tmp_path)
     assert not path.exists()
     assert read(tmp_path) == (ids(made), cursor)
+
+
+def test_two_processes_do_not_compress_the_same(tmp_path: Path) -> None:
+    made = rows(60)
+    write(tmp_path, Formatter(SCHEMA).lines(made))
+    cursor = everything(tmp_path)
+    one, other = (Compression(tmp_path, group_bytes=2_000) for _ in range(2))
+    assert one.work(cursor, seconds=0)
+    with capture_logs() as events:
+        assert not other.work(cursor, seconds=60)  # leaves it alone
+        assert events == []
+        assert not one.work(cursor, seconds=60)
+        assert not other.work(cursor, seconds=60)
+    assert [event["event"] for event in events] == ["prediction_log_compressed"]
+    assert read(tmp_path) == (ids(made), cursor)
+
+
+def test_it_can_finish_what_it_began_and_begin_nothing(tmp_path: Path) -> None:
+    stems = [f"predictions-20260101T0000{number:02d}.000000Z" for number in range(2)]
+    for stem in stems:
+        write(tmp_path, Formatter(SCHEMA).lines(rows(60)), stem=stem)
+    _, cursor = read(tmp_path)
+    work = Compression(tmp_path, group_bytes=2_000)
+    assert not work.work(cursor, seconds=60, begin=False)
+    assert work.work(cursor, seconds=0)
+    assert not work.work(cursor, seconds=60, begin=False)
+    assert [path.stem for path in tmp_path.glob("*.parquet")] == stems[:1]
 
 
 def test_killed_at_any_moment_every_row_is_there_once(tmp_path: Path) -> None:
@@ -363,7 +397,7 @@ def test_a_full_disk_costs_nothing_but_the_room(
     assert [(e["event"], e["file"]) for e in events] == [
         ("prediction_log_not_compressed", str(path))
     ]
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert here(tmp_path) == {path.name}
     compress(tmp_path)
     assert read(tmp_path)[0] == ids(made)
 
@@ -382,7 +416,7 @@ def test_what_does_not_read_back_is_not_kept(
         patch.setattr(parquet.ParquetWriter, "write_table", wrong)
         assert not Compression(tmp_path).work(cursor, seconds=60)
     assert ["read back" in event["reason"] for event in events] == [True]
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert here(tmp_path) == {path.name}
 
 
 def test_damage_in_a_parquet_file_is_told_and_harms_no_other_rows(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""`monitor --once`, as a scheduler runs it: what was begun is done when it ends."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from monitoring_place import SCHEMA, Place, draw
+
+from monitorkit.contracts import RunResult
+from monitorkit.monitoring import compressing, standalone
+from monitorkit.monitoring.compressing import Compressing
+from monitorkit.monitoring.cycle import Selection
+from monitorkit.prediction_log import Prediction, Reader, Writer
+from monitorkit.worker import Worker
+
+Make = Callable[..., Place]
+
+
+@pytest.fixture
+async def here(place: Make, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A log with two closed segments. Writing one anew takes a slice, comparing it another one.
+
+    A fifth of the interval is over after the first.
+    """
+    monkeypatch.setattr(compressing, "SLICE_SECONDS", 0.0)
+    made = place(log={"compress": True}, monitoring={"interval": "10ms"})
+    folder = made.config.storage.predictions
+    writer = await Writer.open(folder, SCHEMA, durability="os", rotate_bytes=2 * 2**20)
+    features = draw(5_000, seed=2)
+    scores, start = made.model.scores(features), datetime.now(UTC) - timedelta(minutes=5)
+    while len(list(folder.glob("predictions-*.csv"))) < 2:
+        await writer.append(
+            SCHEMA,
+            [
+                Prediction(
+                    str(uuid.uuid4()),
+                    f"{start + timedelta(milliseconds=n):%Y-%m-%dT%H:%M:%S.%fZ}",
+                    "1",
+                    int(score > 0.5),
+                    float(score),
+                    row.tolist(),
+                )
+                for n, (score, row) in enumerate(zip(scores, features, strict=True))
+            ],
+        )
+    await writer.close()
+    return made
+
+
+def compressed(here: Place) -> int:
+    """How many of the two segments are Parquet files; each of them is in one form."""
+    folder = here.config.storage.predictions
+    found = len(list(folder.glob("predictions-*.parquet")))
+    assert found + len(list(folder.glob("predictions-*.csv"))) == 2
+    return found
+
+
+def rows(here: Place) -> int:
+    reader = Reader(here.config.storage.predictions)
+    return sum(len(block.chunk) for block in reader.read({}))
+
+
+def test_once_ends_with_a_whole_segment_compressed_however_short_the_interval(
+    here: Place,
+) -> None:
+    before = rows(here)
+    for done in (1, 2):  # a process each: nothing that is under way outlives it
+        outcome = standalone.run_once(here.config, Selection(), reports=False)
+        assert isinstance(outcome, RunResult)
+        assert outcome.window.rows == before
+        assert compressed(here) == done
+    assert rows(here) == before
+
+
+def test_beside_a_loop_it_takes_its_share_of_the_interval_and_goes_on_later(
+    here: Place, worker: Worker
+) -> None:
+    before = rows(here)
+    (*_, block) = Reader(here.config.storage.predictions).read({})
+    beside = Compressing(here.config, worker)
+    found: list[int] = []
+    while not found or found[-1] < 2:
+        beside.run(block.cursor)
+        found.append(compressed(here))
+        assert len(found) < 30
+    assert found[:2] == [0, 0]
+    assert 1 in found
+    assert rows(here) == before
