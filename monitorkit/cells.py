@@ -12,26 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.column_counter import UNITS, ColumnCounter, Part, added
 from monitorkit.contracts import SCORE_COLUMN, Chunk
-
-# Distances inside a cell are kept in whole units of 2**-32 of the cell's scale: integers add up to
-# the same sum in any order, floats do not.
-_UNIT_BITS = 32
-_UNITS = 1 << _UNIT_BITS
-_LOW_BITS = _UNITS - 1
 
 # From one occupied cell in so many on, all are laid out: adding is faster than sorting.
 _DENSE_FROM = 4
 
 # Blocks that fit into the processor's cache: a quarter faster on a million rows.
 _BLOCK_ROWS = 1 << 16
-
-# Whole numbers in so short a range are counted without sorting them: eight times as fast.
-_SHORT_RANGE = 1 << 12
-_INT32_END = 1 << 31
-
-FARTHEST = float(1 << 30)
-"""A value counts as at most so many scales away from the reference's range (infinities too)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,67 +101,6 @@ class ColumnCells:
         return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gaps:
-    """The m+1 gaps around m known values, the outer ones open.
-
-    Attributes:
-        left: (m+1,) the value from which distances are measured: the left end, or for the gap below
-            the range its right one.
-        right: (m+1,) the right end; NaN for the last.
-        width: (m+1,) what a distance is divided by: the outer ones by the range's scale.
-    """
-
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-    width: NDArray[np.float64]
-
-    @classmethod
-    def between(cls, known: NDArray[np.float64], scale: float) -> _Gaps:
-        with np.errstate(over="ignore"):
-            width = np.concatenate(([-scale], np.diff(known), [scale]))
-        left = np.concatenate((known[:1], known)) if known.size else np.zeros(1)
-        return cls(left, np.append(known, np.nan), width)
-
-
-# Occupied cells, sorted and each once; rows in each of them; sums of their distances in units.
-_Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _WholeNumbers:
-    """The whole numbers from a column's lowest known value to its highest one.
-
-    Attributes:
-        lowest: the first of them.
-        cells: (n,) the cell of each.
-        units: (n,) its distance from the cell's edge.
-    """
-
-    lowest: int
-    cells: NDArray[np.int64]
-    units: NDArray[np.int64]
-
-    def count(self, values: NDArray[np.float64]) -> tuple[_Part, NDArray[np.float64]]:
-        """Count those of the values that are such numbers, and give back the others."""
-        highest = self.lowest + self.cells.size - 1
-        inside = (values >= self.lowest) & (values <= highest)
-        others = []
-        if not inside.all():
-            others.append(values[~inside])
-            values = values[inside]
-        numbers = values.astype(np.int32)
-        whole = numbers == values
-        if not whole.all():
-            others.append(values[~whole])
-            numbers = numbers[whole]
-        rows = np.bincount(numbers - self.lowest, minlength=self.cells.size)
-        occupied = np.flatnonzero(rows)
-        rows = rows[occupied]
-        part = _together(self.cells[occupied], rows, self.units[occupied] * rows)
-        return part, np.concatenate(others) if others else values[:0]
-
-
 class ReferenceCells:
     """The cells of every column of a reference, the score last.
 
@@ -190,12 +117,7 @@ class ReferenceCells:
         is_gap = np.concatenate([np.arange(size) % 2 == 0 for size in sizes])
         self._gap_of = np.where(is_gap, np.cumsum(is_gap) - 1, -1)
         self._first_gaps = np.concatenate(([0], np.cumsum([size // 2 + 1 for size in sizes])))
-        self._scales = [_scale(known) for known in self.known]
-        self._gaps = [
-            _Gaps.between(known, scale)
-            for known, scale in zip(self.known, self._scales, strict=True)
-        ]
-        self._whole_numbers = [self._whole_numbers_of(index) for index in range(len(self.known))]
+        self._counters = [ColumnCounter(known) for known in self.known]
         self._reference = self.summarise(reference)
 
     def summarise(self, chunk: Chunk) -> Counts:
@@ -215,46 +137,12 @@ class ReferenceCells:
     def _summarise_block(self, chunk: Chunk) -> Counts:
         missing = np.zeros(len(self.names), np.int64)
         scales = np.zeros((len(self.names), 2), np.int64)
-        parts: list[_Part] = []
-        for index, column in enumerate(_values(chunk)):
-            part, values, whole_numbers = None, column, self._whole_numbers[index]
-            if whole_numbers is not None:
-                part, values = whole_numbers.count(column)
-            if part is None or values.size:
-                # Sorted keys make the look-up seven times faster, and equal cells neighbours. NaN
-                # is sorted to the end.
-                ordered = np.sort(values)
-                present = ordered[: ordered.size - int(np.count_nonzero(np.isnan(values)))]
-                missing[index] = values.size - present.size
-                counted = self._count(index, present, scales[index])
-                part = counted if part is None else _added(part, counted)
+        parts: list[Part] = []
+        for index, values in enumerate(_values(chunk)):
+            part, missing[index], scales[index] = self._counters[index].count(values)
             parts.append((part[0] + self._starts[index], *part[1:]))
         cells, counts, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
         return self._packed((len(chunk), missing, scales), counts, distances, cells)
-
-    def _count(self, index: int, present: NDArray[np.float64], scales: NDArray[np.int64]) -> _Part:
-        """A column's sorted values by cell; sets its whole scales outside the reference's range."""
-        cell, units = self._place(index, present)
-        starts = _run_starts(cell)
-        sums = _sums(units, starts)
-        if present.size:
-            for side, outer in enumerate((0, 2 * self.known[index].size)):
-                # Distances outside the range may be huge: whole scales are summed apart.
-                inside = slice(*np.searchsorted(cell, (outer, outer + 1)))
-                scales[side] = (units[inside] >> _UNIT_BITS).sum()
-                sums[cell[starts] == outer] = (units[inside] & _LOW_BITS).sum()
-        return cell[starts], np.diff(starts, append=cell.size), sums
-
-    def _whole_numbers_of(self, index: int) -> _WholeNumbers | None:
-        """Those between a column's known values, when these are such numbers and near enough."""
-        known = self.known[index]
-        if not known.size or np.abs(known).max() >= _INT32_END or np.any(known % 1):
-            return None
-        if known[-1] - known[0] >= _SHORT_RANGE:
-            return None
-        lowest = int(known[0])
-        numbers = np.arange(lowest, lowest + int(known[-1] - known[0]) + 1)
-        return _WholeNumbers(lowest, *self._place(index, numbers.astype(np.float64)))
 
     def merge(self, left: Counts, right: Counts) -> Counts:
         """The counts of both: sums of integers, so exact, associative and commutative."""
@@ -269,7 +157,7 @@ class ReferenceCells:
                 else:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
             return self._packed((rows, missing, scales), counts, distances)
-        cells, counts, distances = _added(
+        cells, counts, distances = added(
             (left.cells, left.counts.astype(np.int64), left.distances),
             (right.cells, right.counts.astype(np.int64), right.distances),
         )
@@ -365,28 +253,6 @@ class ReferenceCells:
         """The reference's own counts."""
         return self._reference
 
-    def _place(
-        self, index: int, present: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The cell of each sorted value, and its distance from the cell's edge in units."""
-        gaps = self._gaps[index]
-        below = self.known[index].searchsorted(present)
-        at_known = gaps.right[below] == present
-        cell = 2 * below + at_known
-        units = np.zeros(present.size, np.int64)
-        if not self.known[index].size:
-            return cell, units
-        inside = np.flatnonzero(~at_known)
-        if inside.size:
-            edge = below[inside]
-            # Edges so far apart that their difference overflows give a coarse distance, no error.
-            with np.errstate(over="ignore", invalid="ignore"):
-                away = (present[inside] - gaps.left[edge]) / gaps.width[edge]
-            if not 0.0 <= away.min() <= away.max() <= FARTHEST:
-                away = np.clip(np.nan_to_num(away, nan=0.0, posinf=FARTHEST), 0.0, FARTHEST)
-            units[inside] = np.rint(away * _UNITS)
-        return cell, units
-
     def occupied(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """A column's cells that hold some rows, counted from its first one, and how many."""
         first, end = self._starts[index : index + 2]
@@ -407,18 +273,18 @@ class ReferenceCells:
         rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
         if counts.dense:
             rows[:] = counts.counts[first:end]
-            units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / _UNITS
+            units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / UNITS
         else:
             part = self._part(index, counts)
             occupied = counts.cells[part] - first
             rows[occupied] = counts.counts[part]
-            units[occupied] = counts.distances[part] / _UNITS
+            units[occupied] = counts.distances[part] / UNITS
         units[[0, -1]] += counts.scales[index]
         known = self.known[index]
         if known.size:
             with np.errstate(over="ignore", invalid="ignore"):
                 units[2:-1:2] *= np.diff(known)
-            units[[0, -1]] *= self._scales[index]
+            units[[0, -1]] *= self._counters[index].scale
         return rows, units
 
 
@@ -426,36 +292,6 @@ def _values(chunk: Chunk) -> list[NDArray[np.float64]]:
     return [*chunk.features.T, chunk.scores]
 
 
-def _scale(known: NDArray[np.float64]) -> float:
-    """The unit of distance outside the range: its length, but not so small that all is too far."""
-    length = float(known[-1] / 2 - known[0] / 2) * 2 if known.size else 0.0
-    return min(max(length, 1.0), float(np.finfo(np.float64).max))
-
-
 def _smallest(value: int) -> np.dtype[Any]:
     """The smallest type that takes a count; never uint64, which does not add up with int64."""
-    return np.min_scalar_type(value) if value < _UNITS else np.dtype(np.int64)
-
-
-def _run_starts(ordered: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Where runs of equal numbers begin."""
-    starts = np.ones(ordered.size, np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
-    return np.flatnonzero(starts)
-
-
-def _added(left: tuple[NDArray[Any], ...], right: tuple[NDArray[Any], ...]) -> _Part:
-    """What both have, in one."""
-    cells, counts, sums = (np.concatenate(pair) for pair in zip(left, right, strict=True))
-    order = np.argsort(cells, kind="stable")
-    return _together(cells[order], counts[order], sums[order])
-
-
-def _together(cells: NDArray[Any], counts: NDArray[np.int64], sums: NDArray[np.int64]) -> _Part:
-    """Sorted cells, each once."""
-    starts = _run_starts(cells)
-    return cells[starts], _sums(counts, starts), _sums(sums, starts)
-
-
-def _sums(values: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.add.reduceat(values, starts) if starts.size else np.zeros(0, np.int64)
+    return np.min_scalar_type(value) if value < UNITS else np.dtype(np.int64)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from monitorkit import SCORE_COLUMN, Chunk
-from monitorkit.cells import FARTHEST, Counts, ReferenceCells
+from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.column_counter import FARTHEST, ColumnCounter
 from monitorkit.testing import make_chunk
 
 
@@ -117,7 +118,7 @@ def test_whole_numbers_counted_without_sorting_are_counted_the_same(
     known = np.array([int(value * spread) + offset for value in reference], np.float64)
     values = one_column(np.array([value * spread for value in window]) + offset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monitorkit.cells._SHORT_RANGE", 0)
+        patch.setattr("monitorkit.column_counter._SHORT_RANGE", 0)
         by_sorting = ReferenceCells(one_column(known)).summarise(values)
 
     assert same(ReferenceCells(one_column(known)).summarise(values), by_sorting)
@@ -126,18 +127,20 @@ def test_whole_numbers_counted_without_sorting_are_counted_the_same(
 def test_only_whole_numbers_in_a_short_range_are_counted_without_sorting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sorted_columns = []
-    counted = ReferenceCells._count
+    by_sorting = []
+    counted = ColumnCounter._count_sorted
 
-    def count(cells: ReferenceCells, index: int, *rest: np.ndarray) -> object:
-        sorted_columns.append(cells.names[index])
-        return counted(cells, index, *rest)
+    def count(counter: ColumnCounter, *rest: np.ndarray) -> object:
+        by_sorting.append(counter)
+        return counted(counter, *rest)
 
-    monkeypatch.setattr(ReferenceCells, "_count", count)
+    monkeypatch.setattr(ColumnCounter, "_count_sorted", count)
     reference = np.array([[0, 0, 0.5], [40, 5000, 40]])
     times, score = np.zeros(2, "datetime64[us]"), np.array([0.25, 0.75])
-    ReferenceCells(Chunk(np.array(["1", "2"]), times, ("age", "income", "ratio"), reference, score))
+    chunk = Chunk(np.array(["1", "2"]), times, ("age", "income", "ratio"), reference, score)
+    cells = ReferenceCells(chunk)
 
+    sorted_columns = [cells.names[cells._counters.index(counter)] for counter in by_sorting]
     assert sorted_columns == ["income", "ratio", SCORE_COLUMN]
 
 
