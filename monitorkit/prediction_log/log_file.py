@@ -1,4 +1,4 @@
-"""`LogFile`: the open segment, written all or nothing; recovery, rotation and the folder's lock.
+"""`LogFile`: the open segment, written all or nothing, and rotation.
 
 Blocking and for one thread; `Writer` runs it in a thread of its own, as an aiofiles file.
 """
@@ -9,13 +9,11 @@ import errno
 import os
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from monitorkit import durable, logs
-from monitorkit.errors import LogLocked
-from monitorkit.prediction_log import segment, sidecar
+from monitorkit.prediction_log import recovery, segment, sidecar
+from monitorkit.prediction_log.folder_lock import FolderLock
 from monitorkit.prediction_log.names import Writers
-from monitorkit.prediction_log.rows import FIXED, header
+from monitorkit.prediction_log.rows import header
 from monitorkit.prediction_log.sidecar import Sidecar
 
 log = logs.get(__name__)
@@ -57,8 +55,7 @@ class LogFile:
         self._sync = sync
         self._rotate_bytes = rotate_bytes
         self._rotate_at = rotate_bytes
-        self._lock = FileLock(folder / self._names.lock, thread_local=False)
-        self._lock_file: tuple[int, int] | None = None
+        self._lock = FolderLock(folder / self._names.lock)
         self._fd: int | None = None
         self._file: tuple[int, int] | None = None
         self._size = 0
@@ -188,10 +185,10 @@ class LogFile:
 
     def _open(self) -> None:
         """Open `path`, recover it, and count; leaves nothing open when it fails."""
-        self._lock_folder()
+        self._lock.hold()
         try:
             self._open_segment()
-            if self._cut or self._was_cut():
+            if self._cut or recovery.was_cut(self.path, self._identity, self._size):
                 # Readers may have been beyond its new end, so nothing is added to it any more.
                 self._retire(cut=True)
                 self._cut = False
@@ -200,25 +197,6 @@ class LogFile:
         except BaseException:
             self._let_go()
             raise
-
-    def _lock_folder(self) -> None:
-        path = self._folder / self._names.lock
-        if self._lock.is_locked:
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                status = None
-            if status is not None and (status.st_dev, status.st_ino) == self._lock_file:
-                return
-            self._lock.release()  # of a folder that is no longer there
-        if not self._folder.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise LogLocked(str(path)) from None
-        status = path.stat()
-        self._lock_file = (status.st_dev, status.st_ino)
 
     def _open_segment(self) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
@@ -230,11 +208,7 @@ class LogFile:
         self._rows, self._counted, self._rotate_at = 0, 0, self._rotate_bytes
         self._identity = self._first = None
         self._last = b""
-        if (
-            self._size
-            and segment.first_line(segment.reading(fd)) is None
-            and self._is_torn_header()
-        ):
+        if recovery.is_torn_header(fd, self._size):
             self._set_torn_aside(0)
         if self._size == 0:
             self._has = self._columns
@@ -244,58 +218,26 @@ class LogFile:
         if new:
             self._sync_folder(self._folder)
 
-    def _is_torn_header(self) -> bool:
-        assert self._fd is not None  # noqa: S101
-        usual = ",".join(FIXED).encode()
-        head = os.pread(self._fd, len(usual), 0)
-        return usual.startswith(head) and self._size < segment.LINE_LIMIT
-
     def _recover(self) -> None:
         """Count the rows; what is no whole line at the end is set aside."""
         assert self._fd is not None  # noqa: S101
-        head = segment.read_head(segment.reading(self._fd))
-        if head is None:
-            self._set_segment_aside()
+        found = recovery.recover(self._fd, self.path, self._size)
+        if found is None:
+            recovery.set_aside(self.path)
+            self._let_go()
+            self._open_segment()
             return
-        self._has, self._identity = head.columns, head.identity
-        self._first = head.first_timestamp
-        start, known = head.data_start, sidecar.read(self.path)
-        if (
-            known is not None
-            and known.identity == head.identity
-            and start <= known.bytes <= self._size
-            and os.pread(self._fd, 1, known.bytes - 1) == b"\n"
-        ):
-            self._rows, start = known.rows, known.bytes
-            self._last = (known.last_timestamp or "").encode()
-        found = segment.count(self._fd, start)
-        self._rows += found.rows
-        self._last = max(self._last, (found.last_timestamp or "").encode())
+        self._has, self._identity = found.head.columns, found.head.identity
+        self._first = found.head.first_timestamp
+        self._rows, self._last = found.rows, found.last
         if found.end < self._size:
             self._set_torn_aside(found.end)
-
-    def _was_cut(self) -> bool:
-        """Whether somebody shortened the segment since its sidecar was written."""
-        known = sidecar.read(self.path)
-        return (
-            known is not None
-            and self._identity is not None
-            and known.identity == self._identity
-            and known.bytes > self._size
-        )
 
     def _set_torn_aside(self, end: int) -> None:
         """A crash in the middle of a write: keep the half line elsewhere, it was never answered."""
         assert self._fd is not None  # noqa: S101
-        torn = self.path.with_name(f"{self.path.name}.torn")
         size = self._size
-        with torn.open("ab") as file:
-            for position in range(end, size, segment.LINE_LIMIT):
-                file.write(os.pread(self._fd, min(segment.LINE_LIMIT, size - position), position))
-            file.write(b"\n")
-            file.flush()
-            if self._sync:
-                os.fsync(file.fileno())
+        torn = recovery.keep_torn(self._fd, self.path, end, size, sync=self._sync)
         self._take_back(end)
         log.warning(
             "prediction_log_torn_line",
@@ -304,21 +246,6 @@ class LogFile:
             bytes=size - end,
             kept_in=str(torn),
         )
-
-    def _set_segment_aside(self) -> None:
-        """Keep a file that is no log of ours under another name, and begin a new one."""
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.unknown-{number}")).exists():
-            number += 1
-        self.path.rename(aside)
-        log.warning(
-            "prediction_log_header_unknown",
-            file=str(self.path),
-            kept_in=str(aside),
-            expected=",".join(FIXED) + ",...",
-        )
-        self._let_go()
-        self._open_segment()
 
     def _count_closed(self) -> None:
         total = 0
