@@ -1,6 +1,7 @@
 """The ways to score rows with one estimator, and the checks that they all answer alike.
 
-Another engine is one more function that makes an `Engine`, tried in `choose`.
+What takes long is the `plan`, which pickles; `build` makes the engines of it in the process that
+serves. Another engine is one more function that makes an `Engine`, tried in `plan`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from monitorkit.schema import FeatureSchema
 TOLERANCE = 1e-12  # BLAS may sum in another order for another memory layout: an ulp or two
 PROBE_ROWS = 256
 BULK_ROWS = 1024
+SAMPLE_ROWS = 16
 
 _here = threading.local()
 
@@ -33,6 +35,8 @@ Features = NDArray[np.float64]
 Scores = NDArray[np.float64]
 """(rows,) probability of the positive class."""
 Input = Literal["numpy", "pandas"]
+Cost = tuple[float, float]
+"""Milliseconds that the first row of a call takes, and each further one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,29 @@ class Choice:
     name: str
     reason: str | None = None
     max_difference: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Which engines serve an estimator, found out on many rows; pickles, with the estimator.
+
+    Attributes:
+        choice: the engine's name, and what the comparison with `predict_proba` found.
+        arrays: whether scikit-learn takes arrays; the estimator has forgotten its column names.
+        compiled: whether the engine is the estimator's arithmetic.
+        few: what the engine costs.
+        bulk: what scikit-learn itself costs; None when it is the engine, or never the faster one.
+        rows: (rows, columns), some of those rows, on which engines must answer alike again.
+        expected: (rows,) what `predict_proba` answers.
+    """
+
+    choice: Choice
+    arrays: bool
+    compiled: bool
+    few: Cost
+    bulk: Cost | None
+    rows: Features
+    expected: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +159,8 @@ def _without_checks(scores: Callable[[Features], Scores]) -> Callable[[Features]
     return unchecked
 
 
-def choose(
-    estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, arrays: bool
-) -> Scorer:
-    """The fastest engines that equal `predict_proba` on these rows.
+def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, arrays: bool) -> Plan:
+    """Find the fastest engines that equal `predict_proba` on these rows.
 
     Args:
         estimator: forgets its column names when it takes arrays.
@@ -156,7 +181,7 @@ def choose(
             engine = make()
             if engine is None:
                 return None
-            difference = float(np.max(np.abs(engine.scores(rows) - expected)))
+            difference = _difference(engine, rows, expected)
         except Exception as error:  # noqa: BLE001 - whatever a library raises: it does not serve
             reasons.append(f"{type(error).__name__}: {error}"[:300])
             return None
@@ -170,14 +195,57 @@ def choose(
     if plain is None:
         estimators.restore_names(removed)
     fast = equal(lambda: _compiled(estimator, arrays=plain is not None))
-    plain = plain or (fitted, 0.0)
-    engine, difference = fast or plain
-    few = _timed(engine, rows)
-    # treelite goes row by row and `forest` copies the rows; scikit-learn, tree by tree and without
-    # copies, is slow at first only.
-    bulk = _timed(plain[0], rows) if engine.name in ("one-tree", "treelite") else few
-    choice = Choice(engine.name, "; ".join(reasons) or None, difference)
+    slow = plain or (fitted, 0.0)
+    engine, difference = fast or slow
+    sample = np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.intp)
+    return Plan(
+        choice=Choice(engine.name, "; ".join(reasons) or None, difference),
+        arrays=plain is not None,
+        compiled=fast is not None,
+        few=_cost(engine, rows),
+        # treelite goes row by row and `forest` copies the rows; scikit-learn, tree by tree and
+        # without copies, is slow at first only.
+        bulk=_cost(slow[0], rows) if engine.name in ("one-tree", "treelite") else None,
+        rows=rows[sample],
+        expected=expected[sample],
+    )
+
+
+def build(estimator: Any, fitted: Engine, plan: Plan) -> Scorer:
+    """The engines of a plan, compared with `predict_proba` once more, on a few rows.
+
+    Args:
+        estimator: as `plan` left it, in whichever process.
+        fitted: as for `plan`.
+        plan: what was found out.
+
+    Raises:
+        Unfit: they are not what the plan says, or answer otherwise.
+    """
+    slow = _unchecked(estimator) if plan.arrays else fitted
+    engine = _compiled(estimator, arrays=plan.arrays) if plan.compiled else slow
+    if engine is None or engine.name != plan.choice.name:
+        raise _otherwise(f"{plan.choice.name} cannot be made of it")
+    # Not scikit-learn behind it as well: `predict_proba` of a forest takes and gives back the
+    # interpreter tree by tree, so fast that no other thread gets it for 10 ms.
+    difference = _difference(engine, plan.rows, plan.expected)
+    if not difference <= TOLERANCE:
+        raise _otherwise(f"{engine.name} differs by {difference:g}")
+    choice = replace(plan.choice, max_difference=max(plan.choice.max_difference, difference))
+    few = Timed(engine, *plan.few)
+    bulk = Timed(slow, *plan.bulk) if plan.bulk else few
     return Scorer(choice, few, bulk, crossing(few, bulk))
+
+
+def _difference(engine: Engine, rows: Features, expected: Scores) -> float:
+    return float(np.max(np.abs(engine.scores(rows) - expected)))
+
+
+def _otherwise(what: str) -> Unfit:
+    return Unfit(
+        f"{what}, which was not so where it was tried out",
+        "Try again; when it stays so, log the model again.",
+    )
 
 
 def crossing(few: Timed, bulk: Timed) -> float:
@@ -260,11 +328,11 @@ def random_rows(schema: FeatureSchema, may_be_missing: NDArray[np.bool_]) -> Fea
     return np.column_stack(columns)
 
 
-def _timed(engine: Engine, rows: Features) -> Timed:
+def _cost(engine: Engine, rows: Features) -> Cost:
     """Measure an engine: the median time of one row, and the best of a thousand together."""
     first = statistics.median(_milliseconds(engine, rows[:1], 50))
     bulk = min(_milliseconds(engine, np.resize(rows, (BULK_ROWS, rows.shape[1])), 3))
-    return Timed(engine, first, max(0.0, bulk - first) / (BULK_ROWS - 1))
+    return first, max(0.0, bulk - first) / (BULK_ROWS - 1)
 
 
 def _milliseconds(engine: Engine, rows: Features, most: int) -> list[float]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit import engines, estimators, logs
-from monitorkit.engines import Choice, Features, Scorer, Scores
+from monitorkit.engines import Choice, Features, Plan, Scorer, Scores
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.estimators import Class, Unfit
 from monitorkit.schema import FeatureSchema
@@ -167,17 +167,15 @@ class Tried:
 
     Attributes:
         card: what is known of it.
-        estimator: as it was fitted.
+        estimator: as it was fitted, but for what the plan says.
         accepts: (columns,) whether it can take NaN there.
-        rows: (rows, columns) on which every engine must answer as it does.
-        expected: (rows,) what it answers.
+        plan: which engines serve it.
     """
 
     card: ModelCard
     estimator: Any
     accepts: NDArray[np.bool_]
-    rows: Features
-    expected: Scores
+    plan: Plan
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -222,33 +220,32 @@ def load(folder: Path, trusted_types: Sequence[str], probe: Features | None = No
 
 
 def try_out(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Tried:
-    """Read a stored version, and see what it answers.
+    """Read a stored version, see what it answers, and plan which engines serve it.
 
     Args:
         folder: as `registry.fetch` made it.
         trusted_types: types that the file may hold beyond skops' own list.
-        probe: (rows, columns) on which the engine must equal `predict_proba`, such as the
+        probe: (rows, columns) on which every engine must equal `predict_proba`, such as the
             reference; None: random rows within the schema's bounds.
 
     Raises:
-        ModelRefused: damaged, of untrusted types, or not a binary classifier.
+        ModelRefused: damaged, of untrusted types, not a binary classifier, or what it answers are
+            no probabilities.
     """
     card = read_card(folder)
     return _try_out(card, read_bytes(folder, card), trusted_types, probe)
 
 
 def ready(tried: Tried) -> Model:
-    """Choose and check the engine of a model that was tried out.
+    """Build the engines of a model that was tried out, which takes milliseconds.
 
     Raises:
-        ModelRefused: what it answers are no probabilities.
+        ModelRefused: they answer otherwise here.
     """
     card = tried.card
     with _refusing(card):
         fitted = engines.as_fitted(tried.estimator, card.schema.names)
-        scorer = engines.choose(
-            tried.estimator, fitted, tried.expected, tried.rows, arrays=card.engine == "numpy"
-        )
+        scorer = engines.build(tried.estimator, fitted, tried.plan)
     return Model(
         card=card,
         scorer=replace(scorer, choice=_with_card(scorer.choice, card)),
@@ -323,9 +320,10 @@ def _try_out(
                 "Register the classifier without a threshold of its own, and apply that to the "
                 "`probability` in the answers.",
             )
+        plan = engines.plan(estimator, fitted, expected, rows, arrays=card.engine == "numpy")
     if differ:
         log.warning("labels_differ_from_predict", model=card.title(), share=differ)
-    return Tried(card, estimator, accepts, rows, expected)
+    return Tried(card, estimator, accepts, plan)
 
 
 def _with_card(choice: Choice, card: ModelCard) -> Choice:

@@ -15,6 +15,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from monitorkit import logs
@@ -28,6 +30,9 @@ BACKSTOP_SECONDS = 120.0
 
 NICENESS = 10
 """What has time leaves the processors to the service that answers requests."""
+
+PIECE_BYTES = 2**20
+"""Of an answer that come over at once, 1 ms in which nothing else gets the interpreter here."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,8 +85,8 @@ class Worker:
         request = pickle.dumps((function, args, kwargs))
         with self._lock:  # one at a time, so that waiting for another caller is not counted
             try:
-                future = self._schedule(request, task, timeout)
-                raised, answer = self._wait(future, task, timeout + BACKSTOP_SECONDS)
+                raised, sizes, first = self._do(_run, (request,), task, timeout)
+                stream, *buffers = self._bring(sizes, first, task, timeout)
             except FutureTimeoutError as error:
                 raise WorkerTimeout(task, timeout) from error
             except ProcessExpired as error:
@@ -89,7 +94,7 @@ class Worker:
             except (CancelledError, RuntimeError) as error:
                 raise WorkerDied(task, "it was closed" if self._closed else str(error)) from error
         try:
-            value = pickle.loads(answer)  # noqa: S301 - from our own process
+            value = pickle.loads(stream.data, buffers=buffers)  # noqa: S301 - our own process
         except Exception as error:
             text = f"its answer cannot be read here: {type(error).__name__}: {error}"
             raise RuntimeError(text) from error
@@ -105,17 +110,33 @@ class Worker:
             self._pool.stop()
             self._pool.join()
 
-    def _schedule(self, request: bytes, task: str, timeout: float) -> Any:
+    def _do(self, what: Callable[..., R], given: tuple[Any, ...], task: str, seconds: float) -> R:
         with self._gate:
             if self._closed:
                 raise WorkerDied(task, "it was closed")
             if not self._pool.active:
                 self._pool = self._start()
             with _without_interrupts():
-                return self._pool.schedule(_run, args=(request,), timeout=timeout)
+                future = self._pool.schedule(what, args=given, timeout=seconds)
+        result: R = self._wait(future, task, seconds + BACKSTOP_SECONDS)
+        return result
 
-    def _wait(self, future: Any, task: str, seconds: float) -> tuple[bool, bytes]:
-        """The answer; a pool that is stopped while it starts would never give one."""
+    def _bring(
+        self, sizes: list[int], first: bytes, task: str, seconds: float
+    ) -> list[NDArray[np.uint8]]:
+        """A pickled answer and its large arrays, piece by piece."""
+        brought, number = [], 0
+        for size in sizes:
+            whole = np.empty(size, np.uint8)
+            for start in range(0, size, PIECE_BYTES):
+                piece = self._do(_piece, (number,), task, seconds) if number else first
+                whole[start : start + PIECE_BYTES] = np.frombuffer(piece, np.uint8)
+                number += 1
+            brought.append(whole)
+        return brought
+
+    def _wait(self, future: Any, task: str, seconds: float) -> Any:
+        """Its result; a pool that is stopped while it starts would never give one."""
         deadline = time.monotonic() + seconds
         while not wait([future], timeout=CLOSED_POLL).done:
             if self._closed:
@@ -123,8 +144,7 @@ class Worker:
             if time.monotonic() > deadline:
                 self._pool.stop()  # it keeps no time; the next call starts another
                 raise FutureTimeoutError
-        answer: tuple[bool, bytes] = future.result()
-        return answer
+        return future.result()
 
     def _start(self) -> Any:
         # spawn: the parent has threads and an event loop, which do not survive a fork.
@@ -149,16 +169,55 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(request: bytes) -> tuple[bool, bytes]:
-    """In the worker: call, and pickle the answer, or what was raised."""
+_pieces: list[memoryview] = []
+"""In the worker: the last answer, until the next one."""
+
+
+def _run(request: bytes) -> tuple[bool, list[int], bytes]:
+    """In the worker: call, and pickle the answer, or what was raised.
+
+    Returns:
+        Whether it was raised; the sizes of the pickle and of the arrays beside it; the first piece.
+    """
+    raised, parts = _called(request)
+    _pieces[:] = [
+        part[start : start + PIECE_BYTES]
+        for part in parts
+        for start in range(0, part.nbytes, PIECE_BYTES)
+    ]
+    return raised, [part.nbytes for part in parts], bytes(_pieces[0])
+
+
+def _piece(number: int) -> bytes:
+    """In the worker: a piece of the last answer.
+
+    Raises:
+        RuntimeError: another process gave that answer.
+    """
+    if number >= len(_pieces):
+        raise RuntimeError("it was replaced while its answer was brought over")
+    return bytes(_pieces[number])
+
+
+def _called(request: bytes) -> tuple[bool, list[memoryview]]:
+    large: list[pickle.PickleBuffer] = []
+
+    def small(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes >= PIECE_BYTES:
+            large.append(buffer)
+            return False
+        return True
+
     try:
         function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our own process
-        return False, pickle.dumps(function(*args, **kwargs))
+        answer = function(*args, **kwargs)
+        pickled = pickle.dumps(answer, protocol=5, buffer_callback=small)
+        return False, [memoryview(pickled), *(buffer.raw() for buffer in large)]
     except Exception as error:  # noqa: BLE001 - it is raised again where the work was asked for
-        return True, _portable(error)
+        return True, [memoryview(_portable(error))]
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like
         # There it would end the thread that asked, or the service.
-        return True, pickle.dumps(RuntimeError(told(error)))
+        return True, [memoryview(pickle.dumps(RuntimeError(told(error))))]
     finally:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, logs.Printed):

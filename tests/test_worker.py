@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import worker_tasks as tasks
 
@@ -71,6 +74,34 @@ def test_memory_is_limited(worker: Worker) -> None:
     assert worker.call("taking", 30, tasks.take, 16 * MEBIBYTE) == 16 * MEBIBYTE
     with pytest.raises(MemoryError):
         worker.call("taking", 30, tasks.take, 4096 * MEBIBYTE)
+
+
+def test_a_large_answer_comes_over_whole(worker: Worker) -> None:
+    count = (
+        3 * MEBIBYTE // 8 + 4
+    )  # a little more than three pieces; the text is one that is not full
+    sent, answer = tasks.large(count), worker.call("sending", 30, tasks.large, count)
+    assert answer["text"] == sent["text"]
+    for name in ("rows", "columns", "few"):
+        np.testing.assert_array_equal(answer[name], sent[name])
+        assert answer[name].flags.writeable
+        assert answer[name].flags.f_contiguous == sent[name].flags.f_contiguous
+
+
+def test_an_answer_whose_process_ends_while_it_comes_over_is_told(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring, process = worker._bring, worker.call("asking", 30, tasks.pid)
+
+    def after_its_end(*given: Any) -> Any:
+        os.kill(process, signal.SIGKILL)
+        return bring(*given)
+
+    monkeypatch.setattr(worker, "_bring", after_its_end)
+    with pytest.raises(WorkerDied, match=r"^sending ended its worker process"):
+        worker.call("sending", 30, tasks.large, MEBIBYTE)
+    monkeypatch.undo()
+    assert worker.call("asking", 30, tasks.pid) != process
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
 
 class TwoArguments(Exception):  # noqa: N818 - an exception as plugins have them
     """Pickles, but cannot be unpickled."""
@@ -33,6 +35,17 @@ class Unreadable:
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return int, ("x",)
+
+
+def large(count: int) -> dict[str, Any]:
+    """Two arrays of so many numbers, one of them by columns, beside other things."""
+    by_rows = np.arange(count, dtype=np.float64).reshape(-1, 4)
+    return {
+        "rows": by_rows,
+        "columns": np.asfortranarray(by_rows),
+        "few": np.arange(3),
+        "text": "x" * 4 * count,
+    }
 
 
 def add(left: int, *, right: int) -> int:
