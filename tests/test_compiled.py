@@ -233,6 +233,25 @@ def test_a_forest_too_large_to_be_held_twice_goes_to_treelite(
     )
 
 
+@pytest.mark.parametrize("most", [1, 150, 10**6])
+def test_a_forest_of_several_parts_scores_as_one(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    rows, labels = data(missing=False)
+    fitted = RandomForestClassifier(9, random_state=0).fit(rows, labels)
+    sizes = [each.tree_.node_count for each in fitted.estimators_]
+    monkeypatch.setattr(forest, "PART_NODES", most)
+    parts = forest._parts(sizes)
+    assert [number for part in parts for number in range(len(sizes))[part]] == list(range(9))
+    assert all(sum(sizes[part]) <= most or part.stop - part.start == 1 for part in parts)
+    assert len(parts) == {1: 9, 10**6: 1}.get(most, len(parts))
+    assert most != 150 or 1 < len(parts) < 9
+    scores = forest.one_tree(fitted)
+    assert scores is not None
+    for some in (rows, rows[:1]):
+        np.testing.assert_array_equal(scores(some), fitted.predict_proba(some)[:, 1])
+
+
 def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
     rows, labels = data(missing=False)
     fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)

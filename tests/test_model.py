@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 import skops.io
 import structlog
 import threadpoolctl
+import worker_tasks as tasks
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
@@ -46,6 +47,7 @@ from monitorkit.config import Config
 from monitorkit.engines import Engine, Timed
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.worker import Worker
 
 TRUSTED = Config().registry.skops_trusted_types
 NAMES = ("mean radius", "mean texture", "mean-perimeter", "area")
@@ -464,16 +466,127 @@ def test_what_is_no_skops_file_is_refused(tmp_path: Path) -> None:
         model._try_out(card, b"no zip archive", TRUSTED, None)
 
 
-def test_a_version_that_another_process_tried_out_answers_alike(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker("test")
+    yield worker
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        forest,
+        lambda: HistGradientBoostingClassifier(max_iter=9),
+        lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+        lambda: make_pipeline(StandardScaler(), GaussianNB()),
+        lambda: make_pipeline(
+            ColumnTransformer([("one", StandardScaler(), ["area"])], remainder="drop"),
+            GaussianNB(),
+        ),
+    ],
+    ids=["one-tree", "treelite", "numpy", "sklearn", "pandas"],
+)
+def test_a_plan_made_in_another_process_is_the_one_made_here(
+    tmp_path: Path, worker: Worker, make: Any, request: pytest.FixtureRequest
+) -> None:
     frame, target = breast_cancer()
     rows = frame.to_numpy()
-    for number, estimator in enumerate((forest(), HistGradientBoostingClassifier(max_iter=9))):
-        folder = store(tmp_path / str(number), estimator.fit(frame, target))
-        here = model.load(folder, TRUSTED, rows)
-        tried = pickle.dumps(model.try_out(folder, TRUSTED, rows))
-        there = model.ready(pickle.loads(tried))  # noqa: S301 - our own bytes
-        assert there.scorer.choice.name == here.scorer.choice.name
-        np.testing.assert_array_equal(there.scores(rows[:50]), here.scores(rows[:50]))
+    folder = store(tmp_path / "m", make().fit(frame, target))
+    tried = worker.call("trying out", 60, model.try_out, folder, TRUSTED, rows)
+    plan, here = tried.plan, model.try_out(folder, TRUSTED, rows).plan
+    assert plan.choice == here.choice
+    assert plan.choice.name in request.node.callspec.id
+    assert (plan.arrays, plan.compiled) == (here.arrays, here.compiled)
+    assert (plan.bulk is None) == (here.bulk is None)
+    np.testing.assert_array_equal(plan.rows, here.rows)
+    np.testing.assert_array_equal(plan.expected, here.expected)
+
+    loaded = model.load(folder, TRUSTED, rows)
+    served = model.ready(tried)
+    assert served.scorer.choice == loaded.scorer.choice
+    assert served.scorer.choice.name == plan.choice.name
+    assert served.accepts_missing == loaded.accepts_missing
+    np.testing.assert_array_equal(served.scores(rows), loaded.scores(rows))
+    bulk = served.scorer.bulk.engine
+    assert bulk.name == loaded.scorer.bulk.engine.name
+    np.testing.assert_array_equal(bulk.scores(rows), loaded.scorer.bulk.engine.scores(rows))
+
+
+def test_an_engine_that_differs_in_another_process_does_not_serve_here(
+    tmp_path: Path, worker: Worker
+) -> None:
+    frame, target = breast_cancer()
+    rows = frame.to_numpy()
+    folder = store(tmp_path / "m", forest().fit(frame, target))
+    tried = worker.call("trying out", 60, tasks.try_out_wrongly, folder, TRUSTED, rows)
+    served = model.ready(tried)
+    assert served.scorer.choice.name == served.scorer.bulk.engine.name == "sklearn"
+    assert str(served.scorer.choice.reason).startswith("one-tree differs by ")
+
+
+def test_a_plan_is_built_with_a_few_rows_and_without_predict_proba(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, target = breast_cancer()
+    tried = model.try_out(
+        store(tmp_path / "m", forest().fit(frame, target)), TRUSTED, frame.to_numpy()
+    )
+    seen: list[int] = []
+    real = compiled.compile_estimator
+
+    def watched(estimator: Any) -> Compiled | None:
+        made = real(estimator)
+        assert made is not None
+
+        def scores(rows: Floats) -> Floats:
+            seen.append(len(rows))
+            return made.scores(rows)
+
+        return replace(made, scores=scores)
+
+    def forbidden(*_: Any) -> Any:
+        raise AssertionError("it takes the interpreter from the event loop")
+
+    monkeypatch.setattr(compiled, "compile_estimator", watched)
+    monkeypatch.setattr(RandomForestClassifier, "predict_proba", forbidden)
+    assert model.ready(tried).scorer.choice.name == "one-tree"
+    assert seen == [engines.SAMPLE_ROWS]
+
+
+def _other_leaves(tried: model.Tried) -> model.Tried:
+    for tree in tried.estimator.estimators_:
+        tree.tree_.value[:] = tree.tree_.value[..., ::-1].copy()
+    return tried
+
+
+def _other_answers(tried: model.Tried, answer: float) -> model.Tried:
+    expected = np.full_like(tried.plan.expected, answer)
+    return replace(tried, plan=replace(tried.plan, expected=expected))
+
+
+def _other_engine(tried: model.Tried) -> model.Tried:
+    return replace(tried, plan=replace(tried.plan, choice=engines.Choice("numpy")))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "reason"),
+    [
+        (_other_leaves, r"one-tree differs by [01].*, which was not so where it was tried out"),
+        (lambda tried: _other_answers(tried, 2.0), "one-tree differs by"),
+        (lambda tried: _other_answers(tried, np.nan), "one-tree differs by nan"),
+        (_other_engine, "numpy cannot be made of it"),
+    ],
+    ids=["leaves", "answers", "no answers", "engine"],
+)
+def test_a_plan_that_is_not_the_models_is_refused(tmp_path: Path, tamper: Any, reason: str) -> None:
+    frame, target = breast_cancer()
+    tried = model.try_out(
+        store(tmp_path / "m", forest().fit(frame, target)), TRUSTED, frame.to_numpy()
+    )
+    tried = pickle.loads(pickle.dumps(tried))  # noqa: S301 - our own bytes
+    with pytest.raises(ModelRefused, match=reason):
+        model.ready(tamper(tried))
 
 
 class _Crafted:

@@ -7,9 +7,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+
+from monitorkit import compiled, model
 
 
 class TwoArguments(Exception):  # noqa: N818 - an exception as plugins have them
@@ -46,6 +52,19 @@ def large(count: int) -> dict[str, Any]:
         "few": np.arange(3),
         "text": "x" * 4 * count,
     }
+
+
+def try_out_wrongly(folder: Path, trusted: Sequence[str], rows: Any) -> model.Tried:
+    """Try out a model where what is compiled of it errs in the ninth digit."""
+    real = compiled.compile_estimator
+
+    def wrong(estimator: Any) -> compiled.Compiled:
+        made = real(estimator)
+        assert made is not None
+        return replace(made, scores=lambda rows: made.scores(rows) * (1 + 1e-9))
+
+    with patch.object(compiled, "compile_estimator", wrong):
+        return model.try_out(folder, trusted, rows)
 
 
 def add(left: int, *, right: int) -> int:
