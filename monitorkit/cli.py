@@ -311,6 +311,26 @@ def config_(config_path: Path | None) -> None:
         _refuse(error)
 
 
+@main.command(name="new-key")
+@click.option("--name", default="client", show_default=True, help="Whose key it is.")
+@click.option(
+    "--scopes",
+    default="predict",
+    show_default=True,
+    help="What it may do, with commas between: predict, read, operate.",
+)
+def new_key(name: str, scopes: str) -> None:
+    """Make an API key: print it, once, and the entry for the configuration, which has its hash."""
+    from monitorkit import keys  # noqa: PLC0415 - as above
+
+    try:
+        key, entry = keys.new(name, tuple(scope.strip() for scope in scopes.split(",")))
+    except MonitorkitError as error:
+        _refuse(error)
+    click.echo(f"Shown only now, and sent as `Authorization: Bearer KEY`:\n\n{key}\n")
+    click.echo(f"For {config.DEFAULT_PATH}:\n\n{entry}", nl=False)
+
+
 @command
 def plugins(settings: config.Config) -> None:
     """List the monitors and sinks that can be used, and where each comes from."""

@@ -133,6 +133,48 @@ class FeatureBounds(Section):
     maximum: float | None = None
 
 
+KeyScope = Literal["predict", "read", "operate"]
+
+
+class KeyEntry(Section):
+    """One `[[serving.keys]]` entry: what an API key may do. The key itself is never in the file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    sha256: str = ""
+    environment: str = ""
+    scopes: tuple[KeyScope, ...] = Field(min_length=1)
+
+    @field_validator("sha256")
+    @classmethod
+    def _is_a_hash(cls, sha256: str) -> str:
+        if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise ValueError(
+                "must be the SHA-256 of the key in 64 hexadecimal digits, and never the key itself;"
+                " `monitorkit new-key` prints it"
+            )
+        return sha256
+
+    @field_validator("environment")
+    @classmethod
+    def _is_a_variable(cls, name: str) -> str:
+        if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
+            raise ValueError(
+                "must be the name of an environment variable, and never the key itself"
+            )
+        if name.upper().startswith(environment.PREFIX) and name != environment.KEY_VARIABLE:
+            raise ValueError(
+                f"names that begin with {environment.PREFIX} are keys of this file; the only other "
+                f"one is {environment.KEY_VARIABLE}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> KeyEntry:
+        if bool(self.sha256) == bool(self.environment):
+            raise ValueError("give either `sha256` or `environment`, and not both")
+        return self
+
+
 class Serving(Section):
     """The HTTP service."""
 
@@ -143,6 +185,7 @@ class Serving(Section):
     max_waiting_rows: int = Field(default=20_000, ge=1)
     shutdown_grace: Duration = timedelta(seconds=20)
     access_log: bool = False
+    keys: tuple[KeyEntry, ...] = ()
 
 
 class Log(Section):
@@ -241,7 +284,11 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
-        for kind, entries in (("monitors", self.monitors), ("sinks", self.sinks)):
+        for kind, entries in (
+            ("monitors", self.monitors),
+            ("sinks", self.sinks),
+            ("serving.keys", self.serving.keys),
+        ):
             names = [entry.name for entry in entries]
             for name in names:
                 if names.count(name) > 1:
@@ -380,8 +427,10 @@ def _problems(
             hint = _suggestion(str(key[-1]), _keys_beside(key))
             yield f"unknown key `{path}`{f' ({by})' if by else ''}{hint}"
         elif path:
-            # Not whole tables: they may hold a password further down.
-            plain = isinstance(problem["input"], str | int | float)
+            # Not whole tables, which may hold a password further down; and whoever writes a key
+            # where its hash belongs must not find it in a log.
+            secret = key[:2] == ("serving", "keys")
+            plain = isinstance(problem["input"], str | int | float) and not secret
             got = [f"got {problem['input']!r}"] if plain else []
             told = ", ".join([*got, by] if by else got)
             yield f"`{path}`: {_decapitalised(problem['msg'])}{f' ({told})' if told else ''}"

@@ -15,6 +15,9 @@ from monitorkit.errors import ConfigError
 PREFIX = "MONITORKIT_"
 _DELIMITER = "__"
 
+KEY_VARIABLE = "MONITORKIT_KEY"
+"""Holds the API key that `simulate` sends; no key of the configuration."""
+
 _FREE = object()
 """The type of a key below a table that takes any key."""
 
@@ -57,7 +60,7 @@ def read(model: type[BaseModel]) -> Overrides:
     table: dict[str, Any] = {}
     variables: dict[tuple[str, ...], str] = {}
     for variable in sorted(os.environ, key=lambda name: (name.count(_DELIMITER), name)):
-        if not variable.upper().startswith(PREFIX):
+        if not variable.upper().startswith(PREFIX) or variable == KEY_VARIABLE:
             continue
         key = _key(variable)
         inner = table

@@ -33,6 +33,7 @@ MonitorkitError
 ├── CycleBusy                another monitoring cycle holds the lock
 ├── AddressInUse             the host and port of the service
 ├── ServiceUnreachable       a running service that a command talks to
+├── KeyRefused               the same service, which wants an API key
 └── SimulationFailed         simulated rows that were not answered
 """
 
@@ -461,6 +462,21 @@ class ServiceUnreachable(MonitorkitError):
         return (
             f"no monitorkit service answers at {self.url} ({self.reason}). "
             "Start one with `python -m monitorkit run`."
+        )
+
+
+@dataclass(eq=False)
+class KeyRefused(MonitorkitError):
+    """A running service wants an API key, or another one; the key is not told."""
+
+    url: str
+    reason: str
+
+    def message(self) -> str:
+        """Name the address, the reason and the remedy."""
+        return (
+            f"{self.url} refuses ({self.reason}). Set MONITORKIT_KEY to a key with the scopes "
+            "`read` and `predict`."
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from monitorkit import config, logs, plugin_manager, preparation
+from monitorkit import config, keys, logs, plugin_manager, preparation
 from monitorkit.config import Config
 from monitorkit.serving import server
 
@@ -39,9 +39,10 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     # Before the event loop takes signals over, SIGTERM does what Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        keys.configured(settings.serving.keys)  # a wrong one is told before a training, not after
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
-                plugin_manager.checked(settings)  # a wrong one is told before a training, not after
+                plugin_manager.checked(settings)  # the same
                 preparation.prepare(settings)
             # Imported late: a first start has the preparation to get through before.
             from monitorkit.app import create_app  # noqa: PLC0415 - see above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from monitorkit import logs, progress
 from monitorkit.config import Config
+from monitorkit.environment import KEY_VARIABLE
 from monitorkit.errors import (
     DataError,
+    KeyRefused,
     SchemaError,
     ServiceUnreachable,
     SimulationFailed,
@@ -82,6 +85,7 @@ def run(
     Raises:
         ConfigError: a shift that cannot be read, or names no feature.
         DataError: the rows cannot be had.
+        KeyRefused: the service wants a key in `MONITORKIT_KEY`, or another one.
         ServiceUnreachable: there is no service, or it has no model.
         SimulationFailed: not every row was answered.
     """
@@ -155,11 +159,14 @@ def fetch_schema(url: str) -> FeatureSchema:
     """Ask a service what its model reads.
 
     Raises:
+        KeyRefused: it wants a key, or another one.
         ServiceUnreachable: it does not answer, has no model, or is something else.
     """
     try:
         with httpx.Client(timeout=TIMEOUT, trust_env=not _is_here(url)) as client:
-            answer = client.get(f"{url}/model/info")
+            answer = client.get(f"{url}/model/info", headers=_authorization())
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise KeyRefused(url, _reason(answer))
         if answer.status_code != httpx.codes.OK:
             raise ServiceUnreachable(url, _reason(answer))
         taken = ("name", "type", "nullable", "minimum", "maximum")
@@ -235,7 +242,15 @@ async def _send(
 
 def _client(url: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-    return httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=not _is_here(url))
+    return httpx.AsyncClient(
+        timeout=TIMEOUT, limits=limits, trust_env=not _is_here(url), headers=_authorization()
+    )
+
+
+def _authorization() -> dict[str, str]:
+    """The key of the environment, when there is one."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _is_here(url: str) -> bool:

@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from monitorkit import config
+from monitorkit import config, keys
 from monitorkit.errors import MonitorkitError
 from monitorkit.serving import problems
 from monitorkit.serving.edge import Edge
+from monitorkit.serving.guard import Guard, needed
 from monitorkit.serving.predict import Answering
 from monitorkit.serving.problems import Problem
 
@@ -26,10 +27,15 @@ class Application(Starlette):
     Its middleware and router take 20 us of a request. A POST to an endpoint that answers whatever
     happens by itself goes there directly.
 
+    With keys in the configuration every route but /health and /ready is behind a guard.
+
     Args:
         serving: `[serving]` of the configuration.
         lifespan: may `add` routes once there are services.
         routes: those that are known already.
+
+    Raises:
+        ConfigError: a key of the configuration cannot be used.
     """
 
     def __init__(
@@ -46,15 +52,20 @@ class Application(Starlette):
         # A redirect makes a client send its rows twice, or drop them.
         self.router.redirect_slashes = False
         self._access_log = serving.access_log
+        self._keys = keys.configured(serving.keys)
         self._direct: dict[str, ASGIApp] = {}
         self.add(*routes)
 
     def add(self, *routes: Route) -> None:
         """Answer these routes, too."""
         for route in routes:
+            scope = needed(route.path)
+            if self._keys and scope is not None:
+                # Behind the router, so that no spelling of a path leads past it.
+                route.app = Guard(route.app, self._keys, scope)
             self.router.routes.append(route)
             if isinstance(route.endpoint, Answering):
-                self._direct[route.path] = Edge(route.endpoint, access_log=self._access_log)
+                self._direct[route.path] = Edge(route.app, access_log=self._access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""

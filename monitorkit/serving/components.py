@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from monitorkit.schema import spellings
@@ -15,6 +16,16 @@ PREDICTION_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a91"
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
     "invalid-json": (400, "The body is not JSON", "The body is not JSON: it is empty."),
+    "unauthorized": (
+        401,
+        "A key is needed",
+        "The Authorization header is missing. Send `Authorization: Bearer KEY`.",
+    ),
+    "forbidden": (
+        403,
+        "The key may not do this",
+        "This needs the scope `operate`, and the key 'client' has `predict`.",
+    ),
     "not-found": (404, "Not found", "There is nothing at /nowhere. GET / lists what there is."),
     "method-not-allowed": (405, "The method is not allowed", "/predict takes POST."),
     "cycle-busy": (
@@ -212,6 +223,11 @@ def responses() -> Schema:
                 "content": {MEDIA_TYPE: {"schema": ref("Problem"), "examples": {}}},
             },
         )
+        if status == HTTPStatus.UNAUTHORIZED:
+            response["headers"]["WWW-Authenticate"] = {
+                "description": "How to prove who you are: Bearer.",
+                "schema": {"type": "string"},
+            }
         if status in (409, 503):
             response["headers"]["Retry-After"] = {
                 "description": "Seconds to wait, where waiting helps.",

@@ -61,6 +61,7 @@ class Edge:
                     request_id=problems.request_id(scope),
                     method=scope["method"],
                     path=scope["path"],
+                    key=scope.get("monitorkit.key"),  # its name; None: no key that is known
                     status=status or None,  # None: the client left before its answer
                     milliseconds=round((time.perf_counter() - started) * 1000, 3),
                 )

@@ -7,6 +7,7 @@ from typing import Any
 import monitorkit
 from monitorkit.config import Config
 from monitorkit.serving.components import PROBLEMS, Schema, ref, responses, schemas
+from monitorkit.serving.guard import needed
 from monitorkit.serving.problems import MEDIA_TYPE
 from monitorkit.serving.served import Served, example
 
@@ -25,7 +26,7 @@ def document(served: Served | None, config: Config) -> Schema:
     limit = config.serving.max_batch_rows
     many = {"type": "array", "maxItems": limit, "items": ref("PredictionRequest")}
     sample = example(served.schema) if served is not None else {}
-    return {
+    described: Schema = {
         "openapi": "3.1.0",
         "info": {
             "title": "monitorkit",
@@ -183,6 +184,32 @@ def document(served: Served | None, config: Config) -> Schema:
         },
         "components": {"schemas": schemas(served), "responses": responses()},
     }
+    if config.serving.keys:
+        _require_keys(described)
+    return described
+
+
+def _require_keys(described: Schema) -> None:
+    """Say of every operation which scope of a key it needs."""
+    described["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key. Each operation names the scope that it needs: `predict`, "
+            "`read` or `operate`.",
+        }
+    }
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            scope = needed(path)
+            if scope is None:
+                operation["security"] = []
+                continue
+            operation["security"] = [{"key": [scope]}]
+            operation["responses"] |= {
+                str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                for status in (401, 403)
+            }
 
 
 def _operation(  # noqa: D417, PLR0917 - in the order in which OpenAPI names them

@@ -1,0 +1,108 @@
+"""Who may do what: a request's API key against the scope that its endpoint needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hmac import compare_digest
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from monitorkit.config import KeyScope
+from monitorkit.keys import Key, digest
+from monitorkit.serving import problems
+from monitorkit.serving.problems import Problem
+
+REALM = 'Bearer realm="monitorkit"'
+
+
+SCOPES: Mapping[str, KeyScope | None] = {
+    "/predict": "predict",
+    "/predict/batch": "predict",
+    "/monitoring/run": "operate",
+    # Orchestrators and load balancers have no keys.
+    "/health": None,
+    "/ready": None,
+}
+"""What a key must be allowed to do on a route, by its path. Any other route needs `read`."""
+
+
+def needed(path: str) -> KeyScope | None:
+    """The scope that a route needs; None: it is open to everybody."""
+    return SCOPES.get(path, "read")
+
+
+class Guard:
+    """Lets requests through that carry a key with the scope, and answers the others.
+
+    Args:
+        app: the endpoint.
+        keys: that are known.
+        needs: the scope.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[Key], needs: KeyScope) -> None:
+        self._app = app
+        self._keys = keys
+        self._needs = needs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            key = bearer(scope, self._keys)
+            if self._needs not in key.scopes:
+                raise not_allowed(key, self._needs)
+        except Problem as problem:
+            await problems.response(problem, scope)(scope, receive, send)
+            return
+        scope["monitorkit.key"] = key.name
+        await self._app(scope, receive, send)
+
+
+def bearer(scope: Scope, keys: Sequence[Key]) -> Key:
+    """The key that a request carries.
+
+    Every known key is compared, each in constant time, so that nobody learns from how long it takes
+    which one theirs is like.
+
+    Raises:
+        Problem: 401.
+    """
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(given) != 1:
+        raise no_key("is missing" if not given else "is given more than once")
+    scheme, _, token = given[0].partition(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise no_key("is not `Bearer KEY`")
+    found = None
+    sought = digest(token.strip())
+    for key in keys:
+        if compare_digest(key.digest, sought):
+            found = key
+    if found is None:
+        raise no_key("holds no key that is known here", ', error="invalid_token"')
+    return found
+
+
+def no_key(reason: str, more: str = "") -> Problem:
+    """401."""
+    return Problem(
+        401,
+        "unauthorized",
+        "A key is needed",
+        f"The Authorization header {reason}. Send `Authorization: Bearer KEY` with a key of "
+        "[[serving.keys]] (`monitorkit new-key` makes one).",
+        headers={"WWW-Authenticate": REALM + more},
+    )
+
+
+def not_allowed(key: Key, needs: KeyScope) -> Problem:
+    """403, naming the scope."""
+    return Problem(
+        403,
+        "forbidden",
+        "The key may not do this",
+        f"This needs the scope `{needs}`, and the key {key.name!r} has "
+        f"{', '.join(f'`{scope}`' for scope in sorted(key.scopes))}. Use another key, or add the "
+        "scope to its [[serving.keys]].",
+        headers={"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needs}"'},
+    )
