@@ -185,7 +185,27 @@ class Serving(Section):
     max_waiting_rows: int = Field(default=20_000, ge=1)
     shutdown_grace: Duration = timedelta(seconds=20)
     access_log: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
     keys: tuple[KeyEntry, ...] = ()
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name != "*" and not re.fullmatch(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", name):
+                raise ValueError(
+                    f"{name!r} is no host name: write it without scheme and port, `*.example.com` "
+                    "for all below it, `*` for every one; addresses are always taken"
+                )
+        return names
+
+    @model_validator(mode="after")
+    def _has_both_files(self) -> Serving:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("give both `tls_certificate` and `tls_key`, or neither")
+        return self
 
 
 class Log(Section):

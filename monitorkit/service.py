@@ -39,10 +39,12 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     # Before the event loop takes signals over, SIGTERM does what Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        keys.configured(settings.serving.keys)  # a wrong one is told before a training, not after
+        # What is wrong is told before a training, not after.
+        keys.configured(settings.serving.keys)
+        server.check_tls(settings.serving)
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
-                plugin_manager.checked(settings)  # the same
+                plugin_manager.checked(settings)
                 preparation.prepare(settings)
             # Imported late: a first start has the preparation to get through before.
             from monitorkit.app import create_app  # noqa: PLC0415 - see above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +164,9 @@ def fetch_schema(url: str) -> FeatureSchema:
         ServiceUnreachable: it does not answer, has no model, or is something else.
     """
     try:
-        with httpx.Client(timeout=TIMEOUT, trust_env=not _is_here(url)) as client:
+        with httpx.Client(
+            timeout=TIMEOUT, trust_env=not _is_here(url), verify=_trusted(url)
+        ) as client:
             answer = client.get(f"{url}/model/info", headers=_authorization())
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise KeyRefused(url, _reason(answer))
@@ -243,8 +246,17 @@ async def _send(
 def _client(url: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
     return httpx.AsyncClient(
-        timeout=TIMEOUT, limits=limits, trust_env=not _is_here(url), headers=_authorization()
+        timeout=TIMEOUT,
+        limits=limits,
+        trust_env=not _is_here(url),
+        verify=_trusted(url),
+        headers=_authorization(),
     )
+
+
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    """Who may vouch for an https address: the system's list, or that of SSL_CERT_FILE."""
+    return ssl.create_default_context() if url.startswith("https:") else True
 
 
 def _authorization() -> dict[str, str]:
@@ -282,11 +294,8 @@ def _reason(answer: httpx.Response) -> str:
 def _address(config: Config) -> str:
     host = config.serving.host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return (
-        f"http://[{host}]:{config.serving.port}"
-        if ":" in host
-        else (f"http://{host}:{config.serving.port}")
-    )
+    scheme = "https" if config.serving.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.serving.port}"
 
 
 def _rows_of(

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from monitorkit import config, keys
 from monitorkit.errors import MonitorkitError
-from monitorkit.serving import problems
+from monitorkit.serving import hosts, problems
 from monitorkit.serving.edge import Edge
 from monitorkit.serving.guard import Guard, needed
 from monitorkit.serving.predict import Answering
@@ -53,6 +53,8 @@ class Application(Starlette):
         self.router.redirect_slashes = False
         self._access_log = serving.access_log
         self._keys = keys.configured(serving.keys)
+        self._hosts = hosts.of(serving)
+        self._misdirected = Edge(_misdirected, access_log=serving.access_log)
         self._direct: dict[str, ASGIApp] = {}
         self.add(*routes)
 
@@ -69,11 +71,15 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._direct.get(scope["path"])
-            if endpoint is not None:
-                await endpoint(scope, receive, send)
+        if scope["type"] == "http":
+            if self._hosts is not None and not self._hosts.take(scope):
+                await self._misdirected(scope, receive, send)
                 return
+            if scope["method"] == "POST":
+                endpoint = self._direct.get(scope["path"])
+                if endpoint is not None:
+                    await endpoint(scope, receive, send)
+                    return
         await super().__call__(scope, receive, send)
 
 
@@ -85,6 +91,10 @@ def exception_handlers() -> dict[Any, Any]:
         MonitorkitError: _told,
         ClientDisconnect: _nobody_there,
     }
+
+
+async def _misdirected(scope: Scope, receive: Receive, send: Send) -> None:
+    await problems.response(hosts.unknown(scope), scope)(scope, receive, send)
 
 
 async def _told(request: Request, error: Problem | MonitorkitError) -> Response:

@@ -26,6 +26,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "The key may not do this",
         "This needs the scope `operate`, and the key 'client' has `predict`.",
     ),
+    "other-site": (
+        403,
+        "Web pages of other sites may not send this",
+        "A browser sent this for https://example.com, which is another site than this service.",
+    ),
     "not-found": (404, "Not found", "There is nothing at /nowhere. GET / lists what there is."),
     "method-not-allowed": (405, "The method is not allowed", "/predict takes POST."),
     "cycle-busy": (
@@ -39,6 +44,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         415,
         "The media type is not supported",
         "Content-Type is 'text/csv'; send application/json (UTF-8).",
+    ),
+    "unknown-host": (
+        421,
+        "The service has another name",
+        "Host is 'example.com', which is no name of this service.",
     ),
     "invalid-fields": (422, "The request has wrong fields", "1 field is wrong; see errors."),
     "internal": (500, "Internal error", "The event with this request_id says why."),

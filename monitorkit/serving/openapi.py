@@ -11,8 +11,15 @@ from monitorkit.serving.guard import needed
 from monitorkit.serving.problems import MEDIA_TYPE
 from monitorkit.serving.served import Served, example
 
-_ANY = ("internal",)
-_BODY = ("invalid-json", "too-large", "unsupported-media-type", "invalid-fields", *_ANY)
+_ANY = ("unknown-host", "internal")
+_BODY = (
+    "invalid-json",
+    "other-site",
+    "too-large",
+    "unsupported-media-type",
+    "invalid-fields",
+    *_ANY,
+)
 _PREDICT = (*_BODY, "prediction-failed", "no-model", "overloaded", "stopping", "log-not-writable")
 
 

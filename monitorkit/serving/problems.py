@@ -29,6 +29,9 @@ log = logs.get(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:monitorkit:problem:"
+BODY_READ = "monitorkit.body_read"
+"""In a request's scope once all of its body is here."""
+
 RETRY_AFTER = {"Retry-After": "1"}
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -56,7 +59,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 
 def response(problem: Problem, scope: Scope) -> Response:
-    """The HTTP response of a problem, with the id of its request."""
+    """The HTTP response of a problem, with the id of its request.
+
+    A connection on which a body may still come is closed: nobody reads the rest of it.
+    """
     identity = request_id(scope)
     document = {
         "type": TYPE_PREFIX + problem.name,
@@ -73,8 +79,20 @@ def response(problem: Problem, scope: Scope) -> Response:
     return Response(
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode(),
         problem.status,
-        {**problem.headers, "X-Request-ID": identity},
+        {
+            **problem.headers,
+            "X-Request-ID": identity,
+            "Cache-Control": "no-store",
+            **({"Connection": "close"} if _body_may_come(scope) else {}),
+        },
         MEDIA_TYPE,
+    )
+
+
+def _body_may_come(scope: Scope) -> bool:
+    return BODY_READ not in scope and any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
     )
 
 
@@ -172,6 +190,28 @@ def unsupported_type(found: str) -> Problem:
         "The media type is not supported",
         f"Content-Type is {found!r}; send application/json (UTF-8).",
         headers={"Accept-Post": "application/json"},
+    )
+
+
+def encoded(found: str) -> Problem:
+    """415 for a compressed body."""
+    return Problem(
+        415,
+        "unsupported-media-type",
+        "The media type is not supported",
+        f"Content-Encoding is {found!r}; send the body as it is.",
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def other_site(origin: str) -> Problem:
+    """403 for a web page of somebody else."""
+    return Problem(
+        403,
+        "other-site",
+        "Web pages of other sites may not send this",
+        f"A browser sent this for {origin}, which is another site than this service. Send it from "
+        "a server, or from a page under the service's own address.",
     )
 
 

@@ -15,6 +15,10 @@ from monitorkit.serving.fields import FieldError
 
 T = TypeVar("T")
 
+_READ = frozenset(
+    (b"content-type", b"content-length", b"content-encoding", b"sec-fetch-site", b"origin")
+)
+_DIGITS = 18  # a larger length is beyond any limit, and int() refuses some thousand of them
 _JSON = re.compile(
     rb"\s*application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?;?\s*", re.IGNORECASE
 )
@@ -23,18 +27,11 @@ _JSON = re.compile(
 async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray:
     """The body of a request that must be JSON, stopped as soon as it is too large.
 
-    An absent Content-Type means JSON. A length that is announced is refused before it is sent.
-
     Raises:
-        Problem: 413 and 415.
+        Problem: 403, 413 and 415.
         ClientDisconnect: the client left before the end.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            if value != b"application/json" and not _JSON.fullmatch(value):
-                raise problems.unsupported_type(value.decode("latin-1"))
-        elif name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise problems.too_large(limit)
+    check_head(scope, limit)
     message = await receive()
     body: bytes | bytearray = message.get("body", b"")
     if message.get("more_body", False):
@@ -46,7 +43,68 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | 
         raise ClientDisconnect
     if len(body) > limit:
         raise problems.too_large(limit)
+    scope[problems.BODY_READ] = True
     return body
+
+
+def check_head(scope: Scope, limit: int) -> None:
+    """Refuse what need not be read for that.
+
+    An absent Content-Type means JSON. A compressed body is refused: nobody knows how large it is.
+
+    Args:
+        scope: of the request.
+        limit: bytes.
+
+    Raises:
+        Problem: 413 for a larger length, 415 for another media type or a compressed body, 403 for
+            what a browser sends for a page of another site.
+    """
+    site = origin = None
+    for name, value in scope["headers"]:
+        if name not in _READ:
+            continue
+        if name == b"content-type":
+            if value != b"application/json" and not _JSON.fullmatch(value):
+                raise problems.unsupported_type(value.decode("latin-1"))
+        elif name == b"content-length":
+            if len(value) > _DIGITS or (value.isdigit() and int(value) > limit):
+                raise problems.too_large(limit)
+        elif name == b"content-encoding":
+            _refuse_compressed(value)
+        elif name == b"sec-fetch-site":
+            site = value
+        else:
+            origin = value
+    if site is not None or origin is not None:
+        refuse_other_sites(scope, site, origin)
+
+
+def _refuse_compressed(encoding: bytes) -> None:
+    if encoding.lower() != b"identity":
+        raise problems.encoded(encoding.decode("latin-1"))
+
+
+def refuse_other_sites(scope: Scope, site: bytes | None, origin: bytes | None) -> None:
+    """Refuse what a browser sends for a page of another site; other clients send neither header.
+
+    A browser sends JSON for any page without asking us, as long as it has no media type.
+
+    Args:
+        scope: of the request.
+        site: its Sec-Fetch-Site, which browsers send to https and to this machine.
+        origin: its Origin, which they send with every POST.
+
+    Raises:
+        Problem: 403.
+    """
+    if site is not None:
+        same = site in {b"same-origin", b"none"}
+    else:
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        same = (origin or b"").partition(b"://")[2].lower() == host.lower()
+    if not same:
+        raise problems.other_site((origin or b"another site").decode("latin-1"))
 
 
 async def unless_gone(receive: Receive, answer: Awaitable[T]) -> T:

@@ -37,6 +37,10 @@ LINKS = {
     "monitoring_results": "/monitoring/results",
     "monitoring_run": "/monitoring/run",
 }
+NO_STORE = {"Cache-Control": "no-store"}
+"""What is true now need not be in a moment, and is for those who may ask. Answers to POST are kept
+by nobody anyway."""
+
 PAGE = 20
 LARGEST_PAGE = 1000
 
@@ -113,7 +117,7 @@ class Endpoints:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics, for Prometheus: its text format, or OpenMetrics where that is accepted."""
         body, media_type = self._services.metrics.render(request.headers.get("accept", ""))
-        return Response(body, headers={"Content-Type": media_type})
+        return Response(body, headers={"Content-Type": media_type, **NO_STORE})
 
     async def stats(self, _: Request) -> Response:
         """GET /monitoring/stats."""
@@ -163,7 +167,7 @@ class Endpoints:
             raise problems.not_found(
                 f"There is no result {run_id!r}; /monitoring/results lists all."
             )
-        return Response(document, media_type="application/json")
+        return Response(document, headers=NO_STORE, media_type="application/json")
 
     async def run(self, request: Request) -> Response:
         """POST /monitoring/run: a cycle now.
@@ -207,8 +211,9 @@ class Endpoints:
         if self._openapi is None or self._openapi[0] is not served:
             document = openapi.document(served, self._services.config)
             self._openapi = (served, to_json(document))
-        return Response(self._openapi[1], media_type="application/json")
+        return Response(self._openapi[1], headers=NO_STORE, media_type="application/json")
 
 
 def _json(value: Any) -> Response:
-    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
+    body = to_json(value, inf_nan_mode="null")
+    return Response(body, headers=NO_STORE, media_type="application/json")

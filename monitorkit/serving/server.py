@@ -6,8 +6,10 @@ import contextlib
 import errno
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import uvicorn
@@ -16,20 +18,41 @@ from starlette.applications import Starlette
 
 from monitorkit import logs
 from monitorkit.config import Serving
-from monitorkit.errors import AddressInUse, MonitorkitError
+from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
+from monitorkit.serving import hosts
 from monitorkit.serving.protocol import Protocol
+
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+"""On every answer, those that uvicorn gives by itself included."""
 
 log = logs.get(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's own handlers raise the signal again at the end, which makes the exit code 143."""
+    """uvicorn's own handlers raise the signal again at the end, which makes the exit code 143.
+
+    Args:
+        app: answers.
+        settings: `[serving]`.
+    """
+
+    def __init__(self, app: Starlette, settings: Serving) -> None:
+        super().__init__(_configured(app, settings))
+        self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where it listens, once it does."""
         await super().startup(sockets)
         for listener in sockets or ():
-            log.info("listening", url=url(listener))
+            log.info("listening", url=url(listener, self._settings))
+            if not self._settings.keys and not hosts.is_loopback(listener.getsockname()[0]):
+                log.warning(
+                    "open_to_the_network",
+                    url=url(listener, self._settings),
+                    reason="whoever reaches this address may do everything: there are no API keys",
+                    remedy="add [[serving.keys]] (`monitorkit new-key` makes one), or listen on "
+                    'host = "127.0.0.1" behind something that knows its clients',
+                )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,10 +77,40 @@ def bind(settings: Serving) -> socket.socket:
     return listener
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, settings: Serving) -> str:
     """Where a bound socket can be reached."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def check_tls(settings: Serving) -> None:
+    """Read certificate and key, when there are some.
+
+    Raises:
+        ConfigError: naming the file that cannot be used.
+    """
+    if not settings.tls_certificate:
+        return
+    for key, path in (
+        ("tls_certificate", settings.tls_certificate),
+        ("tls_key", settings.tls_key),
+    ):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            problem = f"`{key}`: {path} cannot be read: {error.strerror}"
+            raise ConfigError("[serving]", (problem,)) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # With a password, which is wrong, so that OpenSSL asks nobody for one.
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="-")  # noqa: S106
+    except (ssl.SSLError, OSError) as error:
+        problem = (
+            f"{settings.tls_certificate} and {settings.tls_key} are no certificate and its key in "
+            f"PEM format, or the key is encrypted ({getattr(error, 'reason', None) or error})"
+        )
+        raise ConfigError("[serving] tls_certificate", (problem,)) from error
 
 
 async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> None:
@@ -89,7 +142,7 @@ async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> N
         await tasks.start(obey)
         try:
             async with app.router.lifespan_context(app):
-                server = Server(_configured(app, settings))
+                server = Server(app, settings)
                 await server.serve(sockets=[listener])
         except MonitorkitError as error:
             failure = error  # out of the task group, which would wrap it up
@@ -110,6 +163,9 @@ def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=HEADERS,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
         http=Protocol,
         # What a proxy says of its clients is nothing that we use.
         proxy_headers=False,

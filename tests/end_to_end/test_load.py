@@ -73,7 +73,7 @@ async def drive(port: int, bodies: list[bytes], *, until: str | None = None) -> 
             for number, body in todo:
                 await asyncio.sleep(0 if until in versions else CONNECTIONS / 1000)
                 writer.write(
-                    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+                    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
                     % (len(body), body)
                 )
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -156,7 +156,9 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
         app = Application(config.serving, None, *routes(services))
         transport = httpx.ASGITransport(app)
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 yield services, client
         finally:
             await pipeline.close()

@@ -417,7 +417,7 @@ async def test_an_error_nobody_foresaw_is_a_500_without_insides_and_an_event_wit
 
     app = Application(Serving(), None, Route("/broken", broken))
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
+        transport=httpx.ASGITransport(app), base_url="http://localhost"
     ) as client:
         with capture_logs() as events:
             response = await client.get("/broken")
@@ -440,7 +440,7 @@ async def test_an_error_within_an_answer_ends_the_connection_and_is_an_event() -
 
     app = Application(Serving(), None, Route("/broken", broken))
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
+        transport=httpx.ASGITransport(app), base_url="http://localhost"
     ) as client:
         with capture_logs() as events, pytest.raises(KeyError):
             await client.get("/broken")

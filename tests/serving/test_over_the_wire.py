@@ -69,7 +69,7 @@ class Held:
 
 def request(row: Row, path: str = "/predict") -> bytes:
     body = json.dumps(row).encode()
-    return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
+    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
         path.encode(),
         len(body),
         body,
@@ -94,7 +94,9 @@ async def test_a_connection_is_kept_through_answers_and_errors(serve: Serve, row
 async def test_a_streamed_body_beyond_the_limit_is_a_413_before_its_end(serve: Serve) -> None:
     async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for _ in range(11):
             writer.write(b"64\r\n" + b" " * 100 + b"\r\n")
         await writer.drain()
@@ -110,7 +112,7 @@ async def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(
     async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n"
             b"Expect: 100-continue\r\n\r\n"
         )
         status = await asyncio.wait_for(reader.readline(), 10)
@@ -207,7 +209,7 @@ async def test_a_batch_whose_client_leaves_while_it_runs_completes_and_counts_as
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         body = json.dumps([row] * 5).encode()
         writer.write(
-            b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+            b"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
             % (len(body), body)
         )
         await until(held.reached.is_set)
@@ -221,7 +223,7 @@ async def test_a_batch_whose_client_leaves_while_it_runs_completes_and_counts_as
 async def test_a_client_that_leaves_within_its_body_harms_nothing(serve: Serve, row: Row) -> None:
     async with serve() as (services, _), listening(services) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
         await writer.drain()
         await asyncio.sleep(0.05)
         writer.close()
