@@ -22,7 +22,7 @@ from monitorkit.contracts import (
     Trigger,
 )
 from monitorkit.errors import ConfigError, CycleBusy, WorkerTimeout, told
-from monitorkit.monitoring.protocol import Absorbed, Engine
+from monitorkit.monitoring.protocol import Absorbed, Case, Engine
 from monitorkit.monitoring.reports import Reports
 from monitorkit.prediction_log import Cursor
 from monitorkit.results import Results, new_run_id
@@ -154,15 +154,16 @@ class _Cycle:
         outcome = Outcome(entry.name, entry.use, "failed", (), 0.0)
         if entry.name in self.absorbed.failures:
             return replace(outcome, error=self.absorbed.failures[entry.name])
+        case = Case(
+            monitor=entry.name,
+            version=self.version,
+            now=self.now,
+            previous=self.previous.get(entry.name, ()),
+            cursor=self.absorbed.cursor,
+            reports=self.reports,
+        )
         try:
-            judgement = self.engine.judge(
-                entry.name,
-                self.version,
-                self.now,
-                self.previous.get(entry.name, ()),
-                cursor=self.absorbed.cursor,
-                reports=self.reports,
-            )
+            judgement = self.engine.judge(case)
             paths = [
                 self.store.write(self.run_id, entry.name, name, content)
                 for name, content in judgement.attachments.items()

@@ -14,14 +14,14 @@ from functools import partial
 from monitorkit import logs
 from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
-from monitorkit.contracts import Finding, Judgement, Timeline, Window
+from monitorkit.contracts import Judgement, Timeline, Window
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
 from monitorkit.monitoring.ladder import BucketPart, Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
-from monitorkit.monitoring.protocol import Absorbed, checked
+from monitorkit.monitoring.protocol import Absorbed, Case, checked
 from monitorkit.monitoring.steps import MICROSECOND, start_of
 from monitorkit.monitoring.store import FILE, Store
 from monitorkit.monitoring.timeline import Span, Track, newest_version
@@ -151,43 +151,27 @@ class LocalEngine:
                 steps.setdefault(key, Step(track.cursor)).tracks[identity] = track
         return steps.values()
 
-    def ready(self, version: str, name: str) -> None:
+    def ready(self, case: Case) -> None:
         """Make everything that judging needs, so that only judging is timed."""
         self._monitors.verify()
         self._refresh()
         failures: dict[str, str] = {}
-        if self._track_of(version, name, failures, renew=False) is None:
-            raise PluginError(name, failures[name])
+        if self._track_of(case.version, case.monitor, failures, renew=False) is None:
+            raise PluginError(case.monitor, failures[case.monitor])
 
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        cursor: Mapping[str, int],
-        reports: bool,
-    ) -> Judgement:
+    def judge(self, case: Case) -> Judgement:
         """Let one monitor judge its window.
-
-        Args:
-            name: of the monitor.
-            version: of the model whose rows are judged.
-            now: the end of the window.
-            previous: the monitor's findings in the last result.
-            cursor: where `absorb` said that it stands.
-            reports: make the reports that are not made at every cycle.
 
         Raises:
             PluginError: it has no window, or its judgement is not one.
         """
+        name, version, now = case.monitor, case.version, case.now
         self._look_from(now)
-        self.ready(version, name)
+        self.ready(case)
         monitor = self._monitors.get(version, name)
         identity = self._monitors.identity(name, monitor)
         track = self._tracks[identity]
-        if dict(track.cursor) != dict(cursor):
+        if dict(track.cursor) != dict(case.cursor):
             raise PluginError(
                 name, "its summaries do not reach the end of the log; the next cycle reads on"
             )
@@ -198,8 +182,8 @@ class LocalEngine:
         if buckets:  # else its look-back is shorter, and was quiet
             merged = partial(self._merges[identity].merged, merge=merge)
             bucket = self._config.monitoring.bucket
-            timeline = Timeline(buckets, now, merge, reports, merged, bucket, now - lookback)
-            judgement = monitor.judge(timeline, previous)
+            timeline = Timeline(buckets, now, merge, case.reports, merged, bucket, now - lookback)
+            judgement = monitor.judge(timeline, case.previous)
         self._say_active(())
         return checked(name, judgement)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
 from monitorkit.config import Config
-from monitorkit.contracts import Finding, Judgement
+from monitorkit.contracts import Judgement
 from monitorkit.errors import WorkerError
 from monitorkit.monitoring.active import active, say_active
 from monitorkit.monitoring.engine import LocalEngine
-from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.prediction_log import Cursor
 from monitorkit.worker import Worker
 
@@ -103,16 +103,7 @@ class ProcessEngine:
             if not absorbed.more:
                 return replace(absorbed, failures=failures, rows_read=rows_read)
 
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        cursor: Mapping[str, int],
-        reports: bool,
-    ) -> Judgement:
+    def judge(self, case: Case) -> Judgement:
         """As `LocalEngine.judge`, within the monitor's timeout.
 
         Raises:
@@ -120,21 +111,10 @@ class ProcessEngine:
             WorkerDied: it ended the process.
             Exception: whatever the monitor raised.
         """
-        task = f"monitor {name!r}"
-        self._worker.call(task, READY_SECONDS, _ready, self._config, version, name)
-        limit = self._entries[name].timeout.total_seconds()
-        return self._worker.call(
-            task,
-            limit,
-            _judge,
-            self._config,
-            name,
-            version,
-            now,
-            previous,
-            cursor=cursor,
-            reports=reports,
-        )
+        task = f"monitor {case.monitor!r}"
+        self._worker.call(task, READY_SECONDS, _ready, self._config, case)
+        limit = self._entries[case.monitor].timeout.total_seconds()
+        return self._worker.call(task, limit, _judge, self._config, case)
 
 
 # The engine of a worker process: it lives as long as the process, so that nothing is loaded twice.
@@ -158,19 +138,9 @@ def _absorb(config: Config, names: Sequence[str], now: datetime, until: Cursor |
     return _local(config).absorb(names, now, seconds=SLICE_SECONDS, until=until)
 
 
-def _ready(config: Config, version: str, name: str) -> None:
-    _local(config).ready(version, name)
+def _ready(config: Config, case: Case) -> None:
+    _local(config).ready(case)
 
 
-def _judge(
-    config: Config,
-    name: str,
-    version: str,
-    now: datetime,
-    previous: Sequence[Finding],
-    *,
-    cursor: Mapping[str, int],
-    reports: bool,
-) -> Judgement:
-    engine = _local(config)
-    return engine.judge(name, version, now, previous, cursor=cursor, reports=reports)
+def _judge(config: Config, case: Case) -> Judgement:
+    return _local(config).judge(case)

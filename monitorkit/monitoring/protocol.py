@@ -35,6 +35,27 @@ class Absorbed:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one monitor is asked to judge.
+
+    Attributes:
+        monitor: its name.
+        version: of the model whose rows are judged.
+        now: the end of the window.
+        previous: the monitor's findings in the last result.
+        cursor: where `Engine.absorb` said that its summaries stand.
+        reports: make the reports that are not made at every cycle.
+    """
+
+    monitor: str
+    version: str
+    now: datetime
+    previous: Sequence[Finding]
+    cursor: Mapping[str, int]
+    reports: bool
+
+
 class Engine(Protocol):
     """What a cycle asks of the place where monitors run."""
 
@@ -43,16 +64,7 @@ class Engine(Protocol):
     ) -> Absorbed:
         """Bring the tracks of some monitors up to the end of the log, or up to a cursor in it."""
 
-    def judge(
-        self,
-        name: str,
-        version: str,
-        now: datetime,
-        previous: Sequence[Finding],
-        *,
-        cursor: Mapping[str, int],
-        reports: bool,
-    ) -> Judgement:
+    def judge(self, case: Case) -> Judgement:
         """Let one monitor judge its window."""
 
 

@@ -24,6 +24,7 @@ from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Track
 from monitorkit.worker import Worker
 
@@ -119,7 +120,7 @@ def test_a_cycle_finds_the_same_and_the_next_one_reads_only_what_is_new(
     local.absorb(NAMES, found.started_at)
     for outcome in found.outcomes:
         judgement = local.judge(
-            outcome.name, "2", found.started_at, (), cursor=found.cursor, reports=False
+            Case(outcome.name, "2", found.started_at, (), found.cursor, reports=False)
         )
         assert tuple(judgement.findings) == tuple(outcome.findings)
     here.append(draw(40, seed=6), version="2")

@@ -18,7 +18,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import Chunk
 from monitorkit.errors import ModelNotFound, PluginError
 from monitorkit.monitoring.engine import LocalEngine
-from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.store import FILE
 from monitorkit.reference import Reference
@@ -153,13 +153,13 @@ class Cycles:
         engine = self.engines[which]
         cursor = engine.absorb([], self.now).cursor
         try:
-            judgement = engine.judge(name, version, self.now, (), cursor=cursor, reports=False)
+            judgement = engine.judge(Case(name, version, self.now, (), cursor, reports=False))
         except PluginError:
             # A version that can be judged again makes a track start over, one cycle late.
             if not self.was_unknown:
                 raise
             cursor = engine.absorb(names, self.now).cursor
-            judgement = engine.judge(name, version, self.now, (), cursor=cursor, reports=False)
+            judgement = engine.judge(Case(name, version, self.now, (), cursor, reports=False))
         if name in ("rows", "frail"):
             return judgement.findings[0].value
         found = next(f for f in judgement.findings if f.column == "age")
