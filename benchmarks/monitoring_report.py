@@ -12,7 +12,7 @@ from benchmarks.growth import Series
 from benchmarks.machine import facts
 from benchmarks.targets import RATIOS, Target
 from benchmarks.trials import Trial
-from benchmarks.workspaces import HUNDRED, NEW_ROWS, TEN
+from benchmarks.workspaces import HUNDRED, NEW_ROWS, TEN, monitors
 
 LIBRARIES = ("numpy", "pyarrow", "scipy", "distributed")
 LOCAL, PROCESS = "local", "process"
@@ -30,11 +30,11 @@ EXACT = {
 HEAD = """# Monitoring
 
 Made by `python -m benchmarks.monitoring`; what it measures and how stands in
-`benchmarks/monitoring.py`. A cycle reads the whole log, sums it up, judges with seven monitors (KS,
-PSI, Jensen-Shannon, Wasserstein, chi-square, missing and range, proxy metrics) and commits its
-result, in a new engine, which loads the reference and knows nothing of the log. Peers read the
-log's features with pandas and then work on rows in memory. What is imported once is in no time, but
-all of it is in the memory. All rows lie within the look-back of a day.
+`benchmarks/monitoring.py`. A cycle reads the whole log, sums it up, judges with the monitors of the
+default configuration but Evidently's ({monitors}) and commits its result, in a new engine, which
+loads the reference and knows nothing of the log. Peers read the log's features with pandas and then
+work on rows in memory. What is imported once is in no time, but all of it is in the memory. All
+rows lie within the look-back of a day.
 """
 GROWTH = """
 ## Growth
@@ -285,7 +285,8 @@ def series(results: Results) -> list[Series]:
 def report(results: Results, rounds: int, plot: str) -> str:
     """The result as Markdown, with the plot of that file name."""
     libraries = [name for name in LIBRARIES if find_spec(name)]
-    lines = [HEAD, f"![Seconds and memory over rows]({plot})", ""]
+    names = ", ".join(entry["use"] for entry in monitors())
+    lines = [HEAD.format(monitors=names), f"![Seconds and memory over rows]({plot})", ""]
     lines += [f"- {fact}" for fact in facts(libraries)]
     peers = ", ".join(f"{name} {version}" for name, version in sorted(results.versions.items()))
     lines.append(f"- beside it: {peers or 'no peers'}")

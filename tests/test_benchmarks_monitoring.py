@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from benchmarks.monitoring_report import (
     targets,
 )
 from benchmarks.trials import Part, Trial, TrialFailed
+from benchmarks.workspaces import PEER, monitors
+from monitorkit import config
 from monitorkit.prediction_log import Reader
 from monitorkit.schema import Feature, FeatureSchema
 
@@ -182,3 +185,11 @@ def test_a_trial_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_value_that_is_a_tenth_of_all_has_a_bin_of_its_own() -> None:
     after, ahead = quantile_cuts(np.array([0.0] * 6 + [1, 2, 3, 4]), bins=4)
     assert (after.tolist(), ahead.tolist()) == ([0.0, 2.0], [0.0])
+
+
+def test_what_is_measured_is_the_default_but_the_peer() -> None:
+    table = tomllib.loads(config.default_text())
+    defaults = [entry["name"] for entry in table["monitors"] if entry["use"] != PEER]
+    assert [entry["name"] for entry in monitors()] == defaults
+    assert table["monitoring"]["verdict"]["monitor"] in defaults
+    assert len(defaults) == len(table["monitors"]) - 1
