@@ -183,6 +183,9 @@ class Serving(Section):
     max_body: Size = ByteSize(4 * 1024**2)
     max_batch_rows: int = Field(default=10_000, ge=1)
     max_waiting_rows: int = Field(default=20_000, ge=1)
+    max_connections: int = Field(default=5_000, ge=1)
+    receive_timeout: Duration = timedelta(seconds=30)
+    idle_timeout: Duration = timedelta(seconds=65)
     shutdown_grace: Duration = timedelta(seconds=20)
     access_log: bool = False
     allowed_hosts: tuple[str, ...] = ()

@@ -16,6 +16,11 @@ PREDICTION_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a91"
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
     "invalid-json": (400, "The body is not JSON", "The body is not JSON: it is empty."),
+    "invalid-request": (
+        400,
+        "This is no HTTP request",
+        "What came is no HTTP/1.1 request.",
+    ),
     "unauthorized": (
         401,
         "A key is needed",
@@ -33,6 +38,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     ),
     "not-found": (404, "Not found", "There is nothing at /nowhere. GET / lists what there is."),
     "method-not-allowed": (405, "The method is not allowed", "/predict takes POST."),
+    "request-timeout": (
+        408,
+        "The request took too long to come",
+        "The rest of the request did not come in time.",
+    ),
     "cycle-busy": (
         409,
         "A monitoring cycle runs",
@@ -51,11 +61,21 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Host is 'example.com', which is no name of this service.",
     ),
     "invalid-fields": (422, "The request has wrong fields", "1 field is wrong; see errors."),
+    "head-too-large": (
+        431,
+        "The head of the request is too large",
+        "The head of the request is larger than 65536 bytes.",
+    ),
     "internal": (500, "Internal error", "The event with this request_id says why."),
     "prediction-failed": (500, "The model gave no answer", "Nothing was logged or answered."),
     "cycle-failed": (500, "The cycle failed", "The reason, in words."),
     "no-model": (503, "No model is loaded", "No model is loaded yet. Try again later."),
     "not-ready": (503, "The service is not ready", "No model is loaded."),
+    "too-many-connections": (
+        503,
+        "Too many connections are open",
+        "5000 connections are open, which is the limit.",
+    ),
     "overloaded": (503, "Too many rows wait", "20000 rows wait already, the limit is 20000."),
     "stopping": (503, "The service is stopping", "Send them again to the next one."),
     "log-not-writable": (

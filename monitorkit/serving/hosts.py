@@ -37,8 +37,8 @@ class Hosts:
     def take(self, scope: Scope) -> bool:
         """Whether a request may come in; one without Host does not come from a browser."""
         for name, value in scope["headers"]:
-            if name == b"host" and value not in self._taken and not self._take(value):
-                return False
+            if name == b"host":  # the first header as a rule, and the only one of browsers
+                return value in self._taken or self._take(value)
         return True
 
     def _take(self, value: bytes) -> bool:

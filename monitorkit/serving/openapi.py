@@ -14,6 +14,7 @@ from monitorkit.serving.served import Served, example
 _ANY = ("unknown-host", "internal")
 _BODY = (
     "invalid-json",
+    "request-timeout",
     "other-site",
     "too-large",
     "unsupported-media-type",

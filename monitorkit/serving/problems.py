@@ -64,6 +64,21 @@ def response(problem: Problem, scope: Scope) -> Response:
     A connection on which a body may still come is closed: nobody reads the rest of it.
     """
     identity = request_id(scope)
+    return Response(
+        encode(problem, identity),
+        problem.status,
+        {
+            **problem.headers,
+            "X-Request-ID": identity,
+            "Cache-Control": "no-store",
+            **({"Connection": "close"} if _body_may_come(scope) else {}),
+        },
+        MEDIA_TYPE,
+    )
+
+
+def encode(problem: Problem, identity: str) -> bytes:
+    """The JSON of a problem, with the id of its request."""
     document = {
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
@@ -76,17 +91,7 @@ def response(problem: Problem, scope: Scope) -> Response:
             for error in problem.errors
         ],
     }
-    return Response(
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode(),
-        problem.status,
-        {
-            **problem.headers,
-            "X-Request-ID": identity,
-            "Cache-Control": "no-store",
-            **({"Connection": "close"} if _body_may_come(scope) else {}),
-        },
-        MEDIA_TYPE,
-    )
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _body_may_come(scope: Scope) -> bool:
@@ -212,6 +217,44 @@ def other_site(origin: str) -> Problem:
         "Web pages of other sites may not send this",
         f"A browser sent this for {origin}, which is another site than this service. Send it from "
         "a server, or from a page under the service's own address.",
+    )
+
+
+def no_request() -> Problem:
+    """400 for what HTTP does not know."""
+    return Problem(
+        400, "invalid-request", "This is no HTTP request", "What came is no HTTP/1.1 request."
+    )
+
+
+def too_slow() -> Problem:
+    """408."""
+    return Problem(
+        408,
+        "request-timeout",
+        "The request took too long to come",
+        "The rest of the request did not come in time ([serving] receive_timeout). Send it again.",
+    )
+
+
+def head_too_large(limit: int) -> Problem:
+    """431."""
+    return Problem(
+        431,
+        "head-too-large",
+        "The head of the request is too large",
+        f"The head of the request is larger than {limit} bytes. Send fewer or shorter headers.",
+    )
+
+
+def too_many_connections(limit: int) -> Problem:
+    """503 to a client too many."""
+    return Problem(
+        503,
+        "too-many-connections",
+        "Too many connections are open",
+        f"{limit} connections are open, which is the limit ([serving] max_connections, and what "
+        "the system lets a process open). Try again later.",
     )
 
 

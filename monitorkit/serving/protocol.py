@@ -1,15 +1,55 @@
-"""uvicorn's HTTP protocol, with the head and the body of an answer in one write.
+"""uvicorn's HTTP protocol, with an answer in one write, and limits on what clients send.
 
-uvicorn writes twice, which is two system calls, two packets and a client that wakes up twice: 15 us
-of 120 that a request takes.
+uvicorn writes head and body apart, which is two system calls, two packets and a client that wakes
+up twice: 15 us of 120 that a request takes. And it takes a head of any length, waits for ever for
+the rest of a request, and resets the connection of a client that still sends when it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+import uuid_utils
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from monitorkit.serving import problems
+from monitorkit.serving.problems import Problem
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's head, beside those of the first read, which are 256 KiB at most."""
+
+FRAMED = 6
+"""A chunked body has at most so many bytes for each of its own; more is chatter around it."""
+
+LINGER = 2.0
+"""Seconds in which a client that still sends can read why nobody listens any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take.
+
+    Attributes:
+        connections: at the same time.
+        body: bytes.
+    """
+
+    connections: int = 1_000_000
+    body: int = 4 * 1024**2
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    IDLE = "another request"
+    HEAD = "the head of a request"
+    BODY = "the rest of a body"
+    ANSWER = "its answer"
 
 
 class JoinedWrites(asyncio.Transport):
@@ -17,11 +57,16 @@ class JoinedWrites(asyncio.Transport):
 
     Args:
         transport: takes the writes, and does everything else.
+        close: how to close it; None: at once.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None] | None = None
+    ) -> None:
         super().__init__()
         self._transport = transport
+        self._close = close or transport.close
+        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._held: bytes | bytearray | memoryview[Any] | None = None
 
@@ -42,8 +87,10 @@ class JoinedWrites(asyncio.Transport):
 
     def close(self) -> None:
         """Close once everything is written."""
-        self._flush()
-        self._transport.close()
+        if not self._closed:
+            self._closed = True
+            self._flush()
+            self._close()
 
     def abort(self) -> None:
         """Close at once."""
@@ -52,7 +99,7 @@ class JoinedWrites(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether it was closed, by whomever."""
-        return self._transport.is_closing()
+        return self._closed or self._transport.is_closing()
 
     def resume_reading(self) -> None:
         """Read again."""
@@ -67,9 +114,133 @@ class JoinedWrites(asyncio.Transport):
         return self._transport.get_extra_info(name, default)
 
 
+class Lingering(asyncio.Protocol):
+    """Takes over a connection that was answered and still sends: reads on for a while, for nothing.
+
+    Closed at once, the connection would be reset, and most clients would never see the answer.
+
+    Args:
+        transport: on which the answer is.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._end = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The client has left."""
+        self._end.cancel()
+
+
 class Protocol(HttpToolsProtocol):
-    """What uvicorn makes for each connection."""
+    """What uvicorn makes for each connection.
+
+    Args:
+        given, named: uvicorn's.
+        limits: what clients may take; None: as much as they like.
+    """
+
+    def __init__(self, *given: Any, limits: Limits | None = None, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._limits = limits or Limits()
+        self._socket: asyncio.Transport = None  # type: ignore[assignment] # until it is made
+        self._counted: object = None
+        self._received = 0
+        self._refused = False
+
+    @property
+    def phase(self) -> Phase:
+        """What it waits for now."""
+        cycle = self.cycle
+        if cycle is None:
+            return Phase.HEAD
+        if self.pipeline or not (cycle.response_complete or cycle.more_body):
+            return Phase.ANSWER
+        if cycle.scope is not self.scope:
+            return Phase.HEAD if cycle.response_complete else Phase.ANSWER
+        return Phase.BODY if cycle.more_body else Phase.IDLE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection: uvicorn's type says the same of its own."""
-        super().connection_made(JoinedWrites(transport))
+        self._socket = transport
+        super().connection_made(JoinedWrites(transport, self._close))
+        if len(self.connections) > self._limits.connections:
+            self._write(problems.too_many_connections(self._limits.connections))
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what a client sent. uvicorn's own would be a warning for every wrong request."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # to another protocol, which is not spoken here; it is answered all the same
+        except httptools.HttpParserError:
+            self.refuse(problems.no_request())
+            return
+        cycle = self.cycle
+        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+            self._count(len(data))
+
+    def _count(self, received: int) -> None:
+        """Stop a head, or what surrounds a chunked body, that goes on and on."""
+        if self.scope is not self._counted:
+            self._counted, self._received = self.scope, 0
+            return
+        self._received += received
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            if self._received > MAX_HEAD + FRAMED * self._limits.body:
+                self.refuse(problems.too_large(self._limits.body))
+        elif self._received > MAX_HEAD:
+            self.refuse(problems.head_too_large(MAX_HEAD))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer what is no request, or not a whole one, and end the connection.
+
+        A request before it that is under way is answered, and nothing after that.
+        """
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:
+                self.transport.abort()
+                return
+            if self.pipeline or not cycle.more_body:
+                cycle.keep_alive = False
+                self.flow.pause_reading()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._refused = True
+        self._write(problem)
+        self.transport.close()
+
+    def time_out(self) -> None:
+        """End a connection on which what is waited for has not come in time."""
+        if self.phase is Phase.IDLE or self.scope is None:
+            self.transport.close()
+        else:
+            self.refuse(problems.too_slow())
+
+    def _write(self, problem: Problem) -> None:
+        body = problems.encode(problem, str(uuid_utils.uuid7()))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))
+
+    def _close(self) -> None:
+        """Close the socket; not at once when the client may still send."""
+        unread = self._refused or (self.cycle is not None and self.cycle.more_body)
+        if not unread or self._socket.is_closing():
+            self._socket.close()
+            return
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        self._socket.set_protocol(Lingering(self._socket))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,10 +22,18 @@ from monitorkit import logs
 from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
 from monitorkit.serving import hosts
-from monitorkit.serving.protocol import Protocol
+from monitorkit.serving.deadlines import Deadlines
+from monitorkit.serving.protocol import Limits, Protocol
 
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 """On every answer, those that uvicorn gives by itself included."""
+
+TICKS = 10
+RESERVED_FILES = 200
+"""Of those that the system lets us open: for the log, workers, and model files."""
+
+if sys.platform != "win32":
+    import resource
 
 log = logs.get(__name__)
 
@@ -39,6 +49,16 @@ class Server(uvicorn.Server):
     def __init__(self, app: Starlette, settings: Serving) -> None:
         super().__init__(_configured(app, settings))
         self._settings = settings
+        self._deadlines = Deadlines(
+            receive=settings.receive_timeout.total_seconds(),
+            idle=settings.idle_timeout.total_seconds(),
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; once a second connections that keep us waiting are ended."""
+        if counter % TICKS == 0:
+            self._deadlines.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where it listens, once it does."""
@@ -156,6 +176,16 @@ async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> N
         raise failure
 
 
+def limits(settings: Serving) -> Limits:
+    """What clients may take: never so many connections that the service cannot open its files."""
+    connections = settings.max_connections
+    if sys.platform != "win32":
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            connections = min(connections, max(files - RESERVED_FILES, files // 2))
+    return Limits(connections, int(settings.max_body))
+
+
 def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -166,7 +196,8 @@ def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
         headers=HEADERS,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
-        http=Protocol,
+        http=partial(Protocol, limits=limits(settings)),  # type: ignore[arg-type] # it makes one
+        timeout_keep_alive=math.ceil(settings.idle_timeout.total_seconds()),
         # What a proxy says of its clients is nothing that we use.
         proxy_headers=False,
         ws="none",
