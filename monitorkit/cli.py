@@ -16,6 +16,7 @@ from monitorkit.errors import MonitorkitError
 from monitorkit.units import parse_moment
 
 INTERRUPTED = 130  # as shells have it
+NOT_SOUND = 1  # of verify-log, as an error
 SOME_REJECTED = 3  # of an import; 1 is an error and 2 a wrong option
 
 config_option = click.option(
@@ -47,7 +48,7 @@ def command(function: Callable[..., None]) -> click.Command:
             logs.get(__name__).info("interrupted")
             sys.exit(INTERRUPTED)
 
-    named = main.command(name=function.__name__.rstrip("_"))
+    named = main.command(name=function.__name__.rstrip("_").replace("_", "-"))
     return named(config_option(run))
 
 
@@ -119,6 +120,24 @@ def verify(settings: config.Config) -> None:
         rows=metadata.num_samples,
         created_at=metadata.created_at,
     )
+
+
+@command
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--seal",
+    is_flag=True,
+    help="First take closed segments that no chain speaks of into their chains, as they are now.",
+)
+def verify_log(settings: config.Config, as_json: bool, seal: bool) -> None:
+    """Check every segment of the prediction log: rows, ids, and what each held when it was closed.
+
+    Exit code 0: all is sound; 1: something is not, with a line for each finding.
+    """
+    from monitorkit import log_check  # noqa: PLC0415 - as above
+
+    if not log_check.run(settings, seal=seal, as_json=as_json):
+        sys.exit(NOT_SOUND)
 
 
 @command

@@ -16,6 +16,7 @@ MonitorkitError
 ├── LogError                 the prediction log
 │   ├── LogWriteFailed
 │   ├── LogLocked            another process writes it
+│   ├── LogUnreadable        verify-log cannot read it
 │   ├── SegmentGone          a planned piece of it cannot be read any more
 │   ├── ArchiveUnreachable   a further folder of it cannot be read
 │   ├── ImportBusy           another import is under way
@@ -251,6 +252,20 @@ class LogLocked(LogError):
         return (
             f"{self.path}: another process writes this prediction log. Stop it, or give this one "
             "an [log] instance of its own (both may use the folder then) or another [storage] root."
+        )
+
+
+@dataclass(eq=False)
+class LogUnreadable(LogError):
+    """The log cannot be verified, because a part of it cannot be read."""
+
+    reason: str
+
+    def message(self) -> str:
+        """Name the folder, the reason and the remedy."""
+        return (
+            f"{self.path}: the log cannot be verified: {self.reason}. See to it that this user may"
+            " read the folder and what [log] archives names, then try again."
         )
 
 

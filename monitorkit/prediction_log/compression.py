@@ -14,8 +14,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from monitorkit import durable, logs
-from monitorkit.prediction_log import names, sidecar
+from monitorkit.prediction_log import chain, names, sidecar
 from monitorkit.prediction_log.blocks import Cursor
+from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import (
     KEY,
     LINE_END,
@@ -24,6 +25,7 @@ from monitorkit.prediction_log.compressed import (
     describe,
     read_compressed,
 )
+from monitorkit.prediction_log.digest import Digest, digest_of
 from monitorkit.prediction_log.lines import owned_lines
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Refused, Rows, line_ends, read_table, rows_of
@@ -135,11 +137,16 @@ class Compression:
             with path.open("rb") as file:
                 fd = file.fileno()
                 before = _stamp(fd)
+                sealed = chain.last_of(self._chain_of(path), path.stem).get("closed")
+                if sealed is not None:
+                    yield from self._check(fd, sealed)
                 compressed = yield from self._write(fd, temporary)
                 yield from self._compare(fd, temporary, compressed)
                 if (_stamp(fd), _stamp(path)) != (before, before):
                     raise OSError("somebody changed it meanwhile")
             size = temporary.stat().st_size
+            if sealed is not None:
+                self._tell_chain(temporary, goal, compressed)
             temporary.replace(goal)
             durable.sync_folder(self._folder)
             path.unlink(missing_ok=True)
@@ -152,6 +159,38 @@ class Compression:
             rows=compressed.rows,
             csv_bytes=compressed.bytes,
             bytes=size,
+        )
+
+    def _chain_of(self, path: Path) -> Path:
+        name = names.parse(path.name)
+        assert name is not None  # noqa: S101 - it was listed by its name
+        return chain.path_of(self._folder, name)
+
+    def _check(self, fd: int, sealed: Record) -> _Stretches:
+        """See to it that a segment is what was closed: else the new file would hide an edit.
+
+        Raises:
+            OSError: it is not.
+        """
+        digest = Digest()
+        while block := os.pread(fd, self._group_bytes, digest.bytes):
+            digest.add(block)
+            yield
+        if digest.sha256 != sealed.sha256:
+            raise OSError("it is not what was closed; `monitorkit verify-log` says more")
+
+    def _tell_chain(self, made: Path, goal: Path, compressed: Compressed) -> None:
+        """Note what the Parquet file holds, before it has its name."""
+        with made.open("rb") as file:
+            digest = digest_of(reading(file.fileno()), os.fstat(file.fileno()).st_size)
+        chain.append(
+            self._chain_of(goal),
+            "compressed",
+            segment=goal.name,
+            rows=compressed.rows,
+            bytes=digest.bytes,
+            sha256=digest.sha256,
+            identity=compressed.head.identity,
         )
 
     def _write(self, fd: int, path: Path) -> _Stretches:

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from monitorkit import durable, logs
 from monitorkit.errors import ImportBusy
-from monitorkit.prediction_log import names, segment, sidecar
+from monitorkit.prediction_log import chain, names, segment, sidecar
+from monitorkit.prediction_log.digest import Digest
 from monitorkit.prediction_log.rows import header
 from monitorkit.prediction_log.sidecar import Sidecar
 
@@ -65,9 +66,14 @@ class Added:
 class _Segment:
     path: Path
     file: BinaryIO
-    bytes: int
+    digest: Digest = field(default_factory=Digest)
     rows: int = 0
     stamps: tuple[str, str] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines."""
+        self.file.write(data)
+        self.digest.add(data)
 
 
 @dataclass(slots=True)
@@ -125,14 +131,14 @@ class ImportedSegments:
             return
         data = b"".join(lines)
         each = self._open.get(columns)
-        if each is not None and each.rows and each.bytes + len(data) > self.rotate_bytes:
+        if each is not None and each.rows and each.digest.bytes + len(data) > self.rotate_bytes:
             self._finish(self._open.pop(columns))
             each = None
         if each is None:
             path = durable.beside(self.folder / STEM)
-            each = self._open[columns] = _Segment(path, path.open("wb"), 0)
-            each.bytes = each.file.write(header(columns))
-        each.bytes += each.file.write(data)
+            each = self._open[columns] = _Segment(path, path.open("wb"))
+            each.write(header(columns))
+        each.write(data)
         each.rows += len(lines)
         first, last = min(stamps), max(stamps)
         if each.stamps is not None:
@@ -170,7 +176,19 @@ class ImportedSegments:
         with each.path.open("rb") as file:
             head = segment.read_head(segment.reading(file.fileno()))
         assert head is not None  # noqa: S101 - it was written above
-        counted = Sidecar(head.identity, each.rows, each.bytes, head.first_timestamp, last)
+        size = each.digest.bytes
+        counted = Sidecar(head.identity, each.rows, size, head.first_timestamp, last)
+        chain.append(
+            self.folder / f"{STEM}{names.CHAIN}",
+            "closed",
+            segment=path.name,
+            rows=each.rows,
+            bytes=size,
+            sha256=each.digest.sha256,
+            identity=head.identity,
+            marks=tuple(each.digest.marks),
+            origin="imported",
+        )
         each.path.rename(path)
         sidecar.keep(path, counted)
         log.info("segment_imported", file=str(path), rows=each.rows, first=first, last=last)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from monitorkit import durable, logs
 from monitorkit.prediction_log import recovery, segment, sidecar
+from monitorkit.prediction_log.digest import Digest, digest_of
 from monitorkit.prediction_log.folder_lock import FolderLock
 from monitorkit.prediction_log.names import Writers
 from monitorkit.prediction_log.rows import header
+from monitorkit.prediction_log.seals import Seals
 from monitorkit.prediction_log.sidecar import Sidecar
 
 log = logs.get(__name__)
@@ -68,6 +70,8 @@ class LogFile:
         self._last = b""
         self._identity: str | None = None
         self._counted = 0  # the size that the sidecar on disk speaks of
+        self._digest = Digest()  # of the first `_size` bytes, as they were written
+        self._seals = Seals(folder / self._names.chain, sync=sync)
 
     def open(self) -> None:
         """Make the folder if need be, lock it, and recover.
@@ -138,6 +142,7 @@ class LogFile:
         """Leave a sidecar, so that the next start need not count, and unlock the folder."""
         if self._fd is not None and not self._unsound and self._status() == self._expected():
             self._save_sidecar()
+        self._seals.tell()
         self._let_go()
         self._lock.release()
 
@@ -212,7 +217,10 @@ class LogFile:
             self._set_torn_aside(0)
         if self._size == 0:
             self._has = self._columns
-            self._append(header(self._columns))
+            line = header(self._columns)
+            self._append(line)
+            self._digest = Digest()
+            self._digest.add(line)
         else:
             self._recover()
         if new:
@@ -232,6 +240,7 @@ class LogFile:
         self._rows, self._last = found.rows, found.last
         if found.end < self._size:
             self._set_torn_aside(found.end)
+        self._digest = digest_of(segment.reading(self._fd), self._size)
 
     def _set_torn_aside(self, end: int) -> None:
         """A crash in the middle of a write: keep the half line elsewhere, it was never answered."""
@@ -267,13 +276,37 @@ class LogFile:
             self._let_go()
             return
         closed = self._folder / self._names.next_closed(self._first, self._folder)
+        # Before it has its name: no closed segment is ever without its line, whatever ends us.
+        head = self._seal(closed.name, cut=cut)
         self.path.rename(closed)
         self._sync_folder(self._folder)
         sidecar.keep(closed, self._sidecar(cut=cut))
         sidecar.path_of(self.path).unlink(missing_ok=True)
         self._closed_rows += self._rows
         self._let_go()
-        log.info("prediction_log_rotated", file=str(closed), rows=self._rows, bytes=self._size)
+        log.info(
+            "prediction_log_rotated",
+            file=str(closed),
+            rows=self._rows,
+            bytes=self._size,
+            chain=head,
+        )
+
+    def _seal(self, name: str, *, cut: bool) -> str | None:
+        """Note in the chain what the segment holds; returns the SHA-256 of the chain."""
+        assert self._fd is not None  # noqa: S101
+        digest = self._digest
+        if digest.bytes != self._size:  # a failure on the way here
+            digest = digest_of(segment.reading(self._fd), self._size)
+        return self._seals.add(
+            segment=name,
+            rows=self._rows,
+            bytes=self._size,
+            sha256=digest.sha256,
+            identity=self._identity,
+            marks=tuple(digest.marks),
+            cut=cut,
+        )
 
     # Writing
 
@@ -339,6 +372,7 @@ class LogFile:
 
     def _note(self, data: bytes, latest: bytes) -> None:
         """Keep count."""
+        self._digest.add(data)
         if self._identity is None:
             assert self._fd is not None  # noqa: S101
             head = segment.read_head(segment.reading(self._fd))

@@ -17,6 +17,7 @@ from pathlib import Path
 _TIME = r"\d{8}T\d{6}\.\d{6}Z"
 _INSTANCE = rf"(?!{_TIME}[-.])[A-Za-z0-9][A-Za-z0-9_.]{{0,31}}"
 COMPRESSED = ".parquet"
+CHAIN = ".chain"
 _SEGMENT = re.compile(
     rf"(predictions(?:-({_INSTANCE}))?(?:-({_TIME})(?:-(\d+))?)?)(\.csv|{re.escape(COMPRESSED)})"
 )
@@ -42,6 +43,11 @@ class Name:
     compressed: bool
 
     @property
+    def writer(self) -> str:
+        """What the names of all files of its writer begin with."""
+        return stem_of(self.instance)
+
+    @property
     def closed(self) -> bool:
         """Whether it takes no more rows."""
         return bool(self.time)
@@ -50,6 +56,11 @@ class Name:
     def order(self) -> tuple[bool, str, str, int]:
         """Of reading: closed ones, oldest first, then those that take rows, by instance."""
         return not self.closed, self.time, self.instance, self.number
+
+
+def stem_of(instance: str) -> str:
+    """What the names of an instance's files begin with."""
+    return f"predictions-{instance}" if instance else "predictions"
 
 
 def parse(text: str) -> Name | None:
@@ -90,9 +101,10 @@ class Writers:
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._stem = f"predictions-{instance}" if instance else "predictions"
+        self._stem = stem_of(instance)
         self.current = f"{self._stem}.csv"
         self.lock = f"{self._stem}.lock"
+        self.chain = f"{self._stem}{CHAIN}"
         name = parse(self.current)
         if name is None or name.closed or name.instance != instance:
             raise ValueError(f"{instance!r} is no name of an instance")

@@ -360,6 +360,8 @@ def test_fsync_means_synced_before_the_answer_and_the_folder_after_create_and_re
             events.append("answer")
         elif f"{folder}>" in call and name == "fsync":
             events.append("sync folder")
+        elif "predictions.chain" in call and name in ("write", "fsync"):
+            events.append("seal" if name == "write" else "sync seal")
         elif "predictions.csv" in call:
             known = {"write": "write", "fdatasync": "sync", "rename": "rename"}
             if name in known:
@@ -368,4 +370,9 @@ def test_fsync_means_synced_before_the_answer_and_the_folder_after_create_and_re
                 events.append("create")
     begin = ["create", "write", "sync", "sync folder"]
     row = ["write", "sync", "answer"]
-    assert events == [*begin, *row, *(["rename", "sync folder", *begin, *row] * 2)]
+    close = ["rename", "sync folder", *begin, *row]
+    assert events == [
+        *(*begin, *row),
+        *("seal", "sync seal", "sync folder", *close),  # that of the chain, which is new
+        *("seal", "sync seal", *close),
+    ]

@@ -1,0 +1,107 @@
+"""`verify-log` as a person reads it, or as JSON: counts for each segment, and a line a finding."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from monitorkit import progress
+from monitorkit.config import Config
+from monitorkit.errors import LogUnreadable
+from monitorkit.prediction_log import verification
+from monitorkit.prediction_log.verification import Finding, Report
+
+SCHEMA_VERSION = 1
+WIDTH = 200
+"""Of the table in a pipe: nothing in it is cut off."""
+
+
+def run(config: Config, *, seal: bool = False, as_json: bool = False) -> bool:
+    """Check the prediction log and print what was found.
+
+    Args:
+        config: the whole configuration.
+        seal: first take closed segments that no chain speaks of into their chains.
+        as_json: print one JSON document, and nothing else.
+
+    Returns:
+        Whether all is sound.
+
+    Raises:
+        LogUnreadable: a file or folder cannot be read, or a chain not written.
+    """
+    folder = config.storage.predictions
+    shown: AbstractContextManager[progress.Advance] = nullcontext(lambda _: None)
+    if sys.stderr.isatty() and not as_json:
+        shown = progress.step("verify_log")
+    try:
+        sealed = verification.seal(folder) if seal else []
+        with shown as advance:
+            report = verification.verify(folder, config.log.archives, advance=advance)
+    except (OSError, ImportError, ValueError) as error:  # what fsspec makes of a wrong archive
+        raise LogUnreadable(str(folder), str(error)) from error
+    if as_json:
+        click.echo(json.dumps(document(report, sealed)))
+    else:
+        _show(report, sealed)
+    return not report.findings
+
+
+def document(report: Report, sealed: list[str]) -> dict[str, object]:
+    """The report as JSON."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sound": not report.findings,
+        "rows": report.rows,
+        "bad": sum(each.bad for each in report.segments),
+        "torn": sum(each.torn for each in report.segments),
+        "newly_sealed": sealed,
+        **asdict(report),
+    }
+
+
+def line_of(finding: Finding) -> str:
+    """A finding in one line."""
+    place = finding.file if finding.line is None else f"{finding.file}, line {finding.line}"
+    return f"{place}: {finding.problem}. {finding.remedy}"
+
+
+def _show(report: Report, sealed: list[str]) -> None:
+    for file in sealed:
+        click.echo(f"sealed as it is now: {file}")
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("segment", overflow="fold")
+    for heading in ("rows", "no rows", "torn", "backwards", "bytes"):
+        table.add_column(heading, justify="right")
+    table.add_column("state")
+    for each in report.segments:
+        numbers = (each.rows, each.bad, each.torn, each.backwards, each.bytes)
+        table.add_row(each.file, *(f"{number:,}" for number in numbers), each.state)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console.print(table)
+    for text in _summary(report):
+        click.echo(text)
+    for finding in report.findings:
+        click.echo(line_of(finding))
+    if report.findings:
+        click.echo(f"{len(report.findings)} findings: the log is not sound.")
+    else:
+        click.echo("All is sound; of open segments only the form can be checked.")
+
+
+def _summary(report: Report) -> list[str]:
+    lines = [f"{report.rows:,} rows in {len(report.segments)} segments."]
+    if report.pruned:
+        lines.append(f"Deleted by retention: {report.pruned_rows:,} rows in {report.pruned}.")
+    lines += [f"Set aside: {file}, {number} lines." for file, number in report.set_aside.items()]
+    lines += [
+        f"Chain {head.file}: {head.lines} lines, head {head.sha256}" for head in report.chains
+    ]
+    return lines

@@ -1,0 +1,471 @@
+"""`verify`: whether a log is what was written, as far as its chains can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.prediction_log import chain, inspection, names, segment
+from monitorkit.prediction_log.chain import Record
+from monitorkit.prediction_log.compressed import read_compressed
+from monitorkit.prediction_log.digest import digest_of
+from monitorkit.prediction_log.inspection import Source
+from monitorkit.prediction_log.names import Name
+from monitorkit.prediction_log.repeats import Repeats, keys
+
+State = Literal["open", "sealed", "archived", "unsealed", "changed"]
+
+MOST = 10
+"""Findings of one kind in one file; further ones are counted."""
+
+RESTORE = "Restore the file from a backup; until then its rows prove nothing."
+CLOSED_SO = (
+    "It was so when the segment was closed, or is so since it was edited: look for the event "
+    "prediction_log_changed, and for whoever else writes this file."
+)
+GONE = (
+    "Restore it from a backup; if you moved it on purpose, add its folder to [log] archives; if "
+    "its age was the reason, let [log.retention] delete segments, which notes it."
+)
+NOT_IN_CHAIN = (
+    "If you put it there, closed it by hand or cleared the chain, `monitorkit verify-log --seal` "
+    "takes it in as it is now; if nobody did, move it away."
+)
+CHAIN_EDITED = "Restore the chain from a backup, or compare its head with one that you noted."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was written.
+
+    Attributes:
+        file: the path.
+        line: in it, from 1 (the header); None: the whole file.
+        problem: what is wrong.
+        remedy: what to do.
+    """
+
+    file: str
+    line: int | None
+    problem: str
+    remedy: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """A segment that was looked at.
+
+    Attributes:
+        file: its path, or URL in an archive.
+        state: `open`: it takes rows, so only their form was checked; `sealed`: what it held when
+            it was closed; `archived`: the same, in an archive; `unsealed`: no chain speaks of it;
+            `changed`: not what was closed.
+        rows: in it.
+        bad: lines that are no rows.
+        torn: 1 when its last line has no end: a row that was never answered.
+        backwards: rows that are older than the one before them, as after the clock was set back,
+            and in imports.
+        bytes: of the file.
+    """
+
+    file: str
+    state: State
+    rows: int = 0
+    bad: int = 0
+    torn: int = 0
+    backwards: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A chain.
+
+    Attributes:
+        file: its path.
+        lines: in it.
+        sha256: of the last one, which stands for all: note it elsewhere.
+    """
+
+    file: str
+    lines: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        segments: in the order of reading.
+        chains: of the folder.
+        findings: empty when all is sound.
+        pruned: segments that retention deleted, and the rows that were in them.
+        set_aside: files with torn lines or foreign content that a start put aside, and the lines
+            in each.
+    """
+
+    segments: list[Verified] = field(default_factory=list)
+    chains: list[Head] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    pruned: int = 0
+    pruned_rows: int = 0
+    set_aside: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """In all segments."""
+        return sum(each.rows for each in self.segments)
+
+
+Known = dict[str, dict[chain.Event, Record]]  # by the segment's stem
+
+
+def verify(
+    folder: Path,
+    archives: Sequence[str] = (),
+    *,
+    advance: Callable[[float], None] = lambda _: None,
+) -> Report:
+    """Check every segment of a folder; a service may write meanwhile.
+
+    Args:
+        folder: of the log.
+        archives: where closed segments may have been moved, as in `[log] archives`.
+        advance: told which share is done.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    with Repeats() as repeats:
+        work = _Verification(folder, archives, repeats, advance)
+        work.run()
+        return work.report
+
+
+def seal(folder: Path) -> list[str]:
+    """Take closed segments that no chain speaks of into their chains, as they are now.
+
+    Returns:
+        Their files.
+
+    Raises:
+        OSError: a file cannot be read, or a chain not written.
+    """
+    known, _, _ = _known(folder)
+    sealed = []
+    for name in names.segments(folder):
+        event: chain.Event = "compressed" if name.compressed else "closed"
+        if not name.closed or event in known.get(name.stem, {}):
+            continue
+        path = folder / name.text
+        with path.open("rb") as file:
+            source = inspection.local(str(path), name, file)
+            if name.compressed:
+                compressed = read_compressed(source.read, source.size)
+                identity = compressed.head.identity if compressed is not None else None
+                rows = compressed.rows if compressed is not None else 0
+            else:
+                head = segment.read_head(source.read)
+                identity = head.identity if head is not None else None
+                start = head.data_start if head is not None else 0
+                rows = segment.count(file.fileno(), start).rows
+            digest = digest_of(source.read, source.size)
+        chain.append(
+            chain.path_of(folder, name),
+            event,
+            segment=name.text,
+            rows=rows,
+            bytes=source.size,
+            sha256=digest.sha256,
+            identity=identity,
+            marks=() if name.compressed else tuple(digest.marks),
+            origin="found",
+        )
+        sealed.append(str(path))
+    return sealed
+
+
+class _Verification:
+    def __init__(
+        self,
+        folder: Path,
+        archives: Sequence[str],
+        repeats: Repeats,
+        advance: Callable[[float], None],
+    ) -> None:
+        self.report = Report()
+        self._folder = folder
+        self._archives = archives
+        self._repeats = repeats
+        self._advance_to = advance
+        self._total = 1
+        self._done = 0
+        self._renamed: set[str] = set()
+        self._places: list[tuple[Name, str | None]] = []  # that were read, and in which archive
+
+    def run(self) -> None:
+        """Fill the report."""
+        # First the chains: what is closed after they were read is told of by their next lines.
+        known, self.report.chains, wrong = _known(self._folder)
+        for path, link in wrong:
+            self._find(str(path), link.number, link.problem or "", CHAIN_EDITED)
+        listed = names.segments(self._folder)
+        self._set_total(listed)
+        unsealed: list[tuple[Name, str]] = []
+        for name in listed:
+            self._check(name, known, unsealed)
+        stems = {name.stem for name in listed}
+        for stem, events in list(known.items()):
+            if stem not in stems:
+                self._check_absent(stem, events, known, listed, unsealed)
+        for name, _ in unsealed:
+            if name.text not in self._renamed:
+                file = str(self._folder / name.text)
+                self._find(file, None, "no chain speaks of this closed segment", NOT_IN_CHAIN)
+        self._check_repeats()
+        self._look_aside()
+
+    # One segment
+
+    def _check(self, name: Name, known: Known, unsealed: list[tuple[Name, str]]) -> None:
+        """A segment in the folder; one that is gone since it was listed is in its other form."""
+        with ExitStack() as stack:
+            source = _here(self._folder, name, stack)
+            if source is not None:
+                self._look_at(source, self._events(source.name, known), unsealed)
+            elif name.closed:
+                again = chain.last_of(chain.path_of(self._folder, name), name.stem)
+                self._check_absent(name.stem, again, known, [], unsealed)
+
+    def _events(self, name: Name, known: Known) -> Mapping[chain.Event, Record]:
+        """What the chain says of a segment, which may have been closed or compressed just now."""
+        events = known.get(name.stem, {})
+        if name.closed and ("compressed" if name.compressed else "closed") not in events:
+            return chain.last_of(chain.path_of(self._folder, name), name.stem)
+        return events
+
+    def _look_at(
+        self,
+        source: Source,
+        events: Mapping[chain.Event, Record],
+        unsealed: list[tuple[Name, str]],
+        *,
+        archive: str | None = None,
+    ) -> None:
+        name = source.name
+        verified = Verified(source.place, "sealed" if archive is None else "archived")
+        verified.bytes = source.size
+        problem: str | None = None
+        record = events.get("compressed" if name.compressed else "closed")
+        if not name.closed:
+            verified.state = "open"
+            verified.torn = int(inspection.is_torn(source))
+        elif record is None:
+            verified.state = "unsealed"
+            unsealed.append((name, inspection.sha256_of(source, self._advance)))
+        elif name.compressed:
+            if inspection.sha256_of(source, self._advance) != record.sha256:
+                problem = "it is not the file that compression made: it was edited or replaced"
+        else:
+            problem = inspection.change(source, record, self._advance)
+        if problem is not None:
+            verified.state = "changed"
+            self._find(source.place, None, problem, RESTORE)
+        self._check_rows(source, verified)
+        if record is not None and problem is None and record.cut:
+            self._find(
+                source.place,
+                None,
+                "somebody cut off its end while it took rows: rows that were answered are missing",
+                "Restore the file from a backup.",
+            )
+        self._places.append((name, archive))
+        self.report.segments.append(verified)
+
+    def _check_rows(self, source: Source, verified: Verified) -> None:
+        file = source.place
+        before, end = None, 0
+
+        def tell(line: int | None, reason: str) -> None:
+            verified.bad += 1
+            if verified.bad <= MOST:
+                self._find(file, line, reason, CLOSED_SO)
+
+        for _, rows in inspection.rows(source, tell):
+            verified.rows += len(rows.ends)
+            self._repeats.add(keys(rows.ids))
+            times = rows.times if before is None else np.concatenate([[before], rows.times])
+            verified.backwards += int(np.count_nonzero(times[1:] < times[:-1]))
+            before = rows.times[-1]
+            self._advance(int(rows.ends[-1]) - end)
+            end = int(rows.ends[-1])
+        if verified.bad > MOST:
+            problem = f"{verified.bad - MOST} further lines are no rows"
+            self._find(file, None, problem, CLOSED_SO)
+
+    # Segments that are not there
+
+    def _check_absent(
+        self,
+        stem: str,
+        events: Mapping[chain.Event, Record],
+        known: Known,
+        listed: Sequence[Name],
+        unsealed: list[tuple[Name, str]],
+    ) -> None:
+        record = events.get("closed") or events.get("compressed")
+        if "pruned" in events:
+            self.report.pruned += 1
+            self.report.pruned_rows += events["pruned"].rows
+            return
+        if record is None or self._is_being_closed(record, known, listed):
+            return
+        name = names.parse(record.segment)
+        if name is not None and (self._folder / name.text).exists():  # it got its name just now
+            self._check(name, known, unsealed)
+            return
+        for archive in self._archives:
+            with ExitStack() as stack:
+                source = _in_archive(archive, stem, stack)
+                if source is not None:
+                    self._look_at(source, events, [], archive=archive)
+                    return
+        hashes = {each.sha256 for each in events.values()}
+        renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
+        problem = f"this closed segment of {record.rows} rows was removed"
+        if renamed:
+            self._renamed.add(renamed[0])
+            problem = f"this closed segment was renamed to {renamed[0]}"
+            remedy = f"Give it back its name: {record.segment}."
+        else:
+            remedy = GONE
+        self._find(str(self._folder / record.segment), None, problem, remedy)
+
+    def _is_being_closed(self, record: Record, known: Known, listed: Sequence[Name]) -> bool:
+        """Whether the last line of a chain speaks of a segment that has not got its name yet."""
+        name = names.parse(record.segment)
+        if name is None or record.event != "closed":
+            return False
+        for each in listed:
+            if each.closed or each.writer != name.writer:
+                continue
+            stems = [stem for stem in known if stem.startswith(f"{each.writer}-")]
+            newest = max((known[stem].get("closed") for stem in stems), key=_at, default=None)
+            if newest is not record:
+                return False
+            with suppress(FileNotFoundError), (self._folder / each.text).open("rb") as file:
+                source = inspection.local(str(self._folder / each.text), each, file)
+                return inspection.change(source, record, lambda _: None) is None
+        return False
+
+    # Ids
+
+    def _check_repeats(self) -> None:
+        wanted = self._repeats.found()
+        if not len(wanted):
+            return
+        first: dict[str, tuple[str, int]] = {}
+        for name, archive in self._places:
+            told = 0
+            for place, line, identity in self._rows_with(name, archive, wanted):
+                if identity not in first:
+                    first[identity] = place, line
+                    continue
+                told += 1
+                if told <= MOST:
+                    other, at = first[identity]
+                    self._find(
+                        place,
+                        line,
+                        f"prediction_id {identity} stands in {other}, line {at}, as well",
+                        "Every answer has an id of its own: one of the rows was added. "
+                        "Compare both with a backup.",
+                    )
+            if told > MOST:
+                self._find(place, None, f"{told - MOST} further ids come twice", RESTORE)
+
+    def _rows_with(
+        self, name: Name, archive: str | None, wanted: NDArray[np.int64]
+    ) -> Iterator[tuple[str, int, str]]:
+        with ExitStack() as stack:
+            if archive is not None:
+                source = _in_archive(archive, name.stem, stack)
+            else:
+                source = _here(self._folder, name, stack)
+            if source is None:
+                return
+            for lines, rows in inspection.rows(source, lambda _line, _reason: None):
+                for at in np.flatnonzero(np.isin(keys(rows.ids), wanted)).tolist():
+                    yield source.place, int(lines[at]), str(rows.ids[at])
+
+    # The rest
+
+    def _look_aside(self) -> None:
+        for path in sorted(self._folder.glob("predictions*.csv.*")):
+            if path.suffix == ".torn" or ".unknown-" in path.name:
+                content = path.read_bytes()
+                self.report.set_aside[str(path)] = content.count(b"\n")
+
+    def _find(self, file: str, line: int | None, problem: str, remedy: str) -> None:
+        self.report.findings.append(Finding(file, line, problem, remedy))
+
+    def _set_total(self, listed: Sequence[Name]) -> None:
+        for name in listed:
+            with suppress(FileNotFoundError):
+                # Once to hash it, once to look at its rows.
+                self._total += 2 * (self._folder / name.text).stat().st_size
+
+    def _advance(self, read: int) -> None:
+        self._done += read
+        self._advance_to(min(self._done / self._total, 1.0))
+
+
+def _at(record: Record | None) -> str:
+    return record.at if record is not None else ""
+
+
+def _known(folder: Path) -> tuple[Known, list[Head], list[tuple[Path, chain.Link]]]:
+    """What the chains of a folder say, how far each goes, and the lines that are wrong."""
+    known: Known = {}
+    heads: list[Head] = []
+    wrong = []
+    for path in chain.chains(folder):
+        number, sha256 = 0, chain.FIRST
+        for link in chain.read(path):
+            number, sha256 = link.number, link.sha256
+            if link.record is not None:
+                known.setdefault(link.record.stem, {})[link.record.event] = link.record
+            if link.problem is not None:
+                wrong.append((path, link))
+        heads.append(Head(str(path), number, sha256))
+    return known, heads, wrong
+
+
+def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:
+    for there in (name, names.parse(name.stem + names.COMPRESSED)):
+        if there is not None:
+            with suppress(FileNotFoundError):
+                file = stack.enter_context((folder / there.text).open("rb"))
+                return inspection.local(str(folder / there.text), there, file)
+    return None
+
+
+def _in_archive(archive: str, stem: str, stack: ExitStack) -> Source | None:
+    """A closed segment in an archive, in either form."""
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - only who has an archive needs it
+
+    system, root = url_to_fs(archive)
+    for ending in (".csv", names.COMPRESSED):
+        name = names.parse(stem + ending)
+        path = f"{root.rstrip('/')}/{stem}{ending}"
+        if name is not None and system.exists(path):
+            file = stack.enter_context(system.open(path, "rb"))
+            return Source(f"{archive.rstrip('/')}/{stem}{ending}", name, file, system.size(path))
+    return None
