@@ -14,10 +14,12 @@ from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
+from monitorkit.monitoring.retention import LogRetention
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.serving import pauses
 from monitorkit.serving.application import Application
+from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.reloader import Reloader
@@ -69,7 +71,8 @@ async def running(config: Config) -> AsyncIterator[Services]:
             instance=config.log.instance,
         )
         stack.push_async_callback(writer.close)
-        metrics = Metrics()
+        metrics, disk = Metrics(), Disk(config.storage)
+        await disk.look()
         collections = stack.enter_context(pauses.tuned())
         pipeline = Pipeline(writer, metrics, max_waiting_rows=config.serving.max_waiting_rows)
         results = Results(config.storage.results)
@@ -79,6 +82,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             results,
             Delivery(config, sink_worker, results),
             Compressing(config, monitor_worker),
+            retention=LogRetention(config),
         )
         await monitoring.check_reference()
         services = Services(
@@ -87,6 +91,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             pipeline=pipeline,
             writer=writer,
             metrics=metrics,
+            disk=disk,
             results=results,
             monitoring_status=monitoring.status,
             force_cycle=monitoring.force,
@@ -96,6 +101,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pipeline.run)
             tasks.start_soon(reloader.run)
+            tasks.start_soon(disk.run)
             tasks.start_soon(monitoring.run)
             tasks.start_soon(pauses.measure, metrics, collections)
             pauses.settle()

@@ -28,7 +28,7 @@ from monitorkit import environment
 from monitorkit.errors import ConfigError
 from monitorkit.logs import LogFormat, LogLevel
 from monitorkit.schema import FeatureType
-from monitorkit.units import Duration, Size
+from monitorkit.units import Duration, LimitDuration, LimitSize, Size
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
 
@@ -45,6 +45,7 @@ class Storage(Section):
     """Where everything that runs write is kept; relative to the folder monitorkit starts in."""
 
     root: Path = Path("monitoring")
+    disk_warning: LimitSize = ByteSize(1024**3)
 
     @property
     def mlflow(self) -> Path:
@@ -211,6 +212,13 @@ class Serving(Section):
         return self
 
 
+class LogRetention(Section):
+    """When segments of the log are deleted; never by default."""
+
+    max_age: LimitDuration = timedelta(0)
+    max_size: LimitSize = ByteSize(0)
+
+
 class Log(Section):
     """The prediction log."""
 
@@ -221,6 +229,7 @@ class Log(Section):
 
     compress: bool = False
     archives: tuple[str, ...] = ()
+    retention: LogRetention = LogRetention()
 
     @field_validator("instance")
     @classmethod
@@ -239,11 +248,20 @@ class Verdict(Section):
     drift_share: float = Field(default=0.5, gt=0, le=1)
 
 
-class Reports(Section):
+class ResultRetention(Section):
+    """How many results are kept."""
+
+    keep: int = Field(default=10_000, ge=1)
+    max_size: LimitSize = ByteSize(0)
+    max_age: LimitDuration = timedelta(0)
+
+
+class ReportRetention(Section):
     """How many HTML reports are kept."""
 
     keep: int = Field(default=50, ge=1)
-    max_size: Size = ByteSize(500 * 1024**2)
+    max_size: LimitSize = ByteSize(500 * 1024**2)
+    max_age: LimitDuration = timedelta(0)
 
 
 class Monitoring(Section):
@@ -255,11 +273,11 @@ class Monitoring(Section):
     bucket: Duration = timedelta(minutes=1)
     resolution: int = Field(default=32, ge=2, le=1024)
     min_rows: int = Field(default=200, ge=1)
-    keep_results: int = Field(default=10_000, ge=1)
     worker_memory: Size = ByteSize(4 * 1024**3)
     plugin_files: tuple[Path, ...] = ()
     verdict: Verdict = Verdict()
-    reports: Reports = Reports()
+    results: ResultRetention = ResultRetention()
+    reports: ReportRetention = ReportRetention()
 
 
 class MonitorEntry(Section):

@@ -18,6 +18,7 @@ import numpy as np
 from monitorkit import durable, logs
 from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Window
 from monitorkit.errors import ResultError
+from monitorkit.retention import Kept, Limits, kept, prune
 
 SCHEMA_VERSION = 1
 
@@ -170,16 +171,22 @@ class Results:
         """How many results there are."""
         return len(self.run_ids())
 
-    def prune(self, keep: int) -> int:
-        """Delete the oldest beyond a number; the newest one always stays.
+    def prune(self, limits: Limits) -> int:
+        """Delete the oldest beyond some limits, each with an event; the newest one always stays.
 
         Returns:
             How many were deleted.
         """
-        surplus = self.run_ids()[: -max(keep, 1)]
-        for run_id in surplus:
-            self._path(run_id).unlink(missing_ok=True)
-        return len(surplus)
+        files = (
+            Kept(self._path(run_id), self._size(run_id, limits), time_of(run_id))
+            for run_id in reversed(self.run_ids())
+        )
+        return prune(files, limits, "result")
+
+    def _size(self, run_id: str, limits: Limits) -> int:
+        """Of its file, where that matters."""
+        there = kept(self._path(run_id)) if limits.max_size else None
+        return there.bytes if there is not None else 0
 
     def find(self, run_id: str) -> tuple[bytes, RunResult] | None:
         """One result, as it is on disk and decoded; None as for `read`."""

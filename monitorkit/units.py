@@ -105,6 +105,16 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _zero_when_off(value: object) -> object:
+    return 0 if isinstance(value, str) and value.strip() == "off" else value
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError("must not be negative")
+    return value
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -116,3 +126,21 @@ Size = Annotated[
 ]
 Rate = Annotated[str, AfterValidator(_checked_rate)]
 """Text that `parse_rate` reads."""
+
+LimitDuration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    BeforeValidator(_zero_when_off),
+    AfterValidator(_not_negative),
+    PlainSerializer(lambda value: format_duration(value) if value else "off", return_type=str),
+]
+"""A duration, or `off`, which is zero."""
+
+LimitSize = Annotated[
+    ByteSize,
+    BeforeValidator(_no_bool),
+    BeforeValidator(_zero_when_off),
+    Field(ge=0),
+    PlainSerializer(lambda value: int(value) or "off"),
+]
+"""A size, or `off`, which is zero."""

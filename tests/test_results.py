@@ -23,6 +23,7 @@ from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Wind
 from monitorkit.durable import beside
 from monitorkit.errors import ResultError
 from monitorkit.results import Results, decode, encode, new_run_id
+from monitorkit.retention import Limits
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -280,7 +281,7 @@ def test_there_may_be_no_results_yet(tmp_path: Path) -> None:
     assert results.latest() is None
     assert results.list(10, 0) == []
     assert results.count() == 0
-    assert results.prune(1) == 0
+    assert results.prune(Limits(1)) == 0
     assert results.read(new_run_id(NOW)) is None
 
 
@@ -372,11 +373,27 @@ def test_prune_deletes_the_oldest_and_never_the_newest(tmp_path: Path) -> None:
     made = [a_result(number) for number in range(5)]
     for result in made:
         results.commit(result)
-    assert results.prune(10) == 0
-    assert results.prune(3) == 2
+    assert results.prune(Limits(10)) == 0
+    assert results.prune(Limits(3)) == 2
     assert results.run_ids() == [result.run_id for result in made[2:]]
-    assert results.prune(0) == 2
+    assert results.prune(Limits(0)) == 2
     assert results.run_ids() == [made[4].run_id]
+
+
+def test_old_and_large_results_go_with_an_event_each(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    now = datetime.now(UTC)
+    made = [new_run_id(now - timedelta(days=days)) for days in (9, 7, 2, 1)]
+    for run_id in made:
+        results.commit(replace(a_result(), run_id=run_id))
+    with capture_logs() as logged:
+        assert results.prune(Limits(max_age=timedelta(days=8))) == 1
+        size = (tmp_path / f"{made[-1]}.json").stat().st_size
+        assert results.prune(Limits(max_size=2 * size + 1)) == 1
+        assert results.prune(Limits(max_size=1)) == 1
+    assert results.run_ids() == made[-1:]
+    assert [(event["event"], event["what"]) for event in logged] == [("file_pruned", "result")] * 3
+    assert [Path(event["file"]).stem for event in logged] == made[:-1]
 
 
 def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
@@ -386,7 +403,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("notes.json", f"{result.run_id}.json.bak", ".hidden.json"):
         (tmp_path / name).write_text("mine")
     assert results.run_ids() == [result.run_id]
-    assert results.prune(1) == 0
+    assert results.prune(Limits(1)) == 0
     assert len(list(tmp_path.iterdir())) == 4
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from filelock import FileLock, Timeout
 
 from monitorkit import logs
-from monitorkit.config import Config, MonitorEntry
+from monitorkit.config import Config, MonitorEntry, ReportRetention, ResultRetention
 from monitorkit.contracts import (
     SCORE_COLUMN,
     DriftSummary,
@@ -26,6 +26,7 @@ from monitorkit.monitoring.protocol import Absorbed, Case, Engine
 from monitorkit.monitoring.reports import Reports
 from monitorkit.prediction_log import Cursor
 from monitorkit.results import Results, new_run_id
+from monitorkit.retention import Limits
 
 log = logs.get(__name__)
 
@@ -217,8 +218,8 @@ def _run(
         )
         return outcome
     results.commit(outcome)
-    results.prune(config.monitoring.keep_results)
-    store.prune(config.monitoring.reports.keep, config.monitoring.reports.max_size)
+    results.prune(_limits(config.monitoring.results))
+    store.prune(_limits(config.monitoring.reports))
     _say(outcome)
     return outcome
 
@@ -281,6 +282,10 @@ def judge(
         drift=summarise_drift(outcomes, verdict.monitor, verdict.drift_share),
         outcomes=outcomes,
     )
+
+
+def _limits(section: ResultRetention | ReportRetention) -> Limits:
+    return Limits(section.keep, section.max_age, int(section.max_size))
 
 
 def _newest_first(results: Results) -> Iterator[RunResult]:

@@ -22,6 +22,7 @@ from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Engine
+from monitorkit.monitoring.retention import LogRetention
 from monitorkit.reference import verify
 from monitorkit.results import Results
 
@@ -41,6 +42,7 @@ class MonitoringLoop:
         results: where the record is kept.
         delivery: takes results to the sinks.
         compressing: what comes after a cycle.
+        retention: what comes after that.
     """
 
     def __init__(
@@ -50,19 +52,22 @@ class MonitoringLoop:
         results: Results,
         delivery: Delivery,
         compressing: Compressing,
+        *,
+        retention: LogRetention,
     ) -> None:
         self._config = config
         self._engine = engine
         self._results = results
         self._delivery = delivery
         self._compressing = compressing
+        self._retention = retention
         # A cycle, and one that waits for it; never the default limiter, which serving shares.
         self._threads = CapacityLimiter(1 + FORCED_AT_ONCE)
         self._forced = 0
         self._delivering = CapacityLimiter(1)
         self._deliver = anyio.Event()
-        self._one_compresses = CapacityLimiter(1)
-        self._compress = anyio.Event()
+        self._one_tidies = CapacityLimiter(1)
+        self._tidy = anyio.Event()
         self._read: Mapping[str, int] = {}
         self._stopping = False
         self._counts: Counter[str] = Counter(completed=0, skipped=0, failed=0)
@@ -96,7 +101,7 @@ class MonitoringLoop:
         """Run cycles until cancelled; the first one an interval from now."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._run_deliveries)
-            tasks.start_soon(self._run_compressions)
+            tasks.start_soon(self._tidy_up)
             if isinstance(self._engine, ProcessEngine):
                 tasks.start_soon(self._warm_up, self._engine)
             if self._config.monitoring.enabled:
@@ -171,7 +176,7 @@ class MonitoringLoop:
             self._note_reference(None, result.reference_hash)
             self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
             self._read = result.cursor
-            self._compress.set()
+            self._tidy.set()
         self._deliver.set()
         return result
 
@@ -190,13 +195,14 @@ class MonitoringLoop:
                 log.error("delivery_failed", reason=told(error))  # noqa: TRY400 - says it all
             await self._deliver.wait()
 
-    async def _run_compressions(self) -> None:
-        """Compress, after every cycle that had a result, what it and those before have read."""
+    async def _tidy_up(self) -> None:
+        """After every cycle that had a result, compress what was read, and delete what is old."""
         while True:
-            await self._compress.wait()
-            self._compress = anyio.Event()
+            await self._tidy.wait()
+            self._tidy = anyio.Event()
             call = partial(self._compressing.run, self._read, cancelled=self._is_stopping)
-            await to_thread.run_sync(call, limiter=self._one_compresses, abandon_on_cancel=True)
+            await to_thread.run_sync(call, limiter=self._one_tidies, abandon_on_cancel=True)
+            await to_thread.run_sync(self._retention.run, self._read, limiter=self._one_tidies)
 
     async def _warm_up(self, engine: ProcessEngine) -> None:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from monitorkit.retention import Limits, kept, prune
+
 
 class Reports:
     """A folder of reports, named `<run_id>-<monitor>-<file>`.
@@ -41,12 +43,8 @@ class Reports:
             temporary.unlink(missing_ok=True)
         return path.name
 
-    def prune(self, keep: int, max_bytes: int) -> int:
-        """Delete the oldest reports beyond a number or a size; the newest one always stays.
-
-        Args:
-            keep: how many may stay.
-            max_bytes: how large those that stay may be together.
+    def prune(self, limits: Limits) -> int:
+        """Delete the oldest reports beyond some limits, each with an event; the newest one stays.
 
         Returns:
             How many were deleted.
@@ -54,14 +52,6 @@ class Reports:
         if not self.folder.is_dir():
             return 0
         with os.scandir(self.folder) as entries:
-            found = sorted(
-                ((entry.name, entry.stat().st_size) for entry in entries if entry.is_file()),
-                reverse=True,
-            )
-        deleted = total = 0
-        for position, (name, size) in enumerate(found):
-            total += size
-            if position and (position >= keep or total > max_bytes):
-                (self.folder / name).unlink(missing_ok=True)
-                deleted += 1
-        return deleted
+            names = sorted((entry.name for entry in entries if entry.is_file()), reverse=True)
+        found = (kept(self.folder / name) for name in names)
+        return prune((each for each in found if each is not None), limits, "report")

@@ -21,6 +21,7 @@ from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.monitoring.protocol import Engine
+from monitorkit.monitoring.retention import LogRetention
 from monitorkit.results import Results
 
 log = logs.get(__name__)
@@ -64,6 +65,7 @@ def run_once(
         delivery.deliver(patience=PATIENCE)
         if isinstance(outcome, RunResult):
             compressing.run(outcome.cursor, to_the_end=True)
+            LogRetention(config).run(outcome.cursor)
     if sys.stdout.isatty():
         summary.show(config, outcome)
     return outcome
@@ -106,6 +108,7 @@ def run_forever(
                 log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
             if isinstance(outcome, RunResult):
                 compressing.run(outcome.cursor)
+                LogRetention(config).run(outcome.cursor)
             time.sleep(max(0.0, interval - (time.monotonic() - started)))
     log.info("stopped")
 

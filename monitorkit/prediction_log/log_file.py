@@ -52,6 +52,8 @@ class LogFile:
         self.path = folder / self._names.current
         self._name = str(self.path)
         self.total_rows = 0
+        self.appended_rows = 0
+        """Lines that this object put into segments, counted in what was written."""
         self._folder = folder
         self._columns = columns
         self._sync = sync
@@ -378,7 +380,9 @@ class LogFile:
             head = segment.read_head(segment.reading(self._fd))
             if head is not None:
                 self._identity, self._first = head.identity, head.first_timestamp
-        self._rows += data.count(b"\n")
+        number = data.count(b"\n")
+        self._rows += number
+        self.appended_rows += number
         self._last = max(self._last, latest)
         self.total_rows = self._closed_rows + self._rows
         if self._size - self._counted >= SIDECAR_EVERY:

@@ -62,6 +62,8 @@ class Writer:
 
     def __init__(self, file: LogFile, formatter: Formatter, threads: Thread) -> None:
         self.failure: str | None = None
+        self.logged_rows = 0
+        """Rows in the file since this writer was opened, as of the last append that returned."""
         self.slow_writes = 0
         """Writes on the event loop that waited for the disk."""
         self._patience = PATIENCE_SECONDS[0]
@@ -159,6 +161,7 @@ class Writer:
             self.failure = reason(error)
             raise LogWriteFailed(self._path, self.failure) from error
         self.failure = None
+        self.logged_rows = self._file.appended_rows
 
     def _write_at_once(self, data: bytes, latest: bytes) -> bool:
         """Write on the event loop, if the disk keeps up and the thread leaves the file alone."""

@@ -51,6 +51,7 @@ class Batcher(Generic[G, R, A]):
         isolate: tuple[type[Exception], ...] = (),
     ) -> None:
         self.waiting_rows = 0
+        self.served_rows = 0  # flushed, and answered to whoever was still there
         self.answered_rows = 0
         """Rows answered to callers who were still there then; a few may count as late, too."""
         self.refused_rows = 0
@@ -186,6 +187,7 @@ class Batcher(Generic[G, R, A]):
         return None
 
     def _answer(self, batch: list[_Caller[G, R, A]], answers: Sequence[A]) -> None:
+        self.served_rows += len(answers)
         start = 0
         for caller in batch:
             end = start + len(caller.rows)

@@ -184,6 +184,13 @@ def schemas(served: Served | None) -> Schema:
                 "model_stage": {**text, "description": "The alias that is followed."},
                 "predictions_logged": {"type": "integer"},
                 "log": _object({"failure": {"type": ["string", "null"]}}),
+                "disk": _object(
+                    {
+                        "free_bytes": {"type": ["integer", "null"]},
+                        "warning_bytes": {"type": ["integer", "null"]},
+                        "almost_full": {"type": "boolean"},
+                    }
+                ),
                 "reference": _object(
                     {
                         "status": {"enum": ["ok", "missing", "changed", "unchecked"]},

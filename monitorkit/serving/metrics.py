@@ -96,6 +96,16 @@ class _Counts(Collector):
         rows.add_metric(["dropped"], batcher.dropped_rows)
         rows.add_metric(["refused"], batcher.refused_rows)
         yield rows
+        yield CounterMetricFamily(
+            "monitorkit_predictions_served",
+            "Rows that were predicted and given back for their answers, since the start.",
+            batcher.served_rows,
+        )
+        yield CounterMetricFamily(
+            "monitorkit_predictions_logged",
+            "Rows that were appended to the prediction log, since the start.",
+            writer.logged_rows,
+        )
         yield GaugeMetricFamily(
             "monitorkit_waiting_rows", "Rows that wait for their batch.", batcher.waiting_rows
         )
@@ -114,8 +124,31 @@ class _Counts(Collector):
             "1 while the prediction log cannot be written, else 0.",
             float(writer.failure is not None),
         )
+        yield from self._disk()
         yield GaugeMetricFamily(
             "monitorkit_start_time_seconds",
             "When the service started, in Unix time.",
             self._services.started_at.timestamp(),
+        )
+
+    def _disk(self) -> Iterator[Metric]:
+        disk = self._services.disk
+        sizes = GaugeMetricFamily(
+            "monitorkit_disk_bytes",
+            "Bytes of the files that are kept, by what they are; at most half a minute old.",
+            labels=["what"],
+        )
+        for what, size in disk.sizes.items():
+            sizes.add_metric([what], size)
+        yield sizes
+        if disk.free is not None:
+            yield GaugeMetricFamily(
+                "monitorkit_disk_free_bytes",
+                "Bytes that may still be written to the disk of [storage] root.",
+                disk.free,
+            )
+        yield GaugeMetricFamily(
+            "monitorkit_disk_almost_full",
+            "1 while less than [storage] disk_warning is free, else 0.",
+            float(disk.almost_full),
         )

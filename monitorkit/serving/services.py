@@ -10,6 +10,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import MonitoringStatus, RunResult, Skipped
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
+from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.served import Slot
@@ -25,6 +26,7 @@ class Services:
         pipeline: answers rows.
         writer: the prediction log, for its state.
         metrics: what /metrics shows.
+        disk: its free space, and what takes it.
         results: committed monitoring results.
         monitoring_status: what the service knows of its monitoring, without reading anything.
         force_cycle: runs a cycle now; the argument asks for HTML reports.
@@ -36,6 +38,7 @@ class Services:
     pipeline: Pipeline
     writer: Writer
     metrics: Metrics
+    disk: Disk
     results: Results
     monitoring_status: Callable[[], MonitoringStatus]
     force_cycle: Callable[[bool], Awaitable[RunResult | Skipped]]

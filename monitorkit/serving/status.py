@@ -45,6 +45,13 @@ def health(services: Services) -> dict[str, Any]:
             (served is None, "no model is loaded"),
             (services.writer.failure is not None, "the prediction log cannot be written"),
             (
+                services.disk.almost_full,
+                (
+                    f"the disk of {services.config.storage.root} is almost full: free space, or the"
+                    " prediction log cannot be written soon"
+                ),
+            ),
+            (
                 status.reference in ("missing", "changed", "unreadable"),
                 f"the reference is {status.reference}: monitoring is off, serving goes on",
             ),
@@ -60,6 +67,7 @@ def health(services: Services) -> dict[str, Any]:
         "model_stage": services.config.registry.alias,
         "predictions_logged": services.writer.rows,
         "log": {"failure": services.writer.failure},
+        "disk": services.disk.health(),
         "reference": reference(status),
         "last_cycle": asdict(status.last_cycle) if status.last_cycle is not None else None,
         "queue": {

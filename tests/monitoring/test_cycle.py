@@ -27,6 +27,7 @@ from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.store import FILE
+from monitorkit.retention import Limits
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -111,7 +112,7 @@ def test_without_its_timeline_a_cycle_finds_the_same(place: Make) -> None:
         here.append(draw(100, seed=10 + seed))
         engine.absorb(["feature-drift", "proxy", "wasserstein"], datetime.now(UTC))
     kept = cycle(here, engine)
-    here.results.prune(1)
+    here.results.prune(Limits(1))
     (here.config.storage.state / FILE).unlink()
     rebuilt = cycle(here)
     for before, after in zip(kept.outcomes, rebuilt.outcomes, strict=True):

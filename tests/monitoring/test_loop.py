@@ -18,6 +18,7 @@ from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
+from monitorkit.monitoring.retention import LogRetention
 from monitorkit.prediction_log import Reader
 from monitorkit.worker import Worker
 
@@ -29,7 +30,10 @@ def loop_of(here: Place, worker: Worker) -> MonitoringLoop:
     delivery = Delivery(here.config, worker, here.results)
     compressing = Compressing(here.config, worker)
     engine = LocalEngine(here.config)
-    return MonitoringLoop(here.config, engine, here.results, delivery, compressing)
+    retention = LogRetention(here.config)
+    return MonitoringLoop(
+        here.config, engine, here.results, delivery, compressing, retention=retention
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -32,6 +32,7 @@ from monitorkit.monitoring.instants import Span, plan
 from monitorkit.monitoring.scratch import scratch_engine
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.results import Results
+from monitorkit.retention import Limits
 
 Make = Callable[..., Place]
 
@@ -205,7 +206,7 @@ def test_the_oldest_result_that_is_kept_may_have_known_of_another(place: Make) -
     for step in range(6):
         history.rows(60, until=5 * step + 4, seed=step)
         history.cycle(5 * step + 5)
-    here.results.prune(4)
+    here.results.prune(Limits(4))
     beside = [compared for compared, _ in history.replay() if compared.recorded is not None]
     assert [c.agreement for c in beside] == ["incomparable", "same", "same", "same"]
     assert beside[0].differing == ["proxy"]

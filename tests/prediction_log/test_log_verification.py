@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from monitorkit.prediction_log.digest import MARK_BYTES
 from monitorkit.prediction_log.imported import ImportedSegments
 from monitorkit.prediction_log.repeats import Repeats
 from monitorkit.prediction_log.rows import Formatter
-from monitorkit.prediction_log.verification import Finding, Report, verify
+from monitorkit.prediction_log.verification import Finding, Report, Verified, verify
 
 WRITE = str(Path(__file__).parent / "prediction_writer.py")
 
@@ -55,6 +57,10 @@ def states(report: Report) -> list[str]:
     return [each.state for each in report.segments]
 
 
+def size_of(segment: Verified) -> int:
+    return Path(segment.file).stat().st_size
+
+
 def only(report: Report) -> Finding:
     (finding,) = report.findings
     return finding
@@ -76,12 +82,10 @@ async def test_an_untouched_log_is_sound_and_counted(tmp_path: Path) -> None:
         (4, "open"),
     ]
     assert report.rows == 9
-    assert [each.bytes for each in report.segments] == [
-        Path(each.file).stat().st_size for each in report.segments
-    ]
+    assert [each.bytes for each in report.segments] == list(map(size_of, report.segments))
     (head,) = report.chains
     assert head.lines == 2
-    last = json.loads(Path(head.file).read_text(encoding="utf-8").splitlines()[-1])
+    last = json.loads((tmp_path / "predictions.chain").read_bytes().splitlines()[-1])
     assert head.sha256 == last["sha256"]
     assert last["record"]["schema_version"] == 1
 
@@ -94,8 +98,7 @@ async def test_a_chain_links_its_lines_and_says_what_a_segment_held(tmp_path: Pa
     assert (first.record.previous, second.record.previous) == (chain.FIRST, first.sha256)
     path = tmp_path / first.record.segment
     assert (first.record.rows, first.record.bytes) == (2, path.stat().st_size)
-    found = subprocess.run(["sha256sum", path], capture_output=True, check=True, text=True)
-    assert found.stdout.split()[0] == first.record.sha256
+    assert first.record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_an_empty_folder_and_none_are_sound(tmp_path: Path) -> None:
@@ -428,7 +431,9 @@ async def test_a_change_is_told_by_the_stretch_of_lines(tmp_path: Path) -> None:
         os.pwrite(file.fileno(), b"9", path.read_bytes().rindex(b"\n", 0, size // 2) - 1)
         lines = path.read_bytes()[: size // 2].count(b"\n")
     problem = verify(tmp_path).findings[0].problem
-    first, last = (int(word) for word in problem.split() if word.isdigit())
+    found = re.search(r"between line (\d+) and line (\d+)", problem)
+    assert found is not None
+    first, last = int(found[1]), int(found[2])
     assert first <= lines <= last
     assert last - first < 100_000
     assert first > 2

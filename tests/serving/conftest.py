@@ -25,6 +25,7 @@ from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.serving.application import Application
+from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.routes import routes
@@ -147,6 +148,7 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
             pipeline=pipeline,
             writer=writer,
             metrics=metrics,
+            disk=Disk(config.storage),
             results=Results(config.storage.results),
             monitoring_status=lambda: status,
             force_cycle=force_cycle,
