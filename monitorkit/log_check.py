@@ -36,6 +36,7 @@ def run(config: Config, *, seal: bool = False, as_json: bool = False) -> bool:
 
     Raises:
         LogUnreadable: a file or folder cannot be read, or a chain not written.
+        ArchiveUnreachable: an archive cannot be read.
     """
     folder = config.storage.predictions
     shown: AbstractContextManager[progress.Advance] = nullcontext(lambda _: None)
@@ -45,7 +46,7 @@ def run(config: Config, *, seal: bool = False, as_json: bool = False) -> bool:
         sealed = verification.seal(folder) if seal else []
         with shown as advance:
             report = verification.verify(folder, config.log.archives, advance=advance)
-    except (OSError, ImportError, ValueError) as error:  # what fsspec makes of a wrong archive
+    except OSError as error:
         raise LogUnreadable(str(folder), str(error)) from error
     if as_json:
         click.echo(json.dumps(document(report, sealed)))

@@ -6,13 +6,14 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from monitorkit import Finding, Options, RunResult, Sink, hookimpl
+from monitorkit import Finding, Options, RunResult, Sink, hookimpl, logs
 from monitorkit.registry import Address, connect, experiment_id, reported
+from monitorkit.units import LimitDuration
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 FOLDER = "results"
 METRICS_PER_CALL = 1000
 LONGEST_KEY = 250
+RUNS_AT_ONCE = 20  # that are deleted after one delivery
+
+log = logs.get(__name__)
 
 
 class MlflowOptions(Options):
@@ -27,9 +31,12 @@ class MlflowOptions(Options):
 
     Attributes:
         experiment_suffix: added to the model's name for the name of the experiment.
+        max_age: runs that ended longer ago are deleted with their artifacts; `off`: never. Their
+            metrics leave the store with `mlflow gc`.
     """
 
     experiment_suffix: str = "-monitoring"
+    max_age: LimitDuration = timedelta(0)
 
 
 class MlflowSink(Sink[MlflowOptions]):
@@ -62,6 +69,8 @@ class MlflowSink(Sink[MlflowOptions]):
                 path = Path(temporary) / f"{result.run_id}.json"
                 path.write_bytes(document)
                 client.log_artifact(run, str(path), FOLDER)
+            if self.options.max_age:
+                _delete_old(client, experiment, result.finished_at - self.options.max_age)
 
 
 def _run_of(client: MlflowClient, experiment: str, result: RunResult) -> str:
@@ -89,6 +98,27 @@ def _run_of(client: MlflowClient, experiment: str, result: RunResult) -> str:
         experiment, start_time=_milliseconds(result.started_at), tags=tags, run_name=name
     )
     return str(run.info.run_id)
+
+
+def _delete_old(client: MlflowClient, experiment: str, before: datetime) -> None:
+    """Delete some of the runs that ended before a time, oldest first; others go the next times."""
+    from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415 - lazy
+        get_artifact_repository,
+    )
+
+    query = (
+        f"tags.`monitorkit.kind` = 'monitoring' and attributes.end_time < {_milliseconds(before)}"
+    )
+    order = ["attributes.start_time"]
+    for run in client.search_runs([experiment], query, max_results=RUNS_AT_ONCE, order_by=order):
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+        client.delete_run(run.info.run_id)
+        log.info(
+            "file_pruned",
+            what="mlflow_run",
+            file=run.info.artifact_uri,
+            reason=f"it ended before {before.isoformat(timespec='seconds')}",
+        )
 
 
 def _was_delivered(client: MlflowClient, run: str, result: RunResult) -> bool:

@@ -77,12 +77,13 @@ class Repeats:
 
     def _put_away(self) -> None:
         while len(self._files) < PARTS:
-            file = tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it
-            self._files.append(self._stack.enter_context(file))
+            self._files.append(
+                self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it closes it
+            )
         all_of_them = np.sort(np.concatenate([np.empty(0, np.int64), *self._held]))
         parts = np.searchsorted(all_of_them, _EDGES)
-        for file, part in zip(self._files, np.split(all_of_them, parts), strict=True):
-            file.write(part.tobytes())
+        for each, part in zip(self._files, np.split(all_of_them, parts), strict=True):
+            each.write(part.tobytes())
         self._held, self._number = [], 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.errors import ArchiveUnreachable, MonitorkitError, told
 from monitorkit.prediction_log import chain, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
@@ -33,6 +34,7 @@ GONE = (
     "Restore it from a backup; if you moved it on purpose, add its folder to [log] archives; if "
     "its age was the reason, let [log.retention] delete segments, which notes it."
 )
+KILLED = "If an import was killed at its very end, import its file again; otherwise: "
 NOT_IN_CHAIN = (
     "If you put it there, closed it by hand or cleared the chain, `monitorkit verify-log --seal` "
     "takes it in as it is now; if nobody did, move it away."
@@ -142,6 +144,7 @@ def verify(
 
     Raises:
         OSError: a file cannot be read.
+        ArchiveUnreachable: an archive cannot be read.
     """
     with Repeats() as repeats:
         work = _Verification(folder, archives, repeats, advance)
@@ -332,7 +335,7 @@ class _Verification:
             self._check(name, known, unsealed)
             return
         for archive in self._archives:
-            with ExitStack() as stack:
+            with ExitStack() as stack, _reaching(archive):
                 source = _in_archive(archive, stem, stack)
                 if source is not None:
                     self._look_at(source, events, [], archive=archive)
@@ -345,7 +348,7 @@ class _Verification:
             problem = f"this closed segment was renamed to {renamed[0]}"
             remedy = f"Give it back its name: {record.segment}."
         else:
-            remedy = GONE
+            remedy = KILLED + GONE if record.origin == "imported" else GONE
         self._find(str(self._folder / record.segment), None, problem, remedy)
 
     def _is_being_closed(self, record: Record, known: Known, listed: Sequence[Name]) -> bool:
@@ -446,6 +449,17 @@ def _known(folder: Path) -> tuple[Known, list[Head], list[tuple[Path, chain.Link
                 wrong.append((path, link))
         heads.append(Head(str(path), number, sha256))
     return known, heads, wrong
+
+
+@contextmanager
+def _reaching(archive: str) -> Iterator[None]:
+    """Whatever an archive's library raises says which archive it was."""
+    try:
+        yield
+    except MonitorkitError:
+        raise
+    except Exception as error:
+        raise ArchiveUnreachable(archive, told(error)) from error
 
 
 def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -19,7 +20,7 @@ from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.retention import LogRetention
-from monitorkit.prediction_log import Reader
+from monitorkit.prediction_log import Reader, chain
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -198,6 +199,30 @@ async def test_what_a_cycle_has_read_is_compressed_when_that_is_wanted(
     assert (first.window.rows, second.window.rows) == (500, 510)
     assert closed.with_suffix(".parquet").exists()
     assert first.cursor.keys() == second.cursor.keys()
+
+
+async def test_what_a_cycle_has_read_is_deleted_when_it_is_old_and_that_is_wanted(
+    place: Make, worker: Worker
+) -> None:
+    here = place(log={"retention": {"max_age": "2d"}})
+    folder = here.config.storage.predictions
+    here.append(draw(250, seed=2), ends=datetime.now(UTC) - timedelta(days=3))
+    closed = folder / "predictions-20260101T000000.000000Z.csv"
+    (folder / "predictions.csv").rename(closed)
+    here.append(draw(250, seed=3))
+    monitoring = loop_of(here, worker)
+    with capture_logs() as events:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(monitoring.run)
+            result = await monitoring.force(reports=False)
+            await until(lambda: not closed.exists())
+            tasks.cancel_scope.cancel()
+    assert isinstance(result, RunResult)
+    assert result.window.rows == 250
+    assert [e["file"] for e in events if e["event"] == "file_pruned"] == [str(closed)]
+    (link,) = chain.read(folder / "predictions.chain")
+    assert link.record is not None
+    assert (link.record.event, link.record.rows) == ("pruned", 250)
 
 
 def test_unasked_nothing_is_compressed(place: Make, worker: Worker) -> None:

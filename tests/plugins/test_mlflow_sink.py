@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from monitorkit_plugins.mlflow_sink import MlflowOptions, MlflowSink, measured, metric_key
+from structlog.testing import capture_logs
 
 from monitorkit import Finding, Outcome, RunResult, SinkContext
 from monitorkit.contracts import DriftSummary, Window
@@ -163,6 +164,27 @@ def test_one_run_for_each_model_version_and_utc_day(context: SinkContext) -> Non
 
 
 @pytest.mark.slow
+def test_old_runs_and_their_artifacts_go_when_that_is_wanted(context: SinkContext) -> None:
+    days = [make_result(at=NOON + timedelta(days=day)) for day in range(5)]
+    deliver(context, *days[:4])
+    _, before = runs(context)
+    folders = [Path(run.info.artifact_uri.removeprefix("file://")) for run in before]
+    assert len(before) == 4
+    assert all(any(folder.rglob("*.json")) for folder in folders)
+    sink = MlflowSink(MlflowOptions.model_validate({"max_age": "2d"}), context)
+    with capture_logs() as logged:
+        sink.deliver(days[4], document(days[4]))
+    _, after = runs(context)
+    assert [run.data.tags["monitorkit.day"] for run in after] == [
+        "2026-01-04",
+        "2026-01-05",
+        "2026-01-06",
+    ]
+    assert [any(folder.rglob("*.json")) for folder in folders] == [False, False, True, True]
+    told = [event for event in logged if event["event"] == "file_pruned"]
+    assert [(event["what"], event["log_level"]) for event in told] == [("mlflow_run", "info")] * 2
+
+
 def test_a_delivery_that_was_cut_short_is_made_whole_without_doubles(
     context: SinkContext,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from pydantic import ByteSize
 
 from monitorkit.config import Config, Storage
 from monitorkit.serving import disk as disk_module
@@ -38,7 +39,7 @@ def events(logged: list[Any]) -> list[str]:
 
 
 async def test_a_disk_that_fills_and_is_freed_is_told_of_once_each(small: Path) -> None:
-    disk = Disk(Storage(root=small / "monitoring", disk_warning="3MiB"))  # type: ignore[arg-type]
+    disk = Disk(Storage(root=small / "monitoring", disk_warning=ByteSize(3 * MIB)))
     ballast = small / "ballast"
     with structlog.testing.capture_logs() as logged:
         await disk.look()
