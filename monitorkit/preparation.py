@@ -71,6 +71,8 @@ def _prepare(config: Config) -> None:
         from monitorkit.training.train import train  # noqa: PLC0415 - only a first start trains
 
         train(config)
+    else:
+        registry.finish_first(address)
     folder = fetch_production(config)
     if not reference.exists(config.storage.reference):
         _freeze(config, folder, None)

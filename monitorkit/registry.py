@@ -5,6 +5,7 @@ Importing it imports neither MLflow nor scikit-learn; its functions do when they
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -34,6 +35,7 @@ __all__ = [
     "connect",
     "experiment_id",
     "fetch",
+    "finish_first",
     "last_good",
     "production_version",
     "promote",
@@ -45,6 +47,12 @@ __all__ = [
 
 TEMPORARY = ".fetch-"
 ROOT_TAG = "monitorkit.artifact_root"
+
+UNFINISHED_TAG = "monitorkit.unfinished"
+"""On a first version until the alias points at it: a training that was killed is finished later."""
+
+SHA256_TAG = "monitorkit.sha256"
+"""On a version that we registered: of its model file, which lies where others may write."""
 
 # A server that is away is reported within seconds; MLflow's own defaults try for minutes.
 PATIENCE = {
@@ -78,7 +86,11 @@ def connect(address: Address) -> MlflowClient:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_sqlite(path)
         # Two processes that create one store would trip over each other's migrations.
-        with FileLock(f"{path}.lock"), warnings.catch_warnings():
+        with (
+            FileLock(f"{path}.lock"),
+            _begun_whole(path),
+            warnings.catch_warnings(),
+        ):
             warnings.filterwarnings("ignore", message=MAPPER_WARNING)
             mlflow.set_tracking_uri(address.tracking_uri)
             client = mlflow.MlflowClient()
@@ -174,6 +186,22 @@ def promote(address: Address, version: str) -> None:
         client.set_registered_model_alias(address.model_name, address.alias, version)
 
 
+def finish_first(address: Address) -> None:
+    """Do what a first training had left to do when it was killed: point the alias at its version.
+
+    Raises:
+        RegistryUnavailable: no answer.
+    """
+    client = connect(address)
+    for first in versions(address)[:1]:
+        if UNFINISHED_TAG not in _model_version(address, client, first).tags:
+            return
+        with reported(address):
+            if address.alias not in client.get_registered_model(address.model_name).aliases:
+                client.set_registered_model_alias(address.model_name, address.alias, first)
+            client.delete_model_version_tag(address.model_name, first, UNFINISHED_TAG)
+
+
 def fetch(address: Address, version: str, store: Path, trusted_types: tuple[str, ...]) -> Path:
     """Bring a version into the local store, checked; a whole copy of the same version stays.
 
@@ -235,6 +263,23 @@ def _import_mlflow() -> Any:
 
     logs.adopt_library_loggers()
     return mlflow
+
+
+@contextmanager
+def _begun_whole(path: Path) -> Iterator[None]:
+    """MLflow makes its tables in dozens of steps, and cannot go on where it was killed.
+
+    A new store is marked until it is whole; one that still is, holds nothing yet and is made anew.
+    """
+    mark = path.with_name(f"{path.name}.unfinished")
+    if mark.exists():
+        for left in path.parent.glob(f"{path.name}*"):
+            if left.name in (path.name, *(path.name + end for end in ("-journal", "-wal", "-shm"))):
+                left.unlink()
+    if not path.exists():
+        mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -315,6 +360,14 @@ def _download(
     metadata = dict(description.metadata or {})
     schema = signature.feature_schema(title, inputs, metadata)
     _download_file(address, registered, file, folder).rename(folder / model.MODEL_FILE)
+    expected = registered.tags.get(SHA256_TAG)
+    found = hashlib.sha256((folder / model.MODEL_FILE).read_bytes()).hexdigest()
+    if expected is not None and found != expected:
+        raise ModelRefused(
+            title,
+            f"its file is not the one that was registered: SHA-256 {found}, expected {expected}",
+            "Restore the file, or train again.",
+        )
     model.admit(
         folder,
         model.ModelCard(

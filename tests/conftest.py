@@ -11,6 +11,8 @@ from s3_server import s3, s3_address
 
 __all__ = ["s3", "s3_address"]
 
+pytest_plugins = ["service_process"]
+
 # The benchmarks are no part of the package; last, so that the installed monitorkit is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 

@@ -7,10 +7,12 @@ import pickle
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -418,6 +420,54 @@ def test_a_refused_version_leaves_the_good_one(here: Address, tmp_path: Path) ->
         registry.fetch(here, bad, tmp_path, TRUSTED)
     assert registry.stored(here, tmp_path, "1") == good
     assert registry.last_good(here, tmp_path) == "1"
+
+
+def test_a_first_training_that_was_killed_before_its_alias_is_finished(here: Address) -> None:
+    version = register(here)
+    client = registry.connect(here)
+    registry.finish_first(here)  # a user's own version waits for its user
+    with pytest.raises(ModelNotFound, match="alias"):
+        registry.production_version(here)
+    client.set_model_version_tag(here.model_name, version, registry.UNFINISHED_TAG, "yes")
+    registry.finish_first(here)
+    assert registry.production_version(here) == version
+    assert client.get_model_version(here.model_name, version).tags == {}
+
+
+def test_an_alias_that_somebody_has_set_meanwhile_stays(here: Address) -> None:
+    first, second = register(here), register(here)
+    client = registry.connect(here)
+    client.set_model_version_tag(here.model_name, first, registry.UNFINISHED_TAG, "yes")
+    registry.promote(here, second)
+    registry.finish_first(here)
+    assert registry.production_version(here) == second
+
+
+def test_a_file_that_is_not_the_one_that_was_registered_is_refused(
+    here: Address, tmp_path: Path
+) -> None:
+    version = register(here)
+    client = registry.connect(here)
+    client.set_model_version_tag(here.model_name, version, registry.SHA256_TAG, "0" * 64)
+    with pytest.raises(ModelRefused, match=f"not the one that was registered.*{'0' * 64}"):
+        registry.fetch(here, version, tmp_path, TRUSTED)
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(blank: Path, tmp_path: Path) -> None:
+    address = Address(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "a"), "m", "production")
+    shutil.copy(blank, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:  # half of the tables
+        store.execute("DROP TABLE model_versions")
+        store.execute("DELETE FROM alembic_version")
+        store.commit()
+    mark = tmp_path / "mlflow.db.unfinished"
+    mark.touch()
+    assert registry.versions(address) == []
+    assert not mark.exists()
+    # What is whole is never made anew.
+    before = (tmp_path / "mlflow.db").stat().st_ino
+    assert registry.versions(address) == []
+    assert (tmp_path / "mlflow.db").stat().st_ino == before
 
 
 def test_the_last_good_version_is_noted_for_each_registry_and_model(tmp_path: Path) -> None:

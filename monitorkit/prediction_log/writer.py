@@ -61,6 +61,8 @@ class Writer:
     """
 
     def __init__(self, file: LogFile, formatter: Formatter, threads: Thread) -> None:
+        self.path = file.path
+        """Of the segment that takes rows."""
         self.failure: str | None = None
         self.logged_rows = 0
         """Rows in the file since this writer was opened, as of the last append that returned."""
@@ -76,7 +78,6 @@ class Writer:
         self._write_in_thread = cast(
             Callable[[bytes, bytes], Awaitable[int]], self._async_file.write
         )
-        self._path = str(file.path)
         self._closed = False
 
     @classmethod
@@ -139,7 +140,7 @@ class Writer:
         if not predictions:
             return
         if self._closed:
-            raise LogWriteFailed(self._path, "the log was closed")
+            raise LogWriteFailed(str(self.path), "the log was closed")
         formatter = self._formatter
         if schema is not formatter.schema and schema != formatter.schema:
             formatter = Formatter(schema)
@@ -159,7 +160,7 @@ class Writer:
                 await self._write_in_thread(data, latest)
         except (OSError, LogLocked) as error:
             self.failure = reason(error)
-            raise LogWriteFailed(self._path, self.failure) from error
+            raise LogWriteFailed(str(self.path), self.failure) from error
         self.failure = None
         self.logged_rows = self._file.appended_rows
 

@@ -100,15 +100,17 @@ def not_ready(services: Services) -> str | None:
     if services.slot.current is None:
         return "No model is loaded."
     failure = services.writer.failure
-    if failure is not None and not can_write(services.config.storage.predictions):
+    if failure is not None and not can_write(services.writer.path):
         return f"The prediction log cannot be written: {failure}."
     return None
 
 
-def can_write(folder: Path) -> bool:
-    """Whether a file with bytes in it can be made in a folder; nothing stays there."""
-    probe = folder / f".probe-{os.getpid()}"
+def can_write(segment: Path) -> bool:
+    """Whether a file can be added to, and one with bytes in it made beside it; nothing stays."""
+    probe = segment.with_name(f".probe-{os.getpid()}")
     try:
+        if segment.exists():
+            os.close(os.open(segment, os.O_WRONLY | os.O_APPEND))
         probe.write_bytes(b"\0" * 4096)
     except OSError:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
@@ -9,6 +10,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from monitorkit import logs, progress, registry, signature
 from monitorkit.config import Config
 from monitorkit.errors import ModelNotFound
+from monitorkit.model import MODEL_FILE
 from monitorkit.registry import Address
 from monitorkit.training import dataset, preprocessing
 from monitorkit.training.dataset import Dataset
@@ -213,8 +217,8 @@ def _register(config: Config, address: Address, experiment: str, made: _Made) ->
                 "libraries": libraries,
             },
         )
-        number = _create_version(client, address.model_name, run_id, logged.model_id)
-    return Trained(number, run_id, _alias(client, address, number), made.metrics)
+        number = _create_version(client, address, run_id, logged.model_id)
+    return Trained(number, run_id, _alias(address, number), made.metrics)
 
 
 def _parameters(config: Config, made: _Made) -> dict[str, str]:
@@ -246,27 +250,41 @@ def _log_run(client: MlflowClient, run_id: str, parameters: Mapping[str, str], m
     )
 
 
-def _create_version(client: MlflowClient, name: str, run_id: str, model_id: str) -> str:
+def _create_version(client: MlflowClient, address: Address, run_id: str, model_id: str) -> str:
     """Register a logged model; `log_model` would, and print about it on stderr."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as above
 
+    name, source = address.model_name, f"models:/{model_id}"
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"models:/{model_id}"
-    number = str(client.create_model_version(name, source, run_id, model_id=model_id).version)
+    tags = {registry.SHA256_TAG: _sha256(client, model_id)}
+    if not registry.versions(address):
+        tags[registry.UNFINISHED_TAG] = "its alias is not set"
+    made = client.create_model_version(name, source, run_id, tags=tags, model_id=model_id)
+    number = str(made.version)
     # The MLflow UI reads this beside the run.
     tag = json.dumps([{"name": name, "version": number}])
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": tag})
     return number
 
 
-def _alias(client: MlflowClient, address: Address, number: str) -> bool:
+def _sha256(client: MlflowClient, model_id: str) -> str:
+    """Of a logged model's file, as it was stored."""
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - as above
+
+    where = client.get_logged_model(model_id).artifact_location
+    with TemporaryDirectory() as folder:
+        path = Path(download_artifacts(f"{where}/{MODEL_FILE}", dst_path=folder))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _alias(address: Address, number: str) -> bool:
     """Serve the first version at once; any other one waits until somebody promotes it."""
     if registry.versions(address)[0] == number:
-        client.set_registered_model_alias(address.model_name, address.alias, number)
+        registry.finish_first(address)
         return True
     try:
         served = registry.production_version(address)

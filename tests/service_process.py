@@ -115,6 +115,53 @@ class Service:
             self.process.stdout.close()
 
 
+QUICK = """
+sinks = []
+
+[data]
+synthetic_rows = 3000
+
+[training]
+estimator = "logistic_regression"
+
+[registry]
+poll = "300ms"
+
+[log]
+rotate = "64KiB"
+
+[monitoring]
+interval = "500ms"
+min_rows = 20
+keep_results = 100
+
+[[monitors]]
+name = "feature-drift"
+use = "anytime_drift"
+
+[[monitors]]
+name = "ks"
+use = "ks"
+
+[[monitors]]
+name = "psi"
+use = "psi"
+
+[[monitors]]
+name = "proxy"
+use = "proxy_metrics"
+"""
+"""A small model, small segments, quick monitors and no pause."""
+
+
+def configure(folder: Path, text: str = QUICK) -> Path:
+    """Write the configuration that commands find in a folder; returns the folder."""
+    path = folder / "config" / "monitorkit.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def command() -> Callable[..., list[Event]]:
     """Run one command to its end."""

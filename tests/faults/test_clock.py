@@ -1,0 +1,135 @@
+"""The clock steps back and forward, summer time ends: rows keep their order, windows their sign."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_process import Service
+
+from benchmarks.evidence import LogEvidence, whole_rows
+
+pytestmark = pytest.mark.slow
+
+SLOW = {"MONITORKIT_MONITORING__INTERVAL": "1h"}  # cycles come when the test asks for one
+LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib*/faketime/libfaketime.so.1")
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A file that says how far the clock of a service is off, and the environment that obeys it."""
+    found = [path for pattern in LIBRARIES for path in Path("/").glob(pattern[1:])]
+    if not found or shutil.which("faketime") is None:
+        pytest.skip("faketime sets a process's clock; it is not installed here")
+    path = tmp_path / "clock"
+    path.write_text("+0s\n")
+    return path, {
+        **SLOW,
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def set_clock(path: Path, offset: timedelta) -> None:
+    """Step it."""
+    new = path.with_name("clock.new")
+    new.write_text(f"{offset.total_seconds():+.0f}s\n")
+    new.replace(path)
+
+
+def ask(client: httpx.Client, applicant: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    """So many answers."""
+    answers = [client.post("/predict", json=applicant) for _ in range(number)]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.json() for answer in answers]
+
+
+def judged(client: httpx.Client) -> dict[str, Any]:
+    """The result of a forced cycle, whose times are in order."""
+    answer = client.post("/monitoring/run")
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()["result"]
+    assert result["window"]["first"] <= result["window"]["last"]
+    assert result["started_at"] <= result["finished_at"]
+    assert all(entry["error"] is None for entry in result["monitors"])
+    assert all(entry["seconds"] >= 0 for entry in result["monitors"])
+    return result
+
+
+def when(answer: dict[str, Any]) -> datetime:
+    """Of an answer."""
+    return datetime.fromisoformat(answer["timestamp"])
+
+
+def test_a_clock_that_steps_back_and_forward_loses_no_row_and_turns_no_window_round(
+    folder: Path,
+    start: Callable[..., Service],
+    clock: tuple[Path, dict[str, str]],
+    applicant: dict[str, Any],
+) -> None:
+    """Needs cursors that are offsets and not times (`Reader.read`), `new_run_id(after=newest)`,
+    and windows that reach beyond now (`LocalEngine.judge`).
+    """
+    path, env = clock
+    service = start(folder, env=env)
+    answers, runs = [], []
+    with service.client() as client:
+        for number, hours in enumerate((0, -1, 2, 0), start=1):
+            set_clock(path, timedelta(hours=hours))
+            answers += ask(client, applicant, 30)
+            assert abs(when(answers[-1]) - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(
+                minutes=1
+            )
+            result = judged(client)
+            assert result["window"]["rows"] == 30 * number
+            runs.append(result["run_id"])
+        latest = client.get("/monitoring/stats").json()["latest"]
+        listed = client.get("/monitoring/results").json()["results"]
+        assert service.stop() == 0
+    assert runs == sorted(set(runs))
+    assert [each["run_id"] for each in reversed(listed)] == runs
+    assert latest["run_id"] == runs[-1]
+    segment = folder / "monitoring/predictions/predictions.csv"
+    ids = [answer["prediction_id"] for answer in answers]
+    assert whole_rows(segment.read_bytes(), segment.name) == ids
+    LogEvidence(segment.parent).check(ids)
+
+
+def test_the_end_of_summer_time_is_an_hour_like_any_other(
+    folder: Path,
+    start: Callable[..., Service],
+    clock: tuple[Path, dict[str, str]],
+    applicant: dict[str, Any],
+) -> None:
+    """Needs UTC in every time stamp: `datetime.now(UTC)` in `pipeline.predict` and in `_run`."""
+    path, env = clock
+    change = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)  # 03:00 becomes 02:00 in Berlin
+    set_clock(path, change - timedelta(seconds=60) - datetime.now(UTC))
+    service = start(folder, env={**env, "TZ": "Europe/Berlin"})
+    with service.client() as client:
+        set_clock(path, change - timedelta(seconds=20) - datetime.now(UTC))
+        before = ask(client, applicant, 30)
+        judged(client)
+        set_clock(path, change + timedelta(seconds=1) - datetime.now(UTC))
+        began = time.monotonic()
+        after = ask(client, applicant, 30)
+        assert time.monotonic() - began < 3000
+        result = judged(client)
+        assert service.stop() == 0
+    times = [when(answer) for answer in (*before, *after)]
+    assert all(earlier <= later for earlier, later in pairwise(times))
+    assert times[29] < change < times[30]
+    assert times[-1] - times[0] < timedelta(minutes=30)  # and not an hour more, or less
+    assert result["window"]["rows"] == 60
+    assert datetime.fromisoformat(result["window"]["last"]) == times[-1]
+    assert datetime.fromisoformat(result["window"]["first"]) == times[0]
+    assert "warning" not in {event["level"] for event in service.events}
