@@ -35,7 +35,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def worker(config: Config, name: str) -> Iterator[Worker]:
-    """A worker process as the configuration wants it; only the one for monitors has a memory limit.
+    """A worker process as the configuration wants it; those that run plugins have a memory limit.
 
     Args:
         config: the whole configuration.
@@ -45,7 +45,7 @@ def worker(config: Config, name: str) -> Iterator[Worker]:
         os.environ.setdefault(variable, value)
     process = Worker(
         name,
-        memory_bytes=int(config.monitoring.worker_memory) if name == "monitors" else None,
+        memory_bytes=None if name == "registry" else int(config.monitoring.worker_memory),
         log_level=config.logging.level,
         log_format=config.logging.format,
     )
