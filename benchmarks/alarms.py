@@ -39,8 +39,9 @@ from benchmarks.alarms_report import (
     draw_cases,
     report,
 )
-from benchmarks.detectors import NormedWasserstein, Ours, Windows, benjamini_hochberg
+from benchmarks.detectors import NormedWasserstein, Windows, benjamini_hochberg
 from benchmarks.machine import say
+from benchmarks.ours import Ours
 from benchmarks.streams import (
     BEGIN,
     CHANGES,
@@ -80,6 +81,12 @@ def tallies_of(name: str) -> Tallies:
     return Tallies(source)
 
 
+@cache
+def ours_of(name: str, rate: int) -> Ours:
+    """The rule for a source's streams of a rate, once for each process."""
+    return Ours(tallies_of(name).rule, rate)
+
+
 def one_stream(name: str, kind: str, rate: int, seed: int) -> Mapping[str, bool | float]:
     """Whether each detector raises a false alarm in 30 days, and the statistics' maxima."""
     tallies = tallies_of(name)
@@ -87,8 +94,7 @@ def one_stream(name: str, kind: str, rate: int, seed: int) -> Mapping[str, bool 
     rows = KINDS[kind](len(tallies.rows), DAYS * DAY * rate, random)
     counted = by_cycle(tallies.rows, rows, rate)
     cells = tallies.cells_of(rows, rate)
-    ours = Ours(tallies.rule)
-    alarm = ours.first_alarm(counted, cells, rate, bursty=kind == "bursts")
+    alarm = ours_of(name, rate).first_alarm(counted, cells, bursty=kind == "bursts")
     found: dict[str, bool | float] = {OURS: alarm is not None, NEVER: False, ALWAYS: True}
     windows = Windows(tallies)
     _, last_day = windows.statistics(counted, DAY)
@@ -159,9 +165,9 @@ def one_change(
         (tallies.cells_of(calm, rate), tallies.cells_of(numbers, rate, population[rows])), axis=1
     )
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
-    ours = Ours(tallies.rule)
+    ours = ours_of(name, rate)
     for end in range(DAY + 1, len(counted) + 1):
-        alarm = ours.alarm_at(counted, cells, end, rate)
+        alarm = ours.alarm_at(counted, cells, end)
         if alarm is not None and column in {at for at, _ in alarm.groups}:
             found[OURS] = (end - DAY) * rate
             break

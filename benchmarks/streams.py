@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -20,6 +21,7 @@ from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Bucket, Chunk
 from monitorkit.sequential.events import Limits
 from monitorkit.sequential.rule import Rule
+from monitorkit.sequential.table import Table
 from monitorkit.training.synthetic import TARGET, applicants
 from monitorkit.units import parse_rate
 
@@ -168,21 +170,41 @@ class Tallies:
         return known[:, rows].reshape(len(known), -1, rate)
 
     def _cells(self, population: Rows) -> NDArray[np.int64]:
+        placed = self._placed(population)
+        columns = self.rule.repeats.columns
+        return np.stack([placed[:, each.column] - each.first for each in columns])
+
+    def _placed(self, population: Rows) -> NDArray[np.int64]:
+        """(rows, columns) cells, of all columns laid end to end; -1 where a value is missing."""
         chunk = self.source.chunk(population)
-        values = [*chunk.features.T, chunk.scores]
-        return np.stack(
-            [
-                2 * np.searchsorted(self.cells.known[column], values[column])
-                + np.isin(values[column], self.cells.known[column])
-                for column in self.rule.repeats.columns
-            ]
-        )
+        found = [
+            np.where(
+                np.isnan(values),
+                -1,
+                first + 2 * np.searchsorted(known, values) + np.isin(values, known),
+            )
+            for values, known, first in zip(
+                [*chunk.features.T, chunk.scores],
+                self.cells.known,
+                self.cells.starts[:-1].tolist(),
+                strict=True,
+            )
+        ]
+        return np.stack(found, axis=1)
 
     def of(self, rows: Rows) -> NDArray[np.uint8]:
         """(rows, ...) a tally for each row."""
-        chunk = self.source.chunk(rows)
-        one = (self.cells.summarise(chunk.take(slice(at, at + 1))) for at in range(len(chunk)))
-        return np.stack([self.rule.events.tally(counts) for counts in one]).astype(np.uint8)
+        cell = self._placed(rows)
+        bucket, column = np.nonzero(cell >= 0)
+        ones = np.ones(bucket.size, np.int64)
+        table = Table(
+            np.ones(len(rows), np.int64),
+            (cell < 0).astype(np.int64),
+            bucket,
+            cell[bucket, column],
+            ones,
+        )
+        return self.rule.events.tallies(table).astype(np.uint8)
 
 
 def quiet(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -205,14 +227,14 @@ def rhythm(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int6
 
 
 def by_cycle(tallies: NDArray[np.uint8], rows: NDArray[np.int64], rate: int) -> NDArray[np.int64]:
-    """(cycles, ...) tallies of a stream with so many rows in each cycle."""
-    return np.concatenate(list(_by_day(tallies, rows.reshape(-1, rate))))
+    """(cycles, ...) tallies of a stream with so many rows in each cycle.
 
-
-def _by_day(tallies: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, len(rows), DAY):
-        part = rows[first : first + DAY]
-        yield tallies[part].sum(axis=1, dtype=np.int64)
+    From one entry to the next a row's tally changes in a few places only.
+    """
+    steps = csr_array(np.diff(tallies.astype(np.int32), axis=1, prepend=0))
+    ends = np.arange(0, len(rows) + 1, rate)
+    drawn = csr_array((np.ones(len(rows), np.int32), rows, ends), (len(rows) // rate, len(tallies)))
+    return np.cumsum((drawn @ steps).toarray(), axis=1, dtype=np.int64)
 
 
 def buckets(first: int, end: int, rate: int) -> list[Bucket[None]]:

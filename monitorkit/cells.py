@@ -227,41 +227,10 @@ class ReferenceCells:
         """(columns + 1,) the first cell of each column, all cells laid end to end, and the end."""
         return self._starts
 
-    def up_to(self, counts: Counts, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows in the cells before each of some edges, and those of them between known values.
-
-        Args:
-            counts: a window's.
-            edges: (n,) positions of cells, all columns' laid end to end.
-
-        Returns:
-            (2, n) int64.
-        """
-        tallies = np.zeros((2, edges.size), np.int64)
-        rows = counts.counts.astype(np.int64)
-        if counts.dense:
-            between, at = rows * (self._gap_of >= 0), edges
-        else:
-            between = rows * (self._gap_of[counts.cells] >= 0)
-            at = np.searchsorted(counts.cells, edges)
-        for tally, part in zip(tallies, (rows, between), strict=True):
-            tally[:] = np.concatenate(([0], np.cumsum(part)))[at]
-        return tallies
-
     @property
     def reference(self) -> Counts:
         """The reference's own counts."""
         return self._reference
-
-    def occupied(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A column's cells that hold some rows, counted from its first one, and how many."""
-        first, end = self._starts[index : index + 2]
-        if counts.dense:
-            rows = counts.counts[first:end].astype(np.int64)
-            cells = np.flatnonzero(rows)
-            return cells, rows[cells]
-        part = self._part(index, counts)
-        return counts.cells[part].astype(np.int64) - first, counts.counts[part].astype(np.int64)
 
     def _part(self, index: int, counts: Counts) -> slice:
         """Where a column's cells are in sparse counts."""

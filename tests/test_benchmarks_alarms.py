@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from benchmarks import alarms
@@ -22,7 +24,8 @@ from benchmarks.alarms_report import (
     draw,
     report,
 )
-from benchmarks.detectors import NormedWasserstein, Ours, Windows
+from benchmarks.detectors import NormedWasserstein, Windows
+from benchmarks.ours import GATE, Ours, occupied
 from benchmarks.streams import (
     CHANGES,
     CYCLE,
@@ -46,35 +49,71 @@ def tallies() -> Tallies:
 
 def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
     """One in a hundred streams may alarm: five of twelve have a chance below 1e-7."""
-    alarmed = 0
+    alarmed, ours = 0, Ours(tallies.rule, 10)
     for seed in range(STREAMS):
         rows = quiet(len(tallies.rows), 30 * DAY * 10, np.random.default_rng([5, seed]))
         counted = by_cycle(tallies.rows, rows, 10)
-        alarm = Ours(tallies.rule).first_alarm(counted, tallies.cells_of(rows, 10), 10)
+        alarm = ours.first_alarm(counted, tallies.cells_of(rows, 10))
         alarmed += alarm is not None
 
     assert alarmed < 5
 
 
-def test_cycles_that_cannot_alarm_do_not(tallies: Tallies) -> None:
-    """The benchmark judges only those that can; here all of a day with a change in it."""
+@pytest.mark.parametrize(
+    ("change", "rate", "calm_cycles", "draw"),
+    [
+        ("90 days late = 0", 100, DAY, quiet),
+        ("utilisation = 1.0", 20, 100, quiet),
+        ("dependents +1", 30, 3, quiet),
+        ("dependents +1", 60, 40, bursts),
+        ("utilisation = 1.0", 30, 50, bursts),
+    ],
+)
+def test_cycles_that_cannot_alarm_do_not(
+    tallies: Tallies,
+    change: str,
+    rate: int,
+    calm_cycles: int,
+    draw: Callable[[int, int, np.random.Generator], NDArray[np.int64]],
+) -> None:
+    """The benchmark judges only those that can: asked after each cycle, the rule says the same."""
     random = np.random.default_rng(3)
-    size = len(tallies.rows)
-    calm = quiet(size, DAY * 100, random)
-    before = by_cycle(tallies.rows, calm, 100)
-    changed = tallies.source.changed(CHANGES["90 days late = 0"][1], 3)[:500]
-    late = random.integers(0, 500, 30 * 100)
-    after = by_cycle(tallies.of(changed), late, 100)
-    parts = tallies.cells_of(calm, 100), tallies.cells_of(late, 100, changed)
+    calm = draw(len(tallies.rows), calm_cycles * rate, random)
+    changed = tallies.source.changed(CHANGES[change][1], 3)[:500]
+    late = draw(500, 40 * rate, random)
+    counted = np.concatenate(
+        (by_cycle(tallies.rows, calm, rate), by_cycle(tallies.of(changed), late, rate))
+    )
+    parts = tallies.cells_of(calm, rate), tallies.cells_of(late, rate, changed)
     cells = np.concatenate(parts, axis=1)
-    counted = np.concatenate((before, after))
-    ours = Ours(tallies.rule)
-    ends = range(DAY, len(counted) + 1)
-    judged = [end for end in ends if ours.alarm_at(counted, cells, end, 100)]
+    ours = Ours(tallies.rule, rate)
+    ends = range(max(-(-GATE // rate), calm_cycles - 10), len(counted) + 1)
+    judged = [end for end in ends if ours.alarm_at(counted, cells, end)]
 
     assert judged
     assert set(judged) <= set(ours.possible(counted))
     assert set(judged) <= set(ours.possible(counted, cells))
+
+
+def test_hardly_any_quiet_cycle_needs_to_be_judged(tallies: Tallies) -> None:
+    rows = quiet(len(tallies.rows), 4 * DAY * 10, np.random.default_rng(8))
+
+    assert len(Ours(tallies.rule, 10).possible(by_cycle(tallies.rows, rows, 10))) < 20
+
+
+@pytest.mark.parametrize("rate", [1, 10, 40])
+def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate: int) -> None:
+    rows = bursts(len(tallies.rows), 2 * DAY * rate, np.random.default_rng(rate))
+    cells = tallies.cells_of(rows, rate)
+    ours = Ours(tallies.rule, rate)
+    least = ours.least_effects(cells)
+    ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
+    windows = [occupied(cells[:, max(end - DAY, 0) : end]) for end in ends]
+
+    exact = np.array([tallies.rule.repeats.design_effect(window) for window in windows])
+    assert np.all(least[ends] <= exact + 1e-9)
+    assert np.all(least[ends] > 0.9 * exact)
+    assert exact.min() > 3
 
 
 def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> None:
@@ -101,7 +140,7 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         counted = np.concatenate((before, after))
         late = tallies.cells_of(np.arange(2000), 100, window)
         cells = np.concatenate((tallies.cells_of(calm, 100), late), axis=1)
-        alarm = Ours(tallies.rule).alarm_at(counted, cells, DAY + 20, 100)
+        alarm = Ours(tallies.rule, 100).alarm_at(counted, cells, DAY + 20)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.cells import ReferenceCells
+from monitorkit.sequential.table import Occupied, Table
 
 PIECES = (64, 32, 16)
 """A look-back is cut into so many pieces: bursts are shorter than the longest of them."""
@@ -37,22 +38,24 @@ CHANCE_PAIRS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class _Unique:
+class Unique:
     """A column whose values hardly ever are the same.
 
     Attributes:
         column: which.
-        cells: how many it has.
+        first, end: its cells.
         chance: that two independent rows are in one cell.
     """
 
     column: int
-    cells: int
+    first: int
+    end: int
     chance: float
 
-
-Occupied = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""A column's cells that hold some rows, and how many."""
+    @property
+    def together(self) -> int:
+        """Rows among which each has less than `CHANCE_PAIRS` by chance."""
+        return max(int(CHANCE_PAIRS / self.chance), 1)
 
 
 class Repeats:
@@ -67,53 +70,49 @@ class Repeats:
     Args:
         cells: of the reference.
         columns: those to choose from.
+
+    Attributes:
+        columns: those that show repeats.
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int]) -> None:
-        self._cells = cells
-        self._unique: list[_Unique] = []
+        found = []
         for column in columns:
             counts = cells.column(column, cells.reference).reference[1::2]
             rows = int(counts.sum())
             if rows and np.count_nonzero(counts == 1) / rows >= MOSTLY_UNIQUE:
                 # Spacings of N values have a mean square of 2/N^2 (R. Pyke, 1965).
                 chance = float(((counts[counts > 1] / rows) ** 2).sum()) + 2 / rows
-                self._unique.append(_Unique(column, 2 * cells.known[column].size + 1, chance))
+                first, end = cells.starts[column : column + 2].tolist()
+                found.append(Unique(column, first, end, chance))
+        self.columns: tuple[Unique, ...] = tuple(found)
 
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """Those that show repeats."""
-        return tuple(each.column for each in self._unique)
-
-    def occupied(self, counts: Counts) -> list[Occupied]:
+    def occupied(self, table: Table) -> list[Occupied]:
         """Of each of the columns."""
-        return [self._cells.occupied(each.column, counts) for each in self._unique]
+        return [table.column(each.first, each.end) for each in self.columns]
 
-    def design_effect(self, buckets: Sequence[Sequence[Occupied]]) -> float | None:
+    def design_effect(self, occupied: Sequence[Occupied]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
 
         Args:
-            buckets: what `occupied` says of each, in time order.
+            occupied: of each of the columns, its buckets in time order.
         """
-        found = (
-            _beyond_chance([bucket[at] for bucket in buckets], each)
-            for at, each in enumerate(self._unique)
-        )
+        found = map(_beyond_chance, occupied, self.columns)
         known = [beyond for beyond in found if beyond is not None]
         return 1.0 + max(min(known), 0.0) if known else None
 
 
-def _beyond_chance(buckets: Sequence[Occupied], unique: _Unique) -> float | None:
+def _beyond_chance(occupied: Occupied, unique: Unique) -> float | None:
     """Pairs for each row; None: the column has no values."""
-    sizes = np.array([int(rows.sum()) for _, rows in buckets], np.int64)
-    if not sizes.sum():
+    bucket, cell, rows = occupied
+    if not rows.size:
         return None
-    piece = (np.cumsum(sizes) - sizes) // max(int(CHANCE_PAIRS / unique.chance), 1)
-    cells = np.concatenate([cells for cells, _ in buckets])
-    rows = np.concatenate([rows for _, rows in buckets])
-    places = np.repeat(piece, [cells.size for cells, _ in buckets])
-    place, first = np.unique(places * unique.cells + cells, return_inverse=True)
-    together = np.bincount(first, rows, place.size)
+    sizes = np.bincount(bucket, rows).astype(np.int64)
+    piece = (np.cumsum(sizes) - sizes) // unique.together
+    place = piece[bucket] * (unique.end - unique.first) + cell
+    order = np.argsort(place, kind="stable")
+    begins = np.flatnonzero(np.diff(place[order], prepend=-1))
+    together = np.add.reduceat(rows[order], begins).astype(np.float64)
     pairs = float((together * (together - 1)).sum())
     many = np.bincount(piece, sizes)
     chance = unique.chance * float((many * (many - 1)).sum())

@@ -20,6 +20,7 @@ from monitorkit.sequential.evidence import (
     reference_variation_error,
     share_bounds,
 )
+from monitorkit.sequential.table import Table
 
 Measure = Literal["distance", "shares", "missing", "new_values", "out_of_range"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -81,6 +82,8 @@ class Events:
     Attributes:
         column, measure: (events,) positions in `ReferenceCells.names` and in `MEASURES`.
         names: of each.
+        plus, minus, of_plus, of_minus: (events,) entries of a tally: their differences are the rows
+            of which each event is true, and of which it could be.
         reference: (events,) shares in the reference.
         lowest, highest: (events,) shares that are near enough.
         weights: (events,) parts of their measure's evidence; they sum up to 1.
@@ -97,11 +100,13 @@ class Events:
         entries = [entry for event in events for entry in (*event.successes, *event.trials)]
         edges = [at for kind, at in entries if kind in _CELLS]
         self._edges = np.unique(np.array(edges, np.int64))
+        local = np.arange(cells.starts[-1]) - np.repeat(cells.starts[:-1], np.diff(cells.starts))
+        self._gaps = local % 2 == 0
         self.column = np.array([event.column for event in events], np.int64)
         self.measure = np.array([MEASURES.index(event.measure) for event in events], np.int64)
         self.names = [event.name for event in events]
-        self._plus, self._minus = (self._at([e.successes[i] for e in events]) for i in (1, 0))
-        self._of_plus, self._of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
+        self.plus, self.minus = (self._at([e.successes[i] for e in events]) for i in (1, 0))
+        self.of_plus, self.of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
         successes, trials = self.count(self.tally(reference))
         stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
         successes = np.where(stated >= 0, stated, successes)
@@ -134,14 +139,20 @@ class Events:
 
     def tally(self, counts: Counts) -> NDArray[np.int64]:
         """What is counted of some rows; tallies add up."""
-        before, between = self.cells.up_to(counts, self._edges)
-        return np.concatenate(([0, counts.rows], counts.missing, before, between))
+        found: NDArray[np.int64] = self.tallies(Table.of([counts]))[0]
+        return found
+
+    def tallies(self, table: Table) -> NDArray[np.int64]:
+        """(buckets, ...) a tally of each bucket."""
+        parts = table.up_to(self._edges, self._gaps)
+        nothing = np.zeros_like(table.rows)
+        return np.column_stack((nothing, table.rows, table.missing, *parts))
 
     def count(self, tally: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of which each event is true, and of which it could be: (..., events) both."""
         return (
-            tally[..., self._plus] - tally[..., self._minus],
-            tally[..., self._of_plus] - tally[..., self._of_minus],
+            tally[..., self.plus] - tally[..., self.minus],
+            tally[..., self.of_plus] - tally[..., self.of_minus],
         )
 
     def rows(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from monitorkit.sequential.evidence import (
     variation_error,
 )
 from monitorkit.sequential.starts import grid_step, starts_at
+from monitorkit.sequential.table import Table
 from monitorkit.sequential.verdicts import (
     Judged,
     Look,
@@ -167,13 +168,15 @@ class Rule:
         buckets = timeline.buckets
         if not buckets:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
-        tallies = np.stack([self.events.tally(each.summary) for each in buckets])
+        table = Table.of([each.summary for each in buckets])
         # Without it, from the grid's start before the first bucket on.
         since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
-        occupied = [self.repeats.occupied(each.summary) for each in buckets]
-        window = since, timeline.now
         weighed = self.weigh(
-            buckets, tallies, self.repeats.design_effect(occupied), window, timeline.bucket
+            buckets,
+            self.events.tallies(table),
+            self.repeats.design_effect(self.repeats.occupied(table)),
+            (since, timeline.now),
+            timeline.bucket,
         )
         if weighed is None:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})

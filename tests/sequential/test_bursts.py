@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Chunk
 from monitorkit.sequential.bursts import FEWEST, Repeats, design_effect
+from monitorkit.sequential.table import Table
 
 SHARES = np.linspace(0.15, 0.85, 8)
 BUCKETS = 256
@@ -84,9 +85,9 @@ CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
 def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: int) -> None:
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(2)
     summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
-    found = finder.design_effect([finder.occupied(summary) for summary in summaries])
+    found = finder.design_effect(finder.occupied(Table.of(summaries)))
 
-    assert finder.columns == (1,)
+    assert [each.column for each in finder.columns] == [1]
     assert found == pytest.approx(repeats, rel=0.05, abs=0.05)
 
 
@@ -95,7 +96,7 @@ def test_bursts_of_little_traffic_may_last_for_hours() -> None:
     rows = rows_of(random, 30, 10)
     each = [CELLS.summarise(rows.take(slice(at, at + 1))) for at in range(len(rows))]
 
-    found = finder.design_effect([finder.occupied(summary) for summary in each])
+    found = finder.design_effect(finder.occupied(Table.of(each)))
     assert found == pytest.approx(10, rel=0.1)
 
 
@@ -106,10 +107,10 @@ def test_a_dense_summary_says_the_same_as_its_parts() -> None:
     assert whole.dense
     assert not summaries[0].dense
     finder = Repeats(CELLS, (0, 1))
-    cells = np.concatenate([np.repeat(*finder.occupied(summary)[0]) for summary in summaries])
-    places, rows = np.unique(cells, return_counts=True)
+    ((_, cells, rows),) = finder.occupied(Table.of(summaries))
+    places, rows = np.unique(np.repeat(cells, rows), return_counts=True)
 
-    ((found, counts),) = finder.occupied(whole)
+    ((_, found, counts),) = finder.occupied(Table.of([whole]))
     assert [found.tolist(), counts.tolist()] == [places.tolist(), rows.tolist()]
 
 
@@ -125,9 +126,11 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
 
     cells = ReferenceCells(two_columns(crowded=False))
     finder = Repeats(cells, (0, 1, 2))
-    found = finder.design_effect([finder.occupied(cells.summarise(two_columns(crowded=True)))])
+    found = finder.design_effect(
+        finder.occupied(Table.of([cells.summarise(two_columns(crowded=True))]))
+    )
 
-    assert finder.columns == (0, 1)
+    assert [each.column for each in finder.columns] == [0, 1]
     assert found == pytest.approx(1, abs=0.1)
 
 
@@ -136,4 +139,4 @@ def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
     summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
 
     assert finder.columns == ()
-    assert finder.design_effect([finder.occupied(summary)]) is None
+    assert finder.design_effect(finder.occupied(Table.of([summary]))) is None

@@ -1,0 +1,74 @@
+"""The occupied cells of a window's buckets as one table, so that all are counted at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.cells import Counts
+
+Occupied = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Buckets, cells that hold rows in them, and how many rows: (k,) each, in order of the buckets."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What some buckets hold.
+
+    Attributes:
+        rows: (buckets,). `missing`: (buckets, columns), rows without a value.
+        bucket, cell, count: (k,) as in `Occupied`; the cells of all columns are laid end to end.
+    """
+
+    rows: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    bucket: NDArray[np.int64]
+    cell: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, summaries: Sequence[Counts]) -> Table:
+        """Of one bucket at least."""
+        cells = [np.flatnonzero(each.counts) if each.dense else each.cells for each in summaries]
+        counts = [
+            each.counts[at] if each.dense else each.counts
+            for each, at in zip(summaries, cells, strict=True)
+        ]
+        return cls(
+            np.array([each.rows for each in summaries], np.int64),
+            np.stack([each.missing for each in summaries]),
+            np.repeat(np.arange(len(summaries)), [each.size for each in cells]),
+            np.concatenate(cells).astype(np.int64),
+            np.concatenate([each.astype(np.int64) for each in counts]),
+        )
+
+    def column(self, first: int, end: int) -> Occupied:
+        """Of the column with these cells, counted from its first one."""
+        chosen = np.flatnonzero((self.cell >= first) & (self.cell < end))
+        return self.bucket[chosen], self.cell[chosen] - first, self.count[chosen]
+
+    def up_to(
+        self, edges: NDArray[np.int64], gaps: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of each bucket in the cells before each of some edges, and those in gaps.
+
+        Args:
+            edges: (n,) positions of cells, ascending.
+            gaps: (cells,) which of all cells lie between known values.
+
+        Returns:
+            (buckets, n) both.
+        """
+        places = np.searchsorted(edges, np.arange(gaps.size), side="right")
+        place = self.bucket * (edges.size + 1) + places[self.cell]
+        inside = gaps[self.cell]
+        shape = self.rows.size, edges.size + 1
+
+        def summed(place: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+            counts = np.bincount(place, count, shape[0] * shape[1]).reshape(shape)[:, :-1]
+            return np.cumsum(counts.astype(np.int64), axis=1)
+
+        return summed(place, self.count), summed(place[inside], self.count[inside])

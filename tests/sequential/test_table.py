@@ -1,0 +1,51 @@
+"""monitorkit/sequential/table.py: the cells of many buckets, counted at once."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from monitorkit.cells import ReferenceCells
+from monitorkit.contracts import Chunk
+from monitorkit.sequential.table import Table
+
+
+def rows_of(random: np.random.Generator, count: int) -> Chunk:
+    few, many = random.integers(0, 9, count), random.normal(size=count)
+    features = np.stack((few.astype(np.float64), many), axis=1)
+    features[random.random(count) < 0.2, 1] = np.nan
+    times, ids = np.zeros(count, "datetime64[us]"), np.arange(count).astype(np.str_)
+    return Chunk(ids, times, ("few", "many"), features, random.random(count))
+
+
+RANDOM = np.random.default_rng(4)
+CELLS = ReferenceCells(rows_of(RANDOM, 300))
+PARTS = [CELLS.summarise(rows_of(RANDOM, rows)) for rows in (0, 3, 40, 0, 5)]
+PARTS.append(reduce(CELLS.merge, [CELLS.summarise(rows_of(RANDOM, 500)) for _ in range(3)]))
+TABLE = Table.of(PARTS)
+
+
+def test_it_has_what_each_bucket_has() -> None:
+    assert [part.dense for part in PARTS] == [False] * 5 + [True]
+    assert TABLE.rows.tolist() == [0, 3, 40, 0, 5, 1500]
+    assert TABLE.missing.tolist() == [part.missing.tolist() for part in PARTS]
+    for index in range(len(CELLS.names)):
+        first, end = CELLS.starts[index : index + 2].tolist()
+        bucket, cell, rows = TABLE.column(first, end)
+        for at, part in enumerate(PARTS):
+            whole = np.zeros(end - first, np.int64)
+            whole[cell[bucket == at]] = rows[bucket == at]
+            assert whole.tolist() == CELLS.column(index, part).window.tolist()
+
+
+def test_rows_before_edges_are_sums_of_cells() -> None:
+    gaps = np.concatenate([np.arange(2 * known.size + 1) % 2 == 0 for known in CELLS.known])
+    edges = np.array([0, 1, 7, int(CELLS.starts[1]), int(CELLS.starts[1]) + 90, gaps.size])
+    found = TABLE.up_to(edges, gaps)
+    for at, part in enumerate(PARTS):
+        columns = [CELLS.column(index, part).window for index in range(len(CELLS.names))]
+        whole = np.concatenate(columns)
+        assert found[0][at].tolist() == [int(whole[:edge].sum()) for edge in edges.tolist()]
+        between = whole * gaps
+        assert found[1][at].tolist() == [int(between[:edge].sum()) for edge in edges.tolist()]
