@@ -98,6 +98,8 @@ class Worker:
         except Exception as error:
             text = f"its answer cannot be read here: {type(error).__name__}: {error}"
             raise RuntimeError(text) from error
+        while buffers:  # freed all at once they would hold up everybody: 8 ms for 140 MB
+            buffers.pop()
         if raised:
             raise value
         result: R = value

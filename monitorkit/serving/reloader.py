@@ -176,9 +176,10 @@ class Reloader:
         )
 
     def _make(self, folder: Path) -> Served:
-        """The model as requests meet it; while another one serves, the worker reads it.
+        """The model as requests meet it; while another one serves, the worker tries it out.
 
-        A thread here would hold the interpreter for most of a second, beside requests.
+        A thread here would hold the interpreter for most of a second, beside requests; what is left
+        to do here takes 10 ms.
         """
         read = partial(
             candidate.try_out,
