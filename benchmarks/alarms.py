@@ -84,7 +84,7 @@ def tallies_of(name: str) -> Tallies:
 @cache
 def ours_of(name: str, rate: int) -> Ours:
     """The rule for a source's streams of a rate, once for each process."""
-    return Ours(tallies_of(name).rule, rate)
+    return Ours(tallies_of(name).weigher, rate)
 
 
 def one_stream(name: str, kind: str, rate: int, seed: int) -> Mapping[str, bool | float]:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.events import PARTS
-from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.starts import CLASSES, FOLLOWED, allowance_of, starts_at
+from monitorkit.sequential.weighing import Weigher
 
 Floats = NDArray[np.float64]
 Evidence = tuple[NDArray[np.int64], NDArray[np.int64], Floats]
@@ -42,22 +41,21 @@ class Candidates:
     """The candidates among the cycles of streams with so many rows in each.
 
     Args:
-        rule: that of monitorkit.
+        weigher: that of monitorkit.
         rate: rows in a cycle.
 
     Raises:
         ValueError: a look-back has more rows than 16 bits can count.
     """
 
-    def __init__(self, rule: Rule, rate: int) -> None:
+    def __init__(self, weigher: Weigher, rate: int) -> None:
         if rate * DAY > np.iinfo(np.uint16).max:
             raise ValueError(f"rate: a look-back of {rate * DAY:,} rows; up to 65,535 are counted")
-        self.rule, self.rate = rule, rate
-        events = rule.events
+        self.weigher, self.rate = weigher, rate
+        events = weigher.events
         self.group = np.repeat(np.arange(len(events.sizes)), events.sizes)
-        self._parts = np.array([PARTS[measure] for _, measure in rule.groups])
         self.mean = np.log(events.weights / 2)  # of all events, up and down
-        self.few = [rule.groups.index((column, "distance")) for column in events.few]
+        self.few = [weigher.groups.index((column, "distance")) for column in events.few]
         self.subsets = [len(few.reference) * np.log(2) for few in events.few.values()]
         self._limits = cache(self._find_limits)
 
@@ -72,17 +70,12 @@ class Candidates:
             first: earlier ones are not looked at.
         """
         stream = _Stream(self, tallies, effects)
-        evidence = np.zeros((len(tallies) + 1, len(self._parts)))
+        evidence = np.zeros((len(tallies) + 1, len(self.weigher.groups)))
         for group, end, excess in stream.evidence(first):
             np.add.at(evidence, (end, group), np.exp(np.minimum(excess, _MOST)))
         most = evidence.max(axis=1)
         most[:first] = 0.0
         return np.flatnonzero(most >= 1 - LEFT_OUT).tolist()
-
-    def needed(self, allowance: Floats) -> Floats:
-        """(..., groups) natural logarithms of evidence, for starts with allowances (...)."""
-        found: Floats = -np.log(np.minimum(allowance[..., None] * self.rule.rate * self._parts, 1))
-        return found
 
     def limits(self, kind: int, rows: int, effect: float) -> tuple[Floats, Floats, Floats]:
         """(events,) as few rows more, and less, than its bounds as are worth to be worked out.
@@ -92,8 +85,8 @@ class Candidates:
         return self._limits(kind, rows, int(np.log(effect) / np.log(_STEP)))
 
     def _find_limits(self, kind: int, rows: int, level: int) -> tuple[Floats, Floats, Floats]:
-        events = self.rule.events
-        needed = self.needed(np.array(allowance_of(kind, CYCLE))) - _FINEST
+        events = self.weigher.events
+        needed = self.weigher.needed(np.array(allowance_of(kind, CYCLE))) - _FINEST
         least, effect = needed[self.group], _STEP**level
         grown = [
             _least_grown(rows, events.tolerance[column], (needed[group] + subsets) * effect)
@@ -124,7 +117,7 @@ class _Stream:
     """The sums of a stream's tallies, so that those of a window are differences."""
 
     def __init__(self, of: Candidates, tallies: NDArray[np.int64], effects: Floats | None) -> None:
-        self._of, self._events = of, of.rule.events
+        self._of, self._events = of, of.weigher.events
         self._cycles = len(tallies)
         self._effects = np.ones(self._cycles + 1) if effects is None else effects
         self._summed = summed = np.zeros((self._cycles + 1, tallies.shape[1]), np.int64)
@@ -158,7 +151,7 @@ class _Stream:
         group_of, few = self._of.group, np.array(self._of.few, np.int64)
         ends = np.arange(first, min(DAY, self._cycles + 1))
         ends = ends[self._of.early[ends] > 0]
-        needed = self._of.needed(self._of.early[ends])
+        needed = self._of.weigher.needed(self._of.early[ends])
         at, event = np.indices((ends.size, len(self._events.column))).reshape(2, -1)
         start = np.zeros(ends.size, np.int64)
         yield from self._of_events(start[at], ends[at], event, needed[at, group_of[event]])
@@ -172,7 +165,7 @@ class _Stream:
                     found = self._of_block(kind, usable[begin : begin + _BLOCK], age)
                     hits += found[0]
                     grown += found[1]
-            needed = self._of.needed(np.array(allowance_of(kind, CYCLE)))
+            needed = self._of.weigher.needed(np.array(allowance_of(kind, CYCLE)))
             if hits:
                 start, end, event = np.concatenate(hits, axis=1)
                 yield from self._of_events(start, end, event, needed[group_of[event]])

@@ -27,7 +27,7 @@ class Windows:
     """
 
     def __init__(self, tallies: Tallies) -> None:
-        self._events: Events = tallies.rule.events
+        self._events: Events = tallies.weigher.events
         self.columns = len(tallies.cells.names)
         distance = self._events.measure == 0
         self._cuts = [

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
 from monitorkit.sequential.bursts import Unique
-from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.table import Occupied
+from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
 """A window of less rows is not judged."""
@@ -32,9 +32,9 @@ class Ours:
         first: the cycle from which on a window has rows enough.
     """
 
-    def __init__(self, rule: Rule, rate: int) -> None:
-        self.rule, self.rate = rule, rate
-        self._candidates = Candidates(rule, rate)
+    def __init__(self, weigher: Weigher, rate: int) -> None:
+        self.weigher, self.rate = weigher, rate
+        self._candidates = Candidates(weigher, rate)
         self.first = -(-GATE // rate)
 
     def first_alarm(
@@ -68,24 +68,24 @@ class Ours:
         window = buckets(first, end, self.rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self.rule.repeats.design_effect(occupied(cells[:, part]))
-        weighed = self.rule.weigh(window, tallies[part], repeats, (since, now), CYCLE)
+        repeats = self.weigher.repeats.design_effect(occupied(cells[:, part]))
+        weighed = self.weigher.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
         drifted = np.flatnonzero((weighed.evidence >= weighed.needed).any(axis=0)).tolist()
-        return Alarm(end, tuple(self.rule.groups[at] for at in drifted)) if drifted else None
+        return Alarm(end, tuple(self.weigher.groups[at] for at in drifted)) if drifted else None
 
     def least_effects(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
         """(cycles + 1,) at most the design effect of the window that ends after so many cycles.
 
         That by repeated rows; the rule takes the larger one of this and another one.
         """
-        columns = self.rule.repeats.columns
+        columns = self.weigher.repeats.columns
         found = np.ones(cells.shape[1] + 1)
         if not columns:
             return found
         for end in range(self.first, min(DAY, cells.shape[1] + 1)):
-            found[end] = self.rule.repeats.design_effect(occupied(cells[:, :end])) or 1.0
+            found[end] = self.weigher.repeats.design_effect(occupied(cells[:, :end])) or 1.0
         if cells.shape[1] >= DAY:
             beyond = [_least_beyond_chance(*each) for each in zip(cells, columns, strict=True)]
             found[DAY:] = 1.0 + np.maximum(np.minimum.reduce(beyond), 0.0)

@@ -159,6 +159,7 @@ class Tallies:
         self.cells = ReferenceCells(source.chunk(source.reference))
         names = range(len(self.cells.names))
         self.rule = Rule(self.cells, names, Limits(), parse_rate(BUDGET), 0.99)
+        self.weigher = self.rule.weigher
         self.rows = self.of(source.population)
         self._cells_of_repeats = self._cells(source.population)
 
@@ -171,7 +172,7 @@ class Tallies:
 
     def _cells(self, population: Rows) -> NDArray[np.int64]:
         placed = self._placed(population)
-        columns = self.rule.repeats.columns
+        columns = self.weigher.repeats.columns
         return np.stack([placed[:, each.column] - each.first for each in columns])
 
     def _placed(self, population: Rows) -> NDArray[np.int64]:
@@ -204,7 +205,7 @@ class Tallies:
             cell[bucket, column],
             ones,
         )
-        return self.rule.events.tallies(table).astype(np.uint8)
+        return self.weigher.events.tallies(table).astype(np.uint8)
 
 
 def quiet(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -49,7 +49,7 @@ def tallies() -> Tallies:
 
 def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
     """One in a hundred streams may alarm: five of twelve have a chance below 1e-7."""
-    alarmed, ours = 0, Ours(tallies.rule, 10)
+    alarmed, ours = 0, Ours(tallies.weigher, 10)
     for seed in range(STREAMS):
         rows = quiet(len(tallies.rows), 30 * DAY * 10, np.random.default_rng([5, seed]))
         counted = by_cycle(tallies.rows, rows, 10)
@@ -86,7 +86,7 @@ def test_cycles_that_cannot_alarm_do_not(
     )
     parts = tallies.cells_of(calm, rate), tallies.cells_of(late, rate, changed)
     cells = np.concatenate(parts, axis=1)
-    ours = Ours(tallies.rule, rate)
+    ours = Ours(tallies.weigher, rate)
     ends = range(max(-(-GATE // rate), calm_cycles - 10), len(counted) + 1)
     judged = [end for end in ends if ours.alarm_at(counted, cells, end)]
 
@@ -98,19 +98,19 @@ def test_cycles_that_cannot_alarm_do_not(
 def test_hardly_any_quiet_cycle_needs_to_be_judged(tallies: Tallies) -> None:
     rows = quiet(len(tallies.rows), 4 * DAY * 10, np.random.default_rng(8))
 
-    assert len(Ours(tallies.rule, 10).possible(by_cycle(tallies.rows, rows, 10))) < 20
+    assert len(Ours(tallies.weigher, 10).possible(by_cycle(tallies.rows, rows, 10))) < 20
 
 
 @pytest.mark.parametrize("rate", [1, 10, 40])
 def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate: int) -> None:
     rows = bursts(len(tallies.rows), 2 * DAY * rate, np.random.default_rng(rate))
     cells = tallies.cells_of(rows, rate)
-    ours = Ours(tallies.rule, rate)
+    ours = Ours(tallies.weigher, rate)
     least = ours.least_effects(cells)
     ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
     windows = [occupied(cells[:, max(end - DAY, 0) : end]) for end in ends]
 
-    exact = np.array([tallies.rule.repeats.design_effect(window) for window in windows])
+    exact = np.array([tallies.weigher.repeats.design_effect(window) for window in windows])
     assert np.all(least[ends] <= exact + 1e-9)
     assert np.all(least[ends] > 0.9 * exact)
     assert exact.min() > 3
@@ -140,7 +140,7 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         counted = np.concatenate((before, after))
         late = tallies.cells_of(np.arange(2000), 100, window)
         cells = np.concatenate((tallies.cells_of(calm, 100), late), axis=1)
-        alarm = Ours(tallies.rule, 100).alarm_at(counted, cells, DAY + 20)
+        alarm = Ours(tallies.weigher, 100).alarm_at(counted, cells, DAY + 20)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
 
@@ -150,7 +150,7 @@ def test_a_tally_of_many_rows_is_that_of_their_counts(tallies: Tallies) -> None:
     chunk = tallies.source.chunk(tallies.source.population[rows])
 
     (summed,) = by_cycle(tallies.rows, rows, 300)
-    assert summed.tolist() == tallies.rule.events.tally(tallies.cells.summarise(chunk)).tolist()
+    assert summed.tolist() == tallies.weigher.events.tally(tallies.cells.summarise(chunk)).tolist()
 
 
 def test_the_peers_statistics_are_those_of_scipy(tallies: Tallies) -> None:

@@ -63,6 +63,7 @@ _Entry = tuple[Literal["before", "between", "missing", "rows", "nothing"], int]
 _NOTHING: _Entry = ("nothing", 0)
 _CELLS = ("before", "between")
 _ROWS = 1  # where a tally has all rows
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +149,20 @@ class Events:
         nothing = np.zeros_like(table.rows)
         return np.column_stack((nothing, table.rows, table.missing, *parts))
 
-    def count(self, tally: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of which each event is true, and of which it could be: (..., events) both."""
-        return (
-            tally[..., self.plus] - tally[..., self.minus],
-            tally[..., self.of_plus] - tally[..., self.of_minus],
-        )
+    def count(
+        self, tally: NDArray[np.int64], chosen: NDArray[np.int64] | slice = _ALL
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of which each event is true, and of which it could be: (..., events) both.
+
+        Args:
+            tally: (..., entries).
+            chosen: only these events.
+        """
+
+        def of(entries: NDArray[np.int64]) -> NDArray[np.int64]:
+            return tally.take(entries[chosen], axis=-1)
+
+        return of(self.plus) - of(self.minus), of(self.of_plus) - of(self.of_minus)
 
     def rows(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
         """All rows of a tally, (...,)."""

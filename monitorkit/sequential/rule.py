@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import ColumnCells, Counts, ReferenceCells
 from monitorkit.contracts import Bucket, Timeline
-from monitorkit.sequential.bursts import Repeats, design_effect
-from monitorkit.sequential.events import FEW_VALUES, MEASURES, PARTS, Events, Limits, Measure
+from monitorkit.sequential.events import FEW_VALUES, PARTS, Limits, Measure
 from monitorkit.sequential.evidence import (
     distance_error,
     log_evidence_above,
     log_evidence_below,
     variation_error,
 )
-from monitorkit.sequential.starts import grid_step, starts_at
+from monitorkit.sequential.starts import grid_step
 from monitorkit.sequential.table import Table
 from monitorkit.sequential.verdicts import (
     Judged,
@@ -37,53 +36,9 @@ from monitorkit.sequential.verdicts import (
     share_without_chance,
     without_chance,
 )
+from monitorkit.sequential.weighing import ASSUMED_DESIGN_EFFECT, Weighed, Weigher
 
-ASSUMED_DESIGN_EFFECT = 5.0
-"""Of a window that is too short to show bursts."""
-
-_MIDDLE = 0.4
-_MOST = 1e6  # as good as infinite, and differences of it are numbers
 _BISECTIONS = 14
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weighed:
-    """Evidence, seen from each start of a window.
-
-    Attributes:
-        starts: (starts,) the first bucket of each.
-        evidence: (starts, groups) natural logarithms; a group is a measure of a column.
-        needed: (starts, groups) so much of it is a drift.
-        design_effect, estimated: as in `Look`.
-        successes, trials: (starts, events) since then, in effective rows.
-        since: (starts, ...) tallies.
-    """
-
-    starts: NDArray[np.int64]
-    evidence: NDArray[np.float64]
-    needed: NDArray[np.float64]
-    design_effect: float
-    estimated: bool
-    successes: NDArray[np.float64]
-    trials: NDArray[np.float64]
-    since: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Chosen:
-    """Of each group, the start that is reported.
-
-    Attributes:
-        starts: (groups,) which.
-        successes, trials: (events,) since then, in effective rows.
-        since: (starts, ...) tallies. `effective`: rows for one of these.
-    """
-
-    starts: NDArray[np.int64]
-    successes: NDArray[np.float64]
-    trials: NDArray[np.float64]
-    since: NDArray[np.int64]
-    effective: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +73,7 @@ class Rule:
         confidence: of a column's being stable.
 
     Attributes:
-        events: what is watched. `repeats`: where repeated rows show.
-        groups: columns and measures, in the order of the evidence.
-        rate: of false alarms of one column.
-        of_bursts: (events,) those that show bursts.
+        weigher: of the evidence.
     """
 
     def __init__(
@@ -132,23 +84,10 @@ class Rule:
         rate: float,
         confidence: float,
     ) -> None:
-        self.events = Events(cells, columns, limits)
-        self.repeats = Repeats(cells, columns)
+        self.weigher = Weigher(cells, columns, limits, rate)
+        self._events = self.weigher.events
         self._cells = cells
-        self.rate = rate / len(columns)
         self._chance = 1 - confidence
-        groups = self.events.groups
-        self._group_columns = self.events.column[groups]
-        self._group_measures = [MEASURES[at] for at in self.events.measure[groups].tolist()]
-        self._parts = np.array([PARTS[measure] for measure in self._group_measures])
-        self.groups = tuple(zip(self._group_columns.tolist(), self._group_measures, strict=True))
-        self._groups = {key: group for group, key in enumerate(self.groups)}
-        self._are_distances = np.array([of == "distance" for of in self._group_measures])
-        share = self.events.reference
-        distances = self.events.measure == 0
-        # Those that are not all but certain show bursts best.
-        middle = distances & (np.abs(share - 0.5) < _MIDDLE)
-        self.of_bursts = middle if middle.any() else distances
 
     def look(
         self,
@@ -171,10 +110,11 @@ class Rule:
         table = Table.of([each.summary for each in buckets])
         # Without it, from the grid's start before the first bucket on.
         since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
-        weighed = self.weigh(
+        repeats = self.weigher.repeats
+        weighed = self.weigher.weigh(
             buckets,
-            self.events.tallies(table),
-            self.repeats.design_effect(self.repeats.occupied(table)),
+            self._events.tallies(table),
+            repeats.design_effect(repeats.occupied(table)),
             (since, timeline.now),
             timeline.bucket,
         )
@@ -185,21 +125,17 @@ class Rule:
         begins = [buckets[at].start for at in starts.tolist()]
         best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
-        rows = np.repeat(best, self.events.sizes)
-        chosen = _Chosen(
-            best,
+        rows = np.repeat(best, self._events.sizes)
+        lower = self._lower_bounds(weighed, best, needed[best, at])
+        shares = self._shares(
             weighed.successes[rows, np.arange(rows.size)],
             weighed.trials[rows, np.arange(rows.size)],
-            weighed.since,
-            effective,
         )
-        lower = self._lower_bounds(chosen, needed[best, at])
-        shares = self._shares(chosen)
         merged: dict[int, Counts] = {}
         columns: dict[int, ColumnCells] = {}
         judged = []
         for group, start in enumerate(best.tolist()):
-            column, measure = self.groups[group]
+            column, measure = self.weigher.groups[group]
             verdict: Verdict = "drifted" if drifted[group] else "undecided"
             common = {
                 "column": column,
@@ -230,60 +166,23 @@ class Rule:
         """(groups,) the start that is told of, and whether there is a drift."""
         excess = weighed.evidence - weighed.needed
         begins = [timeline.buckets[at].start for at in weighed.starts.tolist()]
-        reported = np.zeros(len(self.groups), np.int64)  # where there is no drift
+        reported = np.zeros(len(self.weigher.groups), np.int64)  # where there is no drift
         for key, time in not_before.items():
-            if key in self._groups:
+            if key in self.weigher.place:
                 early = sum(begin < time for begin in begins)
-                excess[:early, self._groups[key]] = -np.inf
-                reported[self._groups[key]] = min(early, len(begins) - 1)
+                excess[:early, self.weigher.place[key]] = -np.inf
+                reported[self.weigher.place[key]] = min(early, len(begins) - 1)
         best = np.argmax(excess, axis=0)
         drifted = excess[best, np.arange(best.size)] >= 0
         best = np.where(drifted, best, reported)
         for key in drifted_before:
-            if key in self._groups:
-                group = self._groups[key]
+            if key in self.weigher.place:
+                group = self.weigher.place[key]
                 back = self._back_since(group, weighed, timeline)
                 # Good rows of long ago may hide a drift that goes on: it shows from later starts.
                 if back is not None and not np.any(excess[back:, group] >= 0):
                     best[group], drifted[group] = back, False
         return best, drifted
-
-    def weigh(
-        self,
-        buckets: Sequence[Bucket[Any]],
-        tallies: NDArray[np.int64],
-        repeats: float | None,
-        window: tuple[datetime, datetime],
-        bucket: timedelta,
-    ) -> Weighed | None:
-        """The evidence of a drift, from every start; None: there is no start with rows.
-
-        Args:
-            buckets: in time order.
-            tallies: (buckets, ...) what `Events.tally` says of each.
-            repeats: what `Repeats.design_effect` says of them.
-            window: when it begins and ends.
-            bucket: the length of the shortest ones.
-        """
-        starts = starts_at(buckets, *window, grid_step(bucket))
-        if not starts.buckets.size:
-            return None
-        estimates = self._variation(buckets, tallies), repeats
-        known = [estimate for estimate in estimates if estimate is not None]
-        effective = max(known, default=ASSUMED_DESIGN_EFFECT)
-        since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
-        successes, trials = (part / effective for part in self.events.count(since))
-        chances = starts.allowances[:, None] * self.rate * self._parts
-        return Weighed(
-            starts.buckets,
-            self._evidence(successes, trials, since, effective),
-            -np.log(np.minimum(chances, 1.0)),
-            effective,
-            bool(known),
-            successes,
-            trials,
-            since,
-        )
 
     def _back_since(
         self,
@@ -292,16 +191,16 @@ class Rule:
         timeline: Timeline[Counts],
     ) -> int | None:
         """The latest start from which a measure is stable."""
-        first = self.events.groups[group]
-        events = slice(first, first + self.events.sizes[group])
-        lowest, highest = self.events.lowest[events], self.events.highest[events]
+        first = self._events.groups[group]
+        events = slice(first, first + self._events.sizes[group])
+        lowest, highest = self._events.lowest[events], self._events.highest[events]
         s, n = weighed.successes[:, events], weighed.trials[:, events]
         with np.errstate(invalid="ignore", divide="ignore"):
             near = np.all((s / n >= lowest) & (s / n <= highest), axis=1)
         for start in np.flatnonzero(near)[::-1].tolist():
-            if self._group_measures[group] == "distance":
-                column, rows = int(self._group_columns[group]), float(n[start].max())
-                tolerance = self.events.tolerance[column]
+            if self.weigher.groups[group][1] == "distance":
+                column, rows = self.weigher.groups[group][0], float(n[start].max())
+                tolerance = self._events.tolerance[column]
                 if self._distance_error(column, rows) < tolerance:
                     counts = _merged_from(timeline, int(weighed.starts[start]))
                     value = distance(self._cells.column(column, counts))
@@ -309,13 +208,13 @@ class Rule:
                         return int(start)
             elif np.all(
                 self._inside(s[start], n[start], lowest, highest)
-                >= self._sure(s.shape[1], self._group_measures[group])
+                >= self._sure(s.shape[1], self.weigher.groups[group][1])
             ):
                 return int(start)
         return None
 
     def _distance_error(self, column: int, rows: float) -> float:
-        chance = self._chance * PARTS["distance"] / len(self.events.tolerance)
+        chance = self._chance * PARTS["distance"] / len(self._events.tolerance)
         values = self._cells.known[column].size
         if values <= FEW_VALUES:
             return variation_error(rows, values + 1, chance)
@@ -323,7 +222,7 @@ class Rule:
 
     def _sure(self, events: int, measure: Measure) -> float:
         """The logarithm of evidence that makes one sure of all of a measure's events at once."""
-        chance = self._chance * PARTS[measure] / len(self.events.tolerance)
+        chance = self._chance * PARTS[measure] / len(self._events.tolerance)
         return float(-np.log(chance / events))
 
     @staticmethod
@@ -339,66 +238,27 @@ class Rule:
             np.where(lowest > 0, log_evidence_above(successes, trials, lowest), np.inf),
         )
 
-    def _variation(
-        self, buckets: Sequence[Bucket[Counts]], tallies: NDArray[np.int64]
-    ) -> float | None:
-        if not self.of_bursts.any():
-            return None
-        times = np.array([each.start.timestamp() for each in buckets])
-        successes, trials = self.events.count(tallies)
-        return design_effect(
-            times,
-            successes[:, self.of_bursts].astype(np.float64),
-            trials[:, self.of_bursts].astype(np.float64),
-        )
-
-    def _evidence(
-        self,
-        successes: NDArray[np.float64],
-        trials: NDArray[np.float64],
-        since: NDArray[np.int64],
-        effective: float,
+    def _lower_bounds(
+        self, weighed: Weighed, best: NDArray[np.int64], needed: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
-        found = self._mean_of_events(successes, trials, self.events.lowest, self.events.highest)
-        for column, few in self.events.few.items():
-            group = self._groups[column, "distance"]
-            counts = few.count(since) / effective
-            subset = few.log_evidence(counts, self.events.tolerance[column])
-            found[:, group] = _mean_of_two(found[:, group], subset)
-        return found
-
-    def _mean_of_events(
-        self,
-        successes: NDArray[np.float64],
-        trials: NDArray[np.float64],
-        lowest: NDArray[np.float64],
-        highest: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        both = np.logaddexp(
-            log_evidence_above(successes, trials, highest),
-            log_evidence_below(successes, trials, lowest),
-        )
-        return _log_sums(both + np.log(self.events.weights / 2), self.events.groups)
-
-    def _lower_bounds(self, chosen: _Chosen, needed: NDArray[np.float64]) -> NDArray[np.float64]:
         """(groups,) the largest distances that are surely exceeded, from each group's start."""
-        low, high = np.zeros(needed.size), np.ones(needed.size)
-        middle = low
+        found = np.zeros(best.size)
+        measures = [measure for _, measure in self.weigher.groups]
+        groups = np.array([at for at, of in enumerate(measures) if of == "distance"], np.int64)
+        low, high = np.zeros(groups.size), np.zeros(groups.size)
         for _ in range(_BISECTIONS):
-            bounds = self.events.within(np.repeat(middle, self.events.sizes))
-            evidence = self._mean_of_events(chosen.successes, chosen.trials, *bounds)
-            for column, few in self.events.few.items():
-                group = self._groups[column, "distance"]
-                counts = few.count(chosen.since[chosen.starts[group]]) / chosen.effective
-                subset = few.log_evidence(counts, middle[group])
-                evidence[group] = _mean_of_two(evidence[group], subset)
-            exceeded = (evidence >= needed) & self._are_distances
-            if not exceeded.any() and not middle.any():
-                break  # most often: not even a distance of zero is
-            low, high = np.where(exceeded, middle, low), np.where(exceeded, high, middle)
+            if not groups.size:
+                break
             middle = (low + high) / 2
-        return low
+            evidence = self.weigher.of_distances(groups, middle, weighed, best[groups])
+            exceeded = evidence >= needed[groups]
+            if not high.any():  # most often: not even a distance of zero is exceeded
+                groups = groups[exceeded]
+                low, high = np.zeros(groups.size), np.ones(groups.size)
+                continue
+            low, high = np.where(exceeded, middle, low), np.where(exceeded, high, middle)
+        found[groups] = low
+        return found
 
     def _distance(
         self,
@@ -409,7 +269,7 @@ class Rule:
         common: dict[str, Any],
     ) -> Judged:
         column, value, rows = common["column"], distance(cells), cells.window_rows
-        tolerance = self.events.tolerance[column]
+        tolerance = self._events.tolerance[column]
         error = partial(self._distance_error, column)
         effective = rows / effect
         upper = min(value + error(effective), 1.0)
@@ -438,14 +298,18 @@ class Rule:
             **common,
         )
 
-    def _shares(self, chosen: _Chosen) -> _Shares:
+    def _shares(self, s: NDArray[np.float64], n: NDArray[np.float64]) -> _Shares:
         """Of each group, the event that is farthest out of its bounds, or nearest to leaving."""
-        lowest, highest = self.events.lowest, self.events.highest
-        s, n = chosen.successes, chosen.trials
-        groups, sizes = self.events.groups, self.events.sizes
+        lowest, highest = self._events.lowest, self._events.highest
+        groups, sizes = self._events.groups, self._events.sizes
         out = np.maximum(log_evidence_above(s, n, highest), log_evidence_below(s, n, lowest))
         inside = self._inside(s, n, lowest, highest)
-        sure = np.array(list(map(self._sure, sizes.tolist(), self._group_measures)))
+        sure = np.array(
+            [
+                self._sure(size, measure)
+                for size, (_, measure) in zip(sizes.tolist(), self.weigher.groups, strict=True)
+            ]
+        )
         events = [
             begin + int(np.argmax(part) if np.isfinite(part.max()) else np.argmin(within))
             for begin, part, within in (
@@ -473,7 +337,7 @@ class Rule:
         event, effective = int(shares.events[group]), float(shares.trials[group])
         share, low, high = (
             float(of[event])
-            for of in (self.events.reference, self.events.lowest, self.events.highest)
+            for of in (self._events.reference, self._events.lowest, self._events.highest)
         )
         value = float(shares.successes[group]) / effective if effective else 0.0
         if verdict != "drifted" and shares.stable[group]:
@@ -497,7 +361,7 @@ class Rule:
             lowest=low,
             highest=high,
             interval=(float(shares.low[group]), float(shares.high[group])),
-            event=self.events.names[event],
+            event=self._events.names[event],
             rows_needed=rows_needed,
             **common,
         )
@@ -521,21 +385,3 @@ def _merged_from(timeline: Timeline[Counts], first: int) -> Counts:
     counts = timeline.merge_buckets(timeline.buckets[first:])
     assert counts is not None  # noqa: S101 - for mypy: a bucket holds rows
     return counts
-
-
-def _mean_of_two(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of what they are the logarithms of."""
-    found: NDArray[np.float64] = np.logaddexp(left, right) - np.log(2)
-    return found
-
-
-def _log_sums(values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logarithms of the sums of exp(values) over runs of the last axis."""
-    values = np.minimum(values, _MOST)
-    sizes = np.diff(begins, append=values.shape[-1])
-    largest = np.maximum.reduceat(values, begins, axis=-1)
-    safe = np.where(np.isfinite(largest), largest, 0.0)
-    with np.errstate(divide="ignore"):
-        sums = np.add.reduceat(np.exp(values - np.repeat(safe, sizes, axis=-1)), begins, axis=-1)
-        found: NDArray[np.float64] = np.log(sums) + safe
-    return found

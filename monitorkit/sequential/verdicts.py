@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import ColumnCells
 from monitorkit.sequential.events import FEW_VALUES, Measure
-from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
+from monitorkit.sequential.evidence import log_evidence_above
 
 Verdict = Literal["stable", "drifted", "undecided"]
 
-_BISECTIONS = 24
+_BISECTIONS = 20
 _ERRORS = 3.0  # standard errors that chance explains
 _SLACK = 2.0
 """Natural logarithm of what the mixture costs, about, when rows that are still needed are told."""
@@ -152,12 +152,11 @@ def share_intervals(
     """Shares against which there is not so much evidence, at any time."""
     with np.errstate(invalid="ignore"):
         shares = np.where(trials > 0, successes / trials, 0.5)
-    found = []
-    for end, evidence in ((0.0, log_evidence_above), (1.0, log_evidence_below)):
-        inner, outer = shares, np.full(shares.shape, end)
-        for _ in range(_BISECTIONS):
-            middle = (inner + outer) / 2
-            beyond = evidence(successes, trials, middle) >= sure
-            inner, outer = np.where(beyond, inner, middle), np.where(beyond, middle, outer)
-        found.append(outer)
-    return found[0], found[1]
+    # Both ends at once: the upper one is the lower one of the rows without the property.
+    have = np.stack((successes, trials - successes))
+    inner, outer = np.stack((shares, 1 - shares)), np.zeros(have.shape)
+    for _ in range(_BISECTIONS):
+        middle = (inner + outer) / 2
+        beyond = log_evidence_above(have, trials, middle) >= sure
+        inner, outer = np.where(beyond, inner, middle), np.where(beyond, middle, outer)
+    return outer[0], 1 - outer[1]

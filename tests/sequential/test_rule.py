@@ -16,8 +16,9 @@ from monitorkit import Bucket, Chunk, Timeline
 from monitorkit.cells import ReferenceCells
 from monitorkit.counts import Counts
 from monitorkit.sequential.events import Limits, Measure
-from monitorkit.sequential.rule import ASSUMED_DESIGN_EFFECT, Rule
+from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.verdicts import Judged, Look
+from monitorkit.sequential.weighing import ASSUMED_DESIGN_EFFECT
 
 NOW = datetime(2026, 3, 1, 12, 32, tzinfo=UTC)
 LENGTH = timedelta(minutes=4)

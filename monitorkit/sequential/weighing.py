@@ -1,0 +1,215 @@
+"""The evidence of a drift, of each column's measures, seen from every start of a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.cells import ReferenceCells
+from monitorkit.contracts import Bucket
+from monitorkit.sequential.bursts import Repeats, design_effect
+from monitorkit.sequential.events import MEASURES, PARTS, Events, Limits, Measure
+from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
+from monitorkit.sequential.starts import grid_step, starts_at
+
+ASSUMED_DESIGN_EFFECT = 5.0
+"""Of a window that is too short to show bursts."""
+
+_MIDDLE = 0.4
+_MOST = 1e6  # as good as infinite, and differences of it are numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Evidence, seen from each start of a window.
+
+    Attributes:
+        starts: (starts,) the first bucket of each.
+        evidence: (starts, groups) natural logarithms; a group is a measure of a column.
+        needed: (starts, groups) so much of it is a drift.
+        design_effect, estimated: as in `Look`.
+        successes, trials: (starts, events) since then, in effective rows.
+        since: (starts, ...) tallies.
+    """
+
+    starts: NDArray[np.int64]
+    evidence: NDArray[np.float64]
+    needed: NDArray[np.float64]
+    design_effect: float
+    estimated: bool
+    successes: NDArray[np.float64]
+    trials: NDArray[np.float64]
+    since: NDArray[np.int64]
+
+
+class Weigher:
+    """Weighs the columns of a reference's cells.
+
+    Args:
+        cells: of the reference.
+        columns: which of them.
+        limits: what is near enough.
+        rate: of false alarms, of all columns together, per second.
+
+    Attributes:
+        events: what is watched. `repeats`: where repeated rows show.
+        groups: columns and measures, in the order of the evidence. `place`: of each in it.
+        rate: of false alarms of one column.
+    """
+
+    def __init__(
+        self, cells: ReferenceCells, columns: Sequence[int], limits: Limits, rate: float
+    ) -> None:
+        self.events = Events(cells, columns, limits)
+        self.repeats = Repeats(cells, columns)
+        self.rate = rate / len(columns)
+        groups = self.events.groups
+        measures: list[Measure] = [MEASURES[at] for at in self.events.measure[groups].tolist()]
+        self.groups = tuple(zip(self.events.column[groups].tolist(), measures, strict=True))
+        self.place = {key: group for group, key in enumerate(self.groups)}
+        self._parts = np.array([PARTS[measure] for measure in measures])
+        self._log_weights = np.log(self.events.weights / 2)  # up and down
+        distances = self.events.measure == MEASURES.index("distance")
+        # Those that are not all but certain show bursts best.
+        middle = distances & (np.abs(self.events.reference - 0.5) < _MIDDLE)
+        self._of_bursts = np.flatnonzero(middle if middle.any() else distances)
+
+    def weigh(
+        self,
+        buckets: Sequence[Bucket[Any]],
+        tallies: NDArray[np.int64],
+        repeats: float | None,
+        window: tuple[datetime, datetime],
+        bucket: timedelta,
+    ) -> Weighed | None:
+        """The evidence of a drift, from every start; None: there is no start with rows.
+
+        Args:
+            buckets: in time order.
+            tallies: (buckets, ...) what `Events.tally` says of each.
+            repeats: what `Repeats.design_effect` says of them.
+            window: when it begins and ends.
+            bucket: the length of the shortest ones.
+        """
+        starts = starts_at(buckets, *window, grid_step(bucket))
+        if not starts.buckets.size:
+            return None
+        estimates = self._variation(buckets, tallies), repeats
+        known = [estimate for estimate in estimates if estimate is not None]
+        effective = max(known, default=ASSUMED_DESIGN_EFFECT)
+        since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
+        successes, trials = (part / effective for part in self.events.count(since))
+        return Weighed(
+            starts.buckets,
+            self._evidence(successes, trials, since, effective),
+            self.needed(starts.allowances),
+            effective,
+            bool(known),
+            successes,
+            trials,
+            since,
+        )
+
+    def needed(self, allowances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., groups) logarithms of the evidence of a drift, for starts' allowances (...)."""
+        chances = allowances[..., None] * self.rate * self._parts
+        found: NDArray[np.float64] = -np.log(np.minimum(chances, 1.0))
+        return found
+
+    def of_distances(
+        self,
+        groups: NDArray[np.int64],
+        distances: NDArray[np.float64],
+        weighed: Weighed,
+        starts: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """(k,) evidence of distances beyond so large ones.
+
+        Args:
+            groups: (k,) distances of columns, ascending.
+            distances: (k,) what would be near enough.
+            weighed: by `weigh`.
+            starts: (k,) from which of them.
+        """
+        events = self.events
+        sizes = events.sizes[groups]
+        begins = np.cumsum(sizes) - sizes
+        chosen = np.arange(sizes.sum()) + np.repeat(events.groups[groups] - begins, sizes)
+        at = np.repeat(starts, sizes), chosen
+        near = np.zeros(len(events.column))
+        near[chosen] = np.repeat(distances, sizes)
+        lowest, highest = (bound[chosen] for bound in events.within(near))
+        s, n = weighed.successes[at], weighed.trials[at]
+        found = _mean(s, n, (lowest, highest), self._log_weights[chosen], begins)
+        for place, (group, start) in enumerate(zip(groups.tolist(), starts.tolist(), strict=True)):
+            few = events.few.get(self.groups[group][0])
+            if few is not None:
+                counts = few.count(weighed.since[start]) / weighed.design_effect
+                subset = few.log_evidence(counts, float(distances[place]))
+                found[place] = _mean_of_two(found[place], subset)
+        return found
+
+    def _variation(
+        self, buckets: Sequence[Bucket[Any]], tallies: NDArray[np.int64]
+    ) -> float | None:
+        if not self._of_bursts.size:
+            return None
+        times = np.array([each.start.timestamp() for each in buckets])
+        successes, trials = self.events.count(tallies, self._of_bursts)
+        return design_effect(times, successes.astype(np.float64), trials.astype(np.float64))
+
+    def _evidence(
+        self,
+        successes: NDArray[np.float64],
+        trials: NDArray[np.float64],
+        since: NDArray[np.int64],
+        effective: float,
+    ) -> NDArray[np.float64]:
+        """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
+        events = self.events
+        bounds = events.lowest, events.highest
+        found = _mean(successes, trials, bounds, self._log_weights, events.groups)
+        for column, few in events.few.items():
+            group = self.place[column, "distance"]
+            subset = few.log_evidence(few.count(since) / effective, events.tolerance[column])
+            found[:, group] = _mean_of_two(found[:, group], subset)
+        return found
+
+
+def _mean(
+    successes: NDArray[np.float64],
+    trials: NDArray[np.float64],
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
+    log_weights: NDArray[np.float64],
+    begins: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """(..., groups) logarithms of the weighted evidence of events (...), up and down."""
+    lowest, highest = bounds
+    both = np.logaddexp(
+        log_evidence_above(successes, trials, highest),
+        log_evidence_below(successes, trials, lowest),
+    )
+    return _log_sums(both + log_weights, begins)
+
+
+def _mean_of_two(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of what they are the logarithms of."""
+    found: NDArray[np.float64] = np.logaddexp(left, right) - np.log(2)
+    return found
+
+
+def _log_sums(values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithms of the sums of exp(values) over runs of the last axis."""
+    values = np.minimum(values, _MOST)
+    sizes = np.diff(begins, append=values.shape[-1])
+    largest = np.maximum.reduceat(values, begins, axis=-1)
+    safe = np.where(np.isfinite(largest), largest, 0.0)
+    with np.errstate(divide="ignore"):
+        sums = np.add.reduceat(np.exp(values - np.repeat(safe, sizes, axis=-1)), begins, axis=-1)
+        found: NDArray[np.float64] = np.log(sums) + safe
+    return found
