@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 FIRST = "0" * 64
 """What the first line has for the one before it."""
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 1.0
 """For another process that appends."""
 
 _LINE = re.compile(rb'\{"sha256":"([0-9a-f]{64})","record":(\{.*\})\}', re.DOTALL)

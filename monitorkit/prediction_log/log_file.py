@@ -274,6 +274,8 @@ class LogFile:
 
     def _retire(self, *, cut: bool = False) -> None:
         if not self._rows:  # unlinked, not rewritten: a reader must not mix up old and new columns
+            if cut:  # all of its rows: the chain remembers that there were some
+                self._seal(self._names.next_closed(None, self._folder), cut=True)
             self.path.unlink()
             self._let_go()
             return

@@ -343,6 +343,8 @@ class _Verification:
         hashes = {each.sha256 for each in events.values()}
         renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
         problem = f"this closed segment of {record.rows} rows was removed"
+        if record.cut and not record.rows:
+            problem = "somebody emptied the segment that took rows then: what was in it is missing"
         if renamed:
             self._renamed.add(renamed[0])
             problem = f"this closed segment was renamed to {renamed[0]}"

@@ -509,6 +509,18 @@ async def test_what_was_cut_off_while_it_took_rows_is_found(tmp_path: Path) -> N
     assert "cut off" in only(report).problem
 
 
+async def test_what_was_emptied_while_it_took_rows_is_found(tmp_path: Path) -> None:
+    writer = await Writer.open(tmp_path, SCHEMA, durability="os", rotate_bytes=1 << 20)
+    await writer.append(SCHEMA, rows(4))
+    path = tmp_path / "predictions.csv"
+    os.truncate(path, path.read_bytes().index(b"\n") + 1)
+    await writer.append(SCHEMA, rows(1))
+    await writer.close()
+    report = verify(tmp_path)
+    assert states(report) == ["open"]
+    assert "emptied" in only(report).problem
+
+
 # Other places
 
 
