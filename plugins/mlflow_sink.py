@@ -111,7 +111,7 @@ def _delete_old(client: MlflowClient, experiment: str, before: datetime) -> None
     )
     order = ["attributes.start_time"]
     for run in client.search_runs([experiment], query, max_results=RUNS_AT_ONCE, order_by=order):
-        get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call] # MLflow's
         client.delete_run(run.info.run_id)
         log.info(
             "file_pruned",

@@ -356,7 +356,7 @@ class _Verification:
     def _is_being_closed(self, record: Record, known: Known, listed: Sequence[Name]) -> bool:
         """Whether the last line of a chain speaks of a segment that has not got its name yet."""
         name = names.parse(record.segment)
-        if name is None or record.event != "closed":
+        if name is None or record.event != "closed" or not record.rows:
             return False
         for each in listed:
             if each.closed or each.writer != name.writer:

@@ -39,7 +39,11 @@ def test_rows_become_segments_as_the_service_writes_them(place: Place) -> None:
     assert segment.read_bytes() == header(SCHEMA.names) + Formatter(SCHEMA).lines(expected)
     assert place.read() == 50
     assert summary.rejects is None
-    assert place.left_behind() == [segment.name, f"{segment.stem}.json"]
+    assert place.left_behind() == [
+        segment.name,
+        f"{segment.stem}.json",
+        "predictions-import.chain",
+    ]
 
 
 def test_an_export_of_ours_comes_back_to_the_last_bit(place: Place) -> None:
