@@ -29,7 +29,7 @@ def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     if not found or shutil.which("faketime") is None:
         pytest.skip("faketime sets a process's clock; it is not installed here")
     path = tmp_path / "clock"
-    path.write_text("+0s\n")
+    path.write_text("+0\n")
     return path, {
         **SLOW,
         "LD_PRELOAD": str(found[0]),
@@ -42,7 +42,7 @@ def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 def set_clock(path: Path, offset: timedelta) -> None:
     """Step it."""
     new = path.with_name("clock.new")
-    new.write_text(f"{offset.total_seconds():+.0f}s\n")
+    new.write_text(f"{offset.total_seconds():+.0f}\n")
     new.replace(path)
 
 

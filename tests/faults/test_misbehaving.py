@@ -165,11 +165,11 @@ def test_plugins_that_misbehave_harm_themselves_alone(folder: Path, start: Start
         while len(traffic.answered) < 200:
             time.sleep(0.05)
         begun = len(traffic.answered)
-        answer = client.post("/monitoring/run")
+        answer = client.post("/monitoring/run", timeout=300)
         assert answer.status_code == 200, answer.text
         result = answer.json()["result"]
         assert len(traffic.answered) > begun + 100  # all the while
-        service.wait_for("result_delivered")
+        service.wait_for("result_delivered", seconds=300)
         for how, says in SINKS.items():
             reasons = [
                 event["reason"]
@@ -182,7 +182,7 @@ def test_plugins_that_misbehave_harm_themselves_alone(folder: Path, start: Start
         health = client.get("/health").json()
     assert health["status"] == "ok"
     assert (traffic.cut, set(traffic.statuses)) == (0, {200})
-    assert slowest < 5
+    assert slowest < 10
     entries = {entry["name"]: entry for entry in result["monitors"]}
     for (how, at), (status, reason) in MONITORS.items():
         entry = entries[f"bad-{how}-{at}"]
