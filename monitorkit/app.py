@@ -10,6 +10,9 @@ import anyio
 
 from monitorkit import logs, plugin_manager
 from monitorkit.config import Config
+from monitorkit.dashboard import routes as dashboard
+from monitorkit.dashboard.live import Live
+from monitorkit.dashboard.sources import Sources
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.loop import MonitoringLoop
@@ -17,7 +20,7 @@ from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.monitoring.retention import LogRetention
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
-from monitorkit.serving import pauses
+from monitorkit.serving import pauses, status
 from monitorkit.serving.application import Application
 from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
@@ -38,11 +41,26 @@ def create_app(config: Config) -> Application:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[None]:
-        async with running(config) as services:
-            app.add(*routes(services))
+        async with running(config) as services, anyio.create_task_group() as tasks:
+            sources = shown(services)
+            live = Live(sources)
+            tasks.start_soon(live.run)
+            app.on_stop(live.stop)
+            app.add(*routes(services), *dashboard.routes(sources, live))
             yield
+            tasks.cancel_scope.cancel()
 
     return Application(config.serving, lifespan)
+
+
+def shown(services: Services) -> Sources:
+    """What the dashboard shows of a service."""
+    return Sources(
+        config=services.config,
+        results=services.results,
+        health=lambda: status.health(services),
+        monitoring=services.monitoring_status,
+    )
 
 
 @contextlib.asynccontextmanager

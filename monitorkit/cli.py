@@ -235,6 +235,21 @@ def calibrate(settings: config.Config, **arguments: Any) -> None:
 
 
 @command
+@click.argument("run_id")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The HTML file; RUN_ID.html in this folder when neither it nor --png is given.",
+)
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="A PNG file.")
+def report(settings: config.Config, **arguments: Any) -> None:
+    """Write the result RUN_ID, or the `latest` one, as one HTML file that needs nothing else."""
+    from monitorkit.dashboard import report as report_  # noqa: PLC0415 - as above
+
+    report_.run(settings, **arguments)
+
+
+@command
 @click.option("--rows", type=click.IntRange(min=1), default=250, show_default=True, help="Rows.")
 @click.option(
     "--shift",

@@ -30,6 +30,7 @@ MonitorkitError
 │   ├── WorkerTimeout
 │   └── WorkerDied
 ├── CalibrationError         a monitor that cannot be calibrated
+├── ReportError              a report that cannot be written
 ├── ClusterError             a Dask cluster that did not do its work
 ├── CycleBusy                another monitoring cycle holds the lock
 ├── AddressInUse             the host and port of the service
@@ -426,6 +427,18 @@ class ClusterError(MonitorkitError):
 @dataclass(eq=False)
 class CalibrationError(MonitorkitError):
     """A monitor cannot be calibrated."""
+
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        """Say why, and what to do."""
+        return f"{self.reason}: {self.remedy}"
+
+
+@dataclass(eq=False)
+class ReportError(MonitorkitError):
+    """A report cannot be made, or not be written."""
 
     reason: str
     remedy: str

@@ -14,6 +14,7 @@ from pydantic import Field
 from monitorkit import Chunk, Finding, Judgement, Monitor, Timeline, excluded, hookimpl
 from monitorkit.counts import ColumnCells, ColumnOptions, Counts, CountsMonitor
 from monitorkit.errors import PluginError
+from monitorkit.histograms import histogram
 from monitorkit.sequential.events import FEW_VALUES, Limits, Measure
 from monitorkit.sequential.rule import Rule
 from monitorkit.sequential.verdicts import Judged, Look
@@ -134,6 +135,7 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             if cells.known.size <= FEW_VALUES:
                 statistic = TOTAL_VARIATION
             detail |= _moved(cells)
+            detail["histogram"] = histogram(cells)
         else:
             if judged.value < judged.reference:
                 threshold = judged.lowest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -56,6 +57,7 @@ class Application(Starlette):
         self._hosts = hosts.of(serving)
         self._misdirected = Edge(_misdirected, access_log=serving.access_log)
         self._direct: dict[str, ASGIApp] = {}
+        self._on_stop: list[Callable[[], None]] = []
         self.add(*routes)
 
     def add(self, *routes: Route) -> None:
@@ -68,6 +70,15 @@ class Application(Starlette):
             self.router.routes.append(route)
             if isinstance(route.endpoint, Answering):
                 self._direct[route.path] = Edge(route.app, access_log=self._access_log)
+
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Call this when the server begins to stop: it waits for answers that have no end."""
+        self._on_stop.append(end)
+
+    def stop(self) -> None:
+        """The server begins to stop."""
+        for end in self._on_stop:
+            end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""

@@ -107,14 +107,18 @@ def document(served: Served | None, config: Config) -> Schema:
                     "",
                     _answer("Object"),
                     ("not-found", *_ANY),
-                    parameters=[
-                        {
-                            "name": "run_id",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string"},
-                        }
-                    ],
+                    parameters=[_path("run_id")],
+                )
+            },
+            "/monitoring/results/{run_id}/reports/{name}": {
+                "get": _operation(
+                    "monitoringReport",
+                    "monitoring",
+                    "A file that a monitor attached to a result, such as an HTML report",
+                    "Its `reports` name them. HTML is answered in a sandbox.",
+                    {"description": "The file", "content": {"*/*": {}}},
+                    ("not-found", *_ANY),
+                    parameters=[_path("run_id"), _path("name")],
                 )
             },
             "/monitoring/run": {
@@ -161,6 +165,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     _ANY,
                 )
             },
+            **_dashboard(),
             "/docs": {
                 "get": _operation(
                     "docs",
@@ -179,14 +184,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     "",
                     {"description": "A file", "content": {"*/*": {}}},
                     ("not-found", *_ANY),
-                    parameters=[
-                        {
-                            "name": "file",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string"},
-                        }
-                    ],
+                    parameters=[_path("file")],
                 )
             },
         },
@@ -218,6 +216,62 @@ def _require_keys(described: Schema) -> None:
                 str(status): {"$ref": f"#/components/responses/Problem{status}"}
                 for status in (401, 403)
             }
+
+
+def _dashboard() -> Schema:
+    """The page for people, and what it is made of."""
+    return {
+        path: {
+            "get": _operation(
+                name,
+                "service",
+                summary,
+                "",
+                {"description": summary, "content": {media_type: {}}},
+                (*errors, *_ANY),
+                parameters=[_path(part) for part in parts] or None,
+            )
+        }
+        for path, name, summary, media_type, errors, parts in (
+            ("/dashboard", "dashboard", "The dashboard, a page", "text/html", (), ()),
+            (
+                "/dashboard/events",
+                "dashboardEvents",
+                "Server-sent events: which parts of the page have changed",
+                "text/event-stream",
+                ("overloaded",),
+                (),
+            ),
+            (
+                "/dashboard/fragments/{name}",
+                "dashboardFragment",
+                "A part of the page",
+                "text/html",
+                ("not-found",),
+                ("name",),
+            ),
+            (
+                "/dashboard/results/{run_id}",
+                "dashboardResult",
+                "One result to read, a page",
+                "text/html",
+                ("not-found",),
+                ("run_id",),
+            ),
+            (
+                "/dashboard/static/{file}",
+                "dashboardFile",
+                "What the page is made of: a file",
+                "*/*",
+                ("not-found",),
+                ("file",),
+            ),
+        )
+    }
+
+
+def _path(name: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _operation(  # noqa: D417, PLR0917 - in the order in which OpenAPI names them

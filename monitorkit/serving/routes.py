@@ -8,14 +8,14 @@ from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from monitorkit import logs
 from monitorkit.contracts import Skipped
 from monitorkit.errors import MonitorkitError
 from monitorkit.results import encode
-from monitorkit.serving import docs, openapi, problems, status
+from monitorkit.serving import attachments, docs, openapi, problems, status
 from monitorkit.serving.predict import Predict, PredictBatch
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.requests import read_json_body, whole_numbers
@@ -25,6 +25,7 @@ from monitorkit.serving.services import Services
 log = logs.get(__name__)
 
 LINKS = {
+    "dashboard": "/dashboard",
     "docs": "/docs",
     "openapi": "/openapi.json",
     "health": "/health",
@@ -68,6 +69,7 @@ def routes(services: Services) -> list[Route]:
         Route("/monitoring/stats", endpoints.stats),
         Route("/monitoring/results", endpoints.results),
         Route("/monitoring/results/{run_id}", endpoints.result),
+        Route("/monitoring/results/{run_id}/reports/{name}", endpoints.report),
         Route("/monitoring/run", endpoints.run, methods=["POST"]),
         Route("/openapi.json", endpoints.openapi),
         Route("/docs", docs.page),
@@ -84,9 +86,14 @@ class Endpoints:
         self._threads = CapacityLimiter(2)
         self._openapi: tuple[Served | None, bytes] | None = None
 
-    async def index(self, _: Request) -> Response:
-        """GET /."""
-        return _json(status.index(self._services, LINKS))
+    async def index(self, request: Request) -> Response:
+        """GET /: for browsers the way to the dashboard."""
+        vary = {"Vary": "Accept"}
+        if "text/html" in request.headers.get("accept", "").lower():
+            return RedirectResponse("dashboard", 302, headers=vary)
+        response = _json(status.index(self._services, LINKS))
+        response.headers.update(vary)
+        return response
 
     async def health(self, _: Request) -> Response:
         """GET /health: 200 as long as the process answers; `status` says how it is."""
@@ -169,6 +176,28 @@ class Endpoints:
                 f"There is no result {run_id!r}; /monitoring/results lists all."
             )
         return Response(document, headers=NO_STORE, media_type="application/json")
+
+    async def report(self, request: Request) -> Response:
+        """GET /monitoring/results/{run_id}/reports/{name}: a file that a monitor attached.
+
+        Raises:
+            Problem: 404.
+        """
+        run_id, name = request.path_params["run_id"], request.path_params["name"]
+        found = await to_thread.run_sync(self._services.results.find, run_id, limiter=self._threads)
+        if found is None or name not in attachments.names(found[1]):
+            raise problems.not_found(
+                f"The result {run_id!r} names no report {name!r}; see its `reports`."
+            )
+        content = await to_thread.run_sync(
+            attachments.read, self._services.config.storage.reports, name, limiter=self._threads
+        )
+        if content is None:
+            raise problems.not_found(
+                f"The report {name!r} is not there any more: the oldest are deleted "
+                "([monitoring.reports])."
+            )
+        return Response(content, headers=attachments.headers(name))
 
     async def run(self, request: Request) -> Response:
         """POST /monitoring/run: a cycle now.

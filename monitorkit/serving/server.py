@@ -16,12 +16,12 @@ from pathlib import Path
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
-from starlette.applications import Starlette
 
 from monitorkit import logs
 from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
 from monitorkit.serving import hosts
+from monitorkit.serving.application import Application
 from monitorkit.serving.deadlines import Deadlines
 from monitorkit.serving.protocol import Limits, Protocol
 
@@ -133,7 +133,7 @@ def check_tls(settings: Serving) -> None:
         raise ConfigError("[serving] tls_certificate", (problem,)) from error
 
 
-async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> None:
+async def serve(app: Application, settings: Serving, listener: socket.socket) -> None:
     """Start the application, and answer requests until SIGTERM or SIGINT.
 
     Then what is under way is answered, at most for the grace period; a second signal ends it at
@@ -158,6 +158,7 @@ async def serve(app: Starlette, settings: Serving, listener: socket.socket) -> N
                     else:
                         server.force_exit = server.should_exit
                         server.should_exit = True
+                        app.stop()
 
         await tasks.start(obey)
         try:
@@ -186,7 +187,7 @@ def limits(settings: Serving) -> Limits:
     return Limits(connections, int(settings.max_body))
 
 
-def _configured(app: Starlette, settings: Serving) -> uvicorn.Config:
+def _configured(app: Application, settings: Serving) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",

@@ -19,8 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from monitorkit import model
+from monitorkit.app import shown
 from monitorkit.config import Config, Registry
 from monitorkit.contracts import MonitoringStatus, RunResult, Skipped, Window
+from monitorkit.dashboard import routes as dashboard
+from monitorkit.dashboard.live import Live
 from monitorkit.prediction_log import Writer
 from monitorkit.results import Results
 from monitorkit.schema import Feature, FeatureSchema
@@ -155,7 +158,9 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
             started_at=datetime.now(UTC),
         )
         metrics.watch(services)
-        app = Application(config.serving, None, *routes(services))
+        sources = shown(services)
+        pages = dashboard.routes(sources, Live(sources))
+        app = Application(config.serving, None, *routes(services), *pages)
         transport = httpx.ASGITransport(app)
         try:
             async with httpx.AsyncClient(

@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
+from monitorkit.app import shown
 from monitorkit.config import Serving
 from monitorkit.contracts import (
     CycleNote,
@@ -30,6 +31,8 @@ from monitorkit.contracts import (
     Skipped,
     Window,
 )
+from monitorkit.dashboard import routes as dashboard
+from monitorkit.dashboard.live import Live
 from monitorkit.errors import CycleBusy, ReferenceChanged, WorkerTimeout
 from monitorkit.serving.application import Application
 from monitorkit.serving.components import PROBLEMS
@@ -94,6 +97,18 @@ async def test_the_index_links_to_everything(client: httpx.AsyncClient) -> None:
     assert document["model"] == {"name": "credit-risk-model", "version": "1"}
     for link in document["links"].values():
         assert (await client.get(link)).status_code in (200, 405), link
+
+
+async def test_the_index_sends_browsers_to_the_dashboard(client: httpx.AsyncClient) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    response = await client.get("/", headers=browser)
+    assert (response.status_code, response.headers["location"]) == (302, "dashboard")
+    page = await client.get("/", headers=browser, follow_redirects=True)
+    assert (str(page.url), page.status_code) == ("http://test/dashboard", 200)
+    for accept in ("application/json", "*/*"):
+        response = await client.get("/", headers={"Accept": accept})
+        assert response.json()["service"] == "monitorkit"
+        assert response.headers["vary"] == "Accept"
 
 
 async def test_health_says_what_is_served_and_logged(
@@ -471,9 +486,10 @@ async def test_every_route_is_documented_with_its_methods_and_no_other_is(
         for path, operations in (await openapi(client))["paths"].items()
         for method in operations
     }
+    sources = shown(services)
     served = {
         (route.path, method)
-        for route in routes(services)
+        for route in [*routes(services), *dashboard.routes(sources, Live(sources))]
         for method in (route.methods or set()) - {"HEAD"}
     }
     assert documented == served

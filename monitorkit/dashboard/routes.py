@@ -1,0 +1,95 @@
+"""The dashboard's endpoints."""
+
+from __future__ import annotations
+
+from anyio import CapacityLimiter, to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from monitorkit.dashboard import pages, report
+from monitorkit.dashboard.live import Live
+from monitorkit.dashboard.sources import Sources
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Nothing from elsewhere, and nothing inline: a feature may be called `<script>`."""
+
+MEDIA_TYPES = {
+    "dashboard.css": "text/css",
+    "dashboard.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def routes(sources: Sources, live: Live) -> list[Route]:
+    """Every endpoint, bound to what it shows."""
+    endpoints = _Endpoints(sources, live)
+    return [
+        Route("/dashboard", endpoints.page),
+        Route("/dashboard/events", endpoints.events),
+        Route("/dashboard/fragments/{name}", endpoints.fragment),
+        Route("/dashboard/results/{run_id}", endpoints.report),
+        Route("/dashboard/static/{file}", endpoints.asset),
+    ]
+
+
+class _Endpoints:
+    def __init__(self, sources: Sources, live: Live) -> None:
+        self._sources = sources
+        self._live = live
+        self._threads = CapacityLimiter(2)
+
+    async def page(self, request: Request) -> Response:
+        """GET /dashboard."""
+        html = await self._live.page(request.query_params.get("before"))
+        return Response(html, headers=_HEADERS, media_type="text/html")
+
+    async def fragment(self, request: Request) -> Response:
+        """GET /dashboard/fragments/{name}: one part of the page."""
+        name = request.path_params["name"]
+        if name not in pages.FRAGMENTS:
+            raise HTTPException(404)
+        _, html = await self._live.fragment(name)
+        return Response(html, headers=_HEADERS, media_type="text/html")
+
+    async def events(self, _: Request) -> Response:
+        """GET /dashboard/events: server-sent events, which say that parts of the page changed."""
+        if self._live.full:
+            raise HTTPException(503, headers={"Retry-After": "30"})
+        # Proxies would hold small messages back.
+        headers = {**_HEADERS, "X-Accel-Buffering": "no"}
+        return StreamingResponse(
+            self._live.events(), headers=headers, media_type="text/event-stream"
+        )
+
+    async def report(self, request: Request) -> Response:
+        """GET /dashboard/results/{run_id}: one result to read."""
+        run_id = request.path_params["run_id"]
+        html = await to_thread.run_sync(self._report, run_id, limiter=self._threads)
+        if html is None:
+            raise HTTPException(404)
+        headers = {**_HEADERS, "Content-Security-Policy": report.POLICY}
+        return Response(html, headers=headers, media_type="text/html")
+
+    def _report(self, run_id: str) -> bytes | None:
+        found = self._sources.results.find(run_id)
+        return None if found is None else report.html(found[1])
+
+    async def asset(self, request: Request) -> Response:
+        """GET /dashboard/static/{file}."""
+        name = request.path_params["file"]
+        if name not in MEDIA_TYPES:
+            raise HTTPException(404)
+        headers = {**_HEADERS, "Cache-Control": "public, max-age=86400"}
+        return Response(pages.asset(name), headers=headers, media_type=MEDIA_TYPES[name])

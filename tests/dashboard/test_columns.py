@@ -1,0 +1,81 @@
+"""What a result says of each column, in order, whoever made it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, excluded
+from monitorkit.dashboard.columns import columns
+
+
+def judged(result: RunResult, *findings: Finding, others: tuple[Finding, ...] = ()) -> RunResult:
+    """The same cycle with other findings."""
+    summary = DriftSummary("judge", False, 0.0, 0.5, (), 2, {})
+    outcomes = [
+        Outcome("other", "x", "ok", others, 0.0),
+        Outcome("judge", "y", "ok", findings, 0.0),
+    ]
+    return replace(result, drift=summary, outcomes=outcomes)
+
+
+def test_the_drifted_column_comes_first_with_all_that_is_known(history: list[RunResult]) -> None:
+    found = columns(history[-1])
+    assert {column.name for column in found} == {"income", "late", "age", "probability"}
+    income = found[0]
+    assert (income.name, income.verdict, income.measure) == ("income", "drifted", "distance")
+    assert income.distance is not None
+    assert income.distance.value > 0.3
+    assert income.distance.threshold == pytest.approx(0.05, abs=0.03)
+    assert income.says[0].startswith("drifted since 2026-01-02 11:")
+    assert income.medians is not None
+    assert income.medians[1] > income.medians[0]
+    assert income.histogram is not None
+    assert sum(income.histogram["reference"]) == pytest.approx(1500, abs=60)
+    assert income.evidence is not None
+    assert income.evidence[0] > income.evidence[1] > 0
+    assert income.missing_before == pytest.approx(0.02, abs=0.015)
+    assert [column.verdict for column in found[1:]] == ["undecided"] * 3
+
+
+def test_any_monitor_may_make_the_verdict(history: list[RunResult]) -> None:
+    result = judged(
+        history[0],
+        Finding("psi", 0.3, column="a", threshold=0.2, drift=True),
+        Finding("psi", 0.1, column="b", threshold=0.2, drift=False),
+        Finding("psi", 0.15, column="c", threshold=0.2, drift=False),
+        excluded("d", "no values"),
+        others=(Finding("missing_share", 0.5, column="b"), Finding("odd", None, column="e")),
+    )
+    found = columns(result)
+    assert [(column.name, column.verdict) for column in found] == [
+        ("a", "drifted"),
+        ("c", "no drift"),
+        ("b", "no drift"),
+        ("e", "not judged"),
+        ("d", "left out"),
+    ]
+    assert found[4].says == ["no values"]
+    assert found[2].missing is not None
+    assert (found[0].measure, found[2].missing.value) == ("psi", 0.5)
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"histogram": {"edges": [1.0, None], "reference": [1, 2, 3], "window": [1, 2, 3]}},
+        {"histogram": {"edges": [], "reference": [1], "window": [1]}},
+        {"histogram": {"edges": [1.0], "reference": [1, 2, 3], "window": [1, 2]}},
+        {"histogram": {"edges": "ab", "reference": "abc", "window": "abc"}},
+        {"histogram": [1, 2], "quantiles": {"0.5": [1]}, "rows": "many", "says": 3},
+        {"quantiles": [1], "rows": True, "rows_needed": float("inf"), "says": None},
+    ],
+)
+def test_details_of_another_shape_are_passed_over(
+    detail: dict[str, Any], history: list[RunResult]
+) -> None:
+    (found,) = columns(judged(history[0], Finding("x", 1.0, column="a", detail=detail)))
+    assert (found.histogram, found.medians, found.rows_needed) == (None, None, None)
+    assert found.says == []

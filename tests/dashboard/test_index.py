@@ -1,0 +1,123 @@
+"""The index follows a folder of results: newest first, each file once, damage and all."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from made_history import copies
+from structlog.testing import capture_logs
+
+from monitorkit.contracts import RunResult
+from monitorkit.dashboard.index import RECENT, Index
+from monitorkit.dashboard.outlines import Columns, Outline
+from monitorkit.results import Results
+
+
+def test_nothing_is_there_at_first(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path / "results")
+    index = Index(results)
+    assert index.read_on(1.0) is None
+    results.commit(history[0])
+    found = index.read_on(1.0)
+    assert found is not None
+    assert found.complete
+    assert found.latest is not None
+    assert found.latest.run_id == history[0].run_id
+
+
+def test_it_knows_what_the_results_say(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path)
+    for result in history:
+        results.commit(result)
+    found = Index(results).read_on(60.0)
+    assert found is not None
+    newest_first = [results.find(i) for i in reversed(results.run_ids())]
+    whole = [pair[1] for pair in newest_first if pair is not None]
+    assert found.outlines == [Outline.of(result) for result in whole]
+    assert found.recent == [(Outline.of(result), Columns.of(result)) for result in whole]
+    assert found.latest == whole[0]
+
+
+def test_a_file_is_read_once(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path)
+    for result in history[:5]:
+        results.commit(result)
+    index = Index(results)
+    first = index.read_on(60.0)
+    assert first is not None
+    assert index.read_on(60.0) is None
+    for result in history[:5]:  # what is read again would be found damaged
+        (tmp_path / f"{result.run_id}.json").write_bytes(b"{}")
+    results.commit(history[5])
+    with capture_logs() as events:
+        second = index.read_on(60.0)
+    assert events == []
+    assert second is not None
+    assert second.outlines[1:] == first.outlines
+    assert second.outlines[0].run_id == history[5].run_id
+
+
+def test_old_results_are_read_in_helpings_and_the_newest_at_once(
+    tmp_path: Path, history: list[RunResult]
+) -> None:
+    results = Results(tmp_path)
+    copies(results, history[0], 150, before=history[0].finished_at - timedelta(days=1))
+    results.commit(history[-1])
+    index = Index(results)
+    first = index.read_on(0.0, at_least=RECENT)
+    assert first is not None
+    assert (len(first.outlines), len(first.recent), first.total) == (RECENT, RECENT, 151)
+    assert not first.complete
+    assert first.latest is not None
+    assert first.latest.run_id == history[-1].run_id
+    helpings = 0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        helpings += 1
+        more = index.read_on(0.005)
+        assert more is not None
+        if more.complete:
+            break
+    assert helpings > 1
+    assert more is not None
+    assert len(more.outlines) == 151
+    assert [outline.run_id for outline in more.outlines] == list(reversed(results.run_ids()))
+
+
+def test_what_was_pruned_is_gone(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path)
+    for result in history:
+        results.commit(result)
+    index = Index(results)
+    index.read_on(60.0)
+    results.prune(2)
+    found = index.read_on(60.0)
+    assert found is not None
+    assert [outline.run_id for outline in found.outlines] == [history[5].run_id, history[4].run_id]
+    assert (found.total, len(found.recent)) == (2, 2)
+    for result in history:
+        (tmp_path / f"{result.run_id}.json").unlink(missing_ok=True)
+    found = index.read_on(60.0)
+    assert found is not None
+    assert (found.latest, found.outlines, found.total) == (None, [], 0)
+
+
+def test_a_damaged_file_is_told_of_and_left_out(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path)
+    for result in history[:3]:
+        results.commit(result)
+    for damaged in (history[0], history[2]):  # an old one, and the newest one
+        path = tmp_path / f"{damaged.run_id}.json"
+        path.write_bytes(path.read_bytes()[:-40])
+    index = Index(results)
+    with capture_logs() as events:
+        found = index.read_on(60.0)
+        assert index.read_on(60.0) is None
+    assert [event["event"] for event in events] == ["result_ignored", "result_ignored"]
+    assert found is not None
+    assert [outline.run_id for outline in found.outlines] == [history[1].run_id]
+    assert found.latest is not None
+    assert found.latest.run_id == history[1].run_id
+    assert found.complete
