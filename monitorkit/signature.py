@@ -101,4 +101,6 @@ def _feature(title: str, column: Any) -> Feature:
             f"column {column.name!r} of its signature is {kind}, not a number",
             "Encode it as a number before the model: requests and monitors are numeric.",
         )
-    return Feature(str(column.name), _TYPES[kind], nullable=not column.required)
+    # Clients of MLflow send true and false; the model computes with 1 and 0.
+    bounds = {"minimum": 0.0, "maximum": 1.0} if kind == "boolean" else {}
+    return Feature(str(column.name), _TYPES[kind], nullable=not column.required, **bounds)

@@ -68,7 +68,7 @@ class Application(Starlette):
                 # Behind the router, so that no spelling of a path leads past it.
                 route.app = Guard(route.app, self._keys, scope)
             self.router.routes.append(route)
-            if isinstance(route.endpoint, Answering):
+            if isinstance(route.endpoint, Answering) and not route.param_convertors:
                 self._direct[route.path] = Edge(route.app, access_log=self._access_log)
 
     def on_stop(self, end: Callable[[], None]) -> None:

@@ -18,10 +18,16 @@ REALM = 'Bearer realm="monitorkit"'
 SCOPES: Mapping[str, KeyScope | None] = {
     "/predict": "predict",
     "/predict/batch": "predict",
+    "/invocations": "predict",
+    "/v2/models/{model}/infer": "predict",
+    "/v2/models/{model}/versions/{version}/infer": "predict",
     "/monitoring/run": "operate",
     # Orchestrators and load balancers have no keys.
     "/health": None,
     "/ready": None,
+    "/ping": None,
+    "/v2/health/live": None,
+    "/v2/health/ready": None,
 }
 """What a key must be allowed to do on a route, by its path. Any other route needs `read`."""
 

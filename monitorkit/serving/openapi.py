@@ -9,6 +9,7 @@ from monitorkit.config import Config
 from monitorkit.serving.components import PROBLEMS, Schema, ref, responses, schemas
 from monitorkit.serving.guard import needed
 from monitorkit.serving.problems import MEDIA_TYPE
+from monitorkit.serving.protocols import described
 from monitorkit.serving.served import Served, example
 
 _ANY = ("unknown-host", "internal")
@@ -43,13 +44,16 @@ def document(served: Served | None, config: Config) -> Schema:
             "a frozen reference. Every error has the media type "
             f"`{MEDIA_TYPE}` and the shape of `Problem`; 404 and 405 too. When a field name is "
             "repeated in one JSON object, the last one counts, as in most JSON readers; two "
-            "spellings of one feature in a row are an error.",
+            "spellings of one feature in a row are an error. The endpoints of other protocols have "
+            "the errors of these.",
         },
         "servers": [{"url": "/"}],
         "tags": [
             {"name": "predictions"},
             {"name": "monitoring"},
             {"name": "service"},
+            {"name": "mlflow scoring"},
+            {"name": "open inference"},
         ],
         "paths": {
             "/predict": {
@@ -187,8 +191,12 @@ def document(served: Served | None, config: Config) -> Schema:
                     parameters=[_path("file")],
                 )
             },
+            **described.paths(served, limit),
         },
-        "components": {"schemas": schemas(served), "responses": responses()},
+        "components": {
+            "schemas": {**schemas(served), **described.schemas()},
+            "responses": responses(),
+        },
     }
     if config.serving.keys:
         _require_keys(described)

@@ -24,6 +24,7 @@ from monitorkit.errors import (
     Stopping,
 )
 from monitorkit.serving.fields import FieldError, Known, field_errors
+from monitorkit.serving.protocols.shapes import shaped
 
 log = logs.get(__name__)
 
@@ -59,22 +60,21 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 
 def response(problem: Problem, scope: Scope) -> Response:
-    """The HTTP response of a problem, with the id of its request.
+    """The HTTP response of a problem, with the id of its request; in its protocol's shape.
 
     A connection on which a body may still come is closed: nobody reads the rest of it.
     """
     identity = request_id(scope)
-    return Response(
-        encode(problem, identity),
-        problem.status,
-        {
-            **problem.headers,
-            "X-Request-ID": identity,
-            "Cache-Control": "no-store",
-            **({"Connection": "close"} if _body_may_come(scope) else {}),
-        },
-        MEDIA_TYPE,
-    )
+    headers = {
+        **problem.headers,
+        "X-Request-ID": identity,
+        "Cache-Control": "no-store",
+        **({"Connection": "close"} if _body_may_come(scope) else {}),
+    }
+    other = shaped(scope["path"], problem.status, problem.detail, problem.errors)
+    if other is not None:
+        return Response(other.body, other.status, headers, other.media_type)
+    return Response(encode(problem, identity), problem.status, headers, MEDIA_TYPE)
 
 
 def encode(problem: Problem, identity: str) -> bytes:

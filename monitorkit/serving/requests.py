@@ -32,6 +32,21 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | 
         ClientDisconnect: the client left before the end.
     """
     check_head(scope, limit)
+    return await read_body(scope, receive, limit)
+
+
+def is_json(media_type: bytes) -> bool:
+    """Whether a Content-Type is JSON in UTF-8."""
+    return media_type == b"application/json" or _JSON.fullmatch(media_type) is not None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray:
+    """The body of a request, stopped as soon as it is too large.
+
+    Raises:
+        Problem: 413.
+        ClientDisconnect: the client left before the end.
+    """
     message = await receive()
     body: bytes | bytearray = message.get("body", b"")
     if message.get("more_body", False):
@@ -47,7 +62,7 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes | 
     return body
 
 
-def check_head(scope: Scope, limit: int) -> None:
+def check_head(scope: Scope, limit: int, *, json: bool = True) -> None:
     """Refuse what need not be read for that.
 
     An absent Content-Type means JSON. A compressed body is refused: nobody knows how large it is.
@@ -55,6 +70,7 @@ def check_head(scope: Scope, limit: int) -> None:
     Args:
         scope: of the request.
         limit: bytes.
+        json: the only media type; otherwise the endpoint looks at it.
 
     Raises:
         Problem: 413 for a larger length, 415 for another media type or a compressed body, 403 for
@@ -65,7 +81,7 @@ def check_head(scope: Scope, limit: int) -> None:
         if name not in _READ:
             continue
         if name == b"content-type":
-            if value != b"application/json" and not _JSON.fullmatch(value):
+            if json and not is_json(value):
                 raise problems.unsupported_type(value.decode("latin-1"))
         elif name == b"content-length":
             if len(value) > _DIGITS or (value.isdigit() and int(value) > limit):

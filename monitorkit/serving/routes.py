@@ -18,6 +18,7 @@ from monitorkit.results import encode
 from monitorkit.serving import attachments, docs, openapi, problems, status
 from monitorkit.serving.predict import Predict, PredictBatch
 from monitorkit.serving.problems import Problem
+from monitorkit.serving.protocols import mlflow_scoring, open_inference
 from monitorkit.serving.requests import read_json_body, whole_numbers
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -37,6 +38,8 @@ LINKS = {
     "monitoring_stats": "/monitoring/stats",
     "monitoring_results": "/monitoring/results",
     "monitoring_run": "/monitoring/run",
+    "mlflow_scoring": "/invocations",
+    "open_inference": "/v2",
 }
 NO_STORE = {"Cache-Control": "no-store"}
 """What is true now need not be in a moment, and is for those who may ask. Answers to POST are kept
@@ -74,6 +77,8 @@ def routes(services: Services) -> list[Route]:
         Route("/openapi.json", endpoints.openapi),
         Route("/docs", docs.page),
         Route("/docs/{file}", docs.asset),
+        *mlflow_scoring.routes(services),
+        *open_inference.routes(services),
     ]
 
 

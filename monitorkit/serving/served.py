@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,14 @@ class Served:
             raise problems.not_an_array()
         if len(rows) > limit:
             raise problems.too_many_rows(len(rows), limit)
+        return self.accept(rows)
+
+    def accept(self, rows: Iterable[Any]) -> list[Values]:
+        """Validate rows that are objects by now, one after the other.
+
+        Raises:
+            Problem: 422 with everything that is wrong with them.
+        """
         known = fields.known_fields(self.schema)
         validate = self._row.validator.validate_python
         accepted = []

@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
         settings: `[serving]`.
     """
 
-    def __init__(self, app: Starlette, settings: Serving) -> None:
+    def __init__(self, app: Application, settings: Serving) -> None:
         super().__init__(_configured(app, settings))
         self._settings = settings
         self._deadlines = Deadlines(
