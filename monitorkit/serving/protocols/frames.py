@@ -1,7 +1,7 @@
 """CSV and Parquet bodies to rows, by pyarrow: it reads without holding the interpreter.
 
-A body is small and may still become large: what a Parquet file says of its size is checked before
-it is read, and only the columns that the model reads are.
+A body is small and may still become large: what the parts of a Parquet file say of their sizes is
+checked before they are read, and only the columns that the model reads are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from monitorkit.serving.fields import FieldError
 from monitorkit.serving.problems import Problem, invalid_fields
+from monitorkit.serving.protocols.parquet_pages import uncompressed_bytes
 from monitorkit.serving.protocols.tables import bad_request, check_count, flags, pick, read_rows
 from monitorkit.serving.served import SHOWN_ERRORS, Served, Values
 
-MAX_COLUMNS = 10_000
+MAX_COLUMNS = 10_000  # of CSV
 MAX_HEADER = 256 * 1024
 MAX_BYTES_A_VALUE = 64
 """Of a Parquet file, uncompressed: a number takes 8, and pages and dictionaries a little more."""
@@ -91,15 +92,16 @@ def read_parquet(served: Served, body: bytes | bytearray, limit: int) -> list[Va
     Raises:
         Problem: 400 for what is no such table, 413 for too much of it, 422 for wrong values.
     """
+    content = bytes(body)
     try:
-        file = pq.ParquetFile(pa.BufferReader(bytes(body)))
+        file = pq.ParquetFile(pa.BufferReader(content))
         metadata, schema = file.metadata, file.schema_arrow
         found = pick(served.schema, schema.names)
         sent = [schema.names[position] for position in found.values()]
-        rows = _check_size(metadata, frozenset(sent), limit)
         own = flags(served.schema)
         for name, position in found.items():
             _check_type(name, schema.field(position).type, flag=name in own)
+        rows = _check_size(content, metadata, frozenset(sent), limit)
         table = file.read(sent, use_threads=False, use_pandas_metadata=False)
         if table.num_rows != rows:
             raise bad_request(f"The Parquet file says {rows} rows and has {table.num_rows}.")
@@ -156,21 +158,29 @@ def _no_numbers(texts: Any) -> list[int]:
     return found
 
 
-def _check_size(metadata: Any, names: frozenset[str], limit: int) -> int:
-    """Refuse a file whose columns become too large, by what it says of itself; returns its rows.
+def _check_size(content: bytes, metadata: Any, names: frozenset[str], limit: int) -> int:
+    """Refuse a file whose columns become too large, before any is read; returns its rows.
 
     Raises:
         Problem: 400 and 413.
     """
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     rows: int = sum(group.num_rows for group in groups)
-    if rows != metadata.num_rows or any(group.num_rows < 0 for group in groups):
+    chunks = [
+        (group.num_rows, chunk)
+        for group in groups
+        for chunk in map(group.column, range(group.num_columns))
+        if chunk.path_in_schema in names
+    ]
+    if rows != metadata.num_rows or any(
+        count < 0 or chunk.num_values != count for count, chunk in chunks
+    ):
         raise bad_request("The Parquet file contradicts itself about its number of rows.")
     check_count(rows, limit)
-    if metadata.num_columns > MAX_COLUMNS:
-        raise bad_request(f"The table has more than {MAX_COLUMNS} columns.")
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema in names)
+    try:
+        size = sum(uncompressed_bytes(content, chunk) for _, chunk in chunks)
+    except ValueError as error:
+        raise bad_request(f"The body is not a Parquet file: {error}.") from None
     most = MAX_BYTES_BESIDE + rows * len(names) * MAX_BYTES_A_VALUE
     if size > most:
         raise Problem(
