@@ -249,6 +249,7 @@ def test_booleans_and_single_floats_are_numbers(here: Address, tmp_path: Path) -
     folder = registry.fetch(here, version, tmp_path, TRUSTED)
     features = model.read_card(folder).schema.features
     assert [(f.name, f.type) for f in features] == [("owner", "integer"), ("share", "number")]
+    assert (features[0].minimum, features[0].maximum) == (0, 1), "no other number is a boolean"
     scores = model.load(folder, TRUSTED).scores(frame.to_numpy(dtype=np.float64))
     np.testing.assert_allclose(scores, estimator.predict_proba(frame)[:, 1], rtol=1e-6)
 

@@ -300,6 +300,31 @@ async def test_what_means_the_same_is_taken(
             assert response.json()["probabilities"] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"age": 45.5}, "'age' must be a whole number"),  # theirs: 45
+        ({"DebtRatio": "0.25"}, "'DebtRatio' must be a number"),  # theirs: 0.25
+        ({"owner": 7}, "'owner' must be at most 1"),  # theirs: true
+        ({"MonthlyIncome": None, "monthly_income": 1}, "row 1, column 'monthly_income' is unknown"),
+    ],
+)
+async def test_where_mlflow_guesses_the_client_is_told(
+    serve: Serve, twin: Twin, change: dict[str, Any], words: str
+) -> None:
+    row = {name: value for name, value in (ROW | change).items() if value is not None}
+    transport = httpx.ASGITransport(twin.app)
+    async with (
+        serve() as (services, client),
+        httpx.AsyncClient(transport=transport, base_url="http://mlflow") as mlflow_client,
+    ):
+        theirs = await post(mlflow_client, {"dataframe_records": [ROW, row]})
+        assert theirs.status_code == 200, theirs.text
+        ours = await post(client, {"dataframe_records": [ROW, row]})
+        error(ours, "INVALID_PARAMETER_VALUE", words)
+        assert services.writer.rows == 0
+
+
 async def test_an_optional_column_may_be_left_out(serve: Serve) -> None:
     without = {name: value for name, value in ROW.items() if name != "MonthlyIncome"}
     async with serve() as (services, client):
