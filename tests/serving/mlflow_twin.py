@@ -61,10 +61,11 @@ def frame(rows: int, seed: int) -> pd.DataFrame:
     )
 
 
-def make(folder: Path) -> Twin:
-    """Train once, log with MLflow and store as the registry would."""
-    train = frame(400, seed=1)
-    labels = (train["late 30-59 days"] + np.random.default_rng(2).normal(0, 1, 400) > 2.5).astype(
+def make(folder: Path, columns: list[str] = COLUMNS) -> Twin:
+    """Train once on some columns, log with MLflow and store as the registry would."""
+    whole = frame(400, seed=1)
+    train = whole[columns]
+    labels = (whole["late 30-59 days"] + np.random.default_rng(2).normal(0, 1, 400) > 2.5).astype(
         int
     )
     pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
@@ -98,5 +99,6 @@ def make(folder: Path) -> Twin:
     )
     model.admit(ours, card, trusted)
     pyfunc = mlflow.pyfunc.load_model(str(folder / "mlflow"))
-    served = Served.of(model.load(ours, trusted), {"age": {"minimum": 18.0, "maximum": 120.0}})
+    bounds = {"age": {"minimum": 18.0, "maximum": 120.0}} if "age" in columns else {}
+    served = Served.of(model.load(ours, trusted), bounds)
     return Twin(served, pyfunc, scoring_server.init(pyfunc))

@@ -8,9 +8,12 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import mlflow
 import mlflow_twin
 import numpy as np
@@ -380,6 +383,31 @@ async def test_rows_without_names_are_refused_with_the_remedy(client: httpx.Asyn
     error(await post(client, unnamed), "BAD_REQUEST", "the model reads them by name")
 
 
+async def test_a_model_of_one_column_takes_values_without_names(
+    services: Services, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    narrow = mlflow_twin.make(tmp_path, ["DebtRatio"])
+    services.slot.current = narrow.served
+    transport = httpx.ASGITransport(narrow.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://mlflow") as mlflow_client:
+        for body in ({"instances": [0.5, 2.5]}, {"inputs": [0.5, 2.5]}):
+            theirs = (await post(mlflow_client, body)).json()["predictions"]
+            assert (await post(client, body)).json()["predictions"] == theirs
+    error(await post(client, {"inputs": [[0.5]]}), "BAD_REQUEST", "must name the columns")
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), (False, True), (3, 7)])
+async def test_predictions_are_labels_as_the_model_has_them(
+    services: Services, client: httpx.AsyncClient, twin: Twin, classes: Any
+) -> None:
+    half = twin.served.model
+    labelled = replace(half, card=replace(half.card, classes=classes))
+    services.slot.current = replace(twin.served, model=labelled)
+    answer = (await post(client, {"instances": [ROW, ROW | {LATE: 5}]})).json()
+    assert answer["predictions"] == list(classes)
+    assert [p > 0.5 for p in answer["probabilities"]] == [False, True]
+
+
 # -- CSV
 
 
@@ -607,13 +635,39 @@ async def test_without_a_model(services: Services, client: httpx.AsyncClient) ->
     assert response.headers["retry-after"]
 
 
+async def test_when_the_service_stops(services: Services, client: httpx.AsyncClient) -> None:
+    await services.pipeline.close()
+    response = await post(client, {"instances": [ROW]})
+    error(response, "TEMPORARILY_UNAVAILABLE", "The service is stopping", status=503)
+    assert response.headers["retry-after"]
+
+
 async def test_the_wrong_method(client: httpx.AsyncClient) -> None:
     response = await client.get("/invocations")
     error(response, "BAD_REQUEST", "/invocations takes POST", status=405)
     assert response.headers["allow"] == "POST"
 
 
-# -- large bodies hold nobody up
+async def test_answers_are_as_documented(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/invocations"]["post"]
+    examples = operation["requestBody"]["content"]
+    for body, media_type, status in (
+        (examples[JSON]["example"], JSON, 200),
+        (examples[CSV]["example"], CSV, 200),
+        ({}, JSON, 400),
+        ("", "text/plain", 415),
+    ):
+        response = await post(client, body, media_type)
+        assert response.status_code == status, response.text
+        content = operation["responses"][str(status)]["content"]
+        told = content[response.headers["content-type"].partition(";")[0]]
+        if told:
+            schema = {**told["schema"], "components": document["components"]}
+            jsonschema.validate(response.json(), schema)
+
+
+# -- rows in great numbers
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -178,11 +179,36 @@ async def test_tritons_client_infers_a_tensor_for_each_column_and_asks_for_nothi
             inputs.append(given)
         answer = client.infer(MODEL, inputs, model_version="1")
         assert "id" not in answer.get_response()
+        binary = triton.InferRequestedOutput("prediction")
+        again = client.infer(MODEL, inputs, outputs=[binary]).as_numpy("prediction")
+        np.testing.assert_array_equal(again, answer.as_numpy("prediction"))
         return answer.as_numpy("probability"), answer.as_numpy("prediction_id")
 
     probabilities, ids = await talk(services, conversation)
     np.testing.assert_allclose(probabilities, served.model.scores(rows), rtol=0, atol=1e-12)
-    check_logged(services, ids.tolist(), rows)
+    assert [entry["prediction_id"] for entry in logged(services)][:50] == ids.tolist()
+    assert services.writer.rows == 100, "each request once"
+
+
+@pytest.mark.parametrize(
+    ("classes", "datatype"), [(("no", "yes"), "BYTES"), ((False, True), "BOOL")]
+)
+async def test_tritons_client_reads_labels_as_the_model_has_them(
+    services: Services, served: Served, classes: Any, datatype: str
+) -> None:
+    half = served.model
+    services.slot.current = replace(
+        served, model=replace(half, card=replace(half.card, classes=classes))
+    )
+
+    def conversation(client: Any) -> Any:
+        given = triton.InferInput("rows", [2, 4], "FP64")
+        data = np.array([ROW, [45, 5, 0.25, 5400.5]])
+        given.set_data_from_numpy(data, binary_data=False)
+        assert client.get_model_metadata(MODEL)["outputs"][0]["datatype"] == datatype
+        return client.infer(MODEL, [given]).as_numpy("prediction")
+
+    assert (await talk(services, conversation)).tolist() == list(classes)
 
 
 async def test_tritons_client_reads_why_it_is_refused(services: Services) -> None:
@@ -451,6 +477,37 @@ async def test_a_model_that_fails_is_a_500_without_insides(
     assert [event["event"] for event in events] == ["prediction_failed"]
     assert events[0]["request_id"] == response.headers["x-request-id"]
     assert services.writer.rows == 0
+
+
+async def test_when_the_service_stops(services: Services, client: httpx.AsyncClient) -> None:
+    await services.pipeline.close()
+    response = await infer(client, {"inputs": [tensor(ROW)]})
+    error(response, 503, "The service is stopping")
+    assert response.headers["retry-after"]
+
+
+async def test_answers_are_as_documented(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    model = "/v2/models/{model}"
+    sample = document["paths"][f"{model}/infer"]["post"]["requestBody"]["content"]
+    calls = [
+        ("get", "/v2", None),
+        ("get", "/v2/", None),
+        ("get", "/v2/health/live", None),
+        ("get", "/v2/health/ready", None),
+        ("get", model, None),
+        ("get", f"{model}/ready", None),
+        ("post", f"{model}/infer", sample["application/json"]["example"]),
+        ("post", f"{model}/infer", {}),
+    ]
+    for method, template, body in calls:
+        response = await client.request(method, template.replace("{model}", MODEL), json=body)
+        told = document["paths"][template][method]["responses"][str(response.status_code)]
+        told = told["content"]["application/json"]
+        schema = {**told["schema"], "components": document["components"]}
+        jsonschema.validate(response.json(), schema)
+        if template == model:
+            assert response.json() == told["example"]
 
 
 async def test_an_error_nobody_foresaw_is_a_500_in_the_protocols_shape(
