@@ -64,12 +64,19 @@ def read_csv(served: Served, body: bytes | bytearray, limit: int) -> list[Values
                 null_values=list(MISSING),
                 strings_can_be_null=True,
             ),
-        ).slice(1)  # the header
+        )
     except (pa.ArrowException, OSError) as error:
         # Arrow repeats the line, and errors repeat no values.
         counts = _COUNT.search(str(error))
         reason = counts.group() if counts else "its lines cannot be read"
         raise bad_request(f"The body is not a CSV table: {reason}.") from None
+    for position in found.values():
+        first = table.column(str(position))[0].as_py()
+        if first != names[position] and not (first is None and names[position] in MISSING):
+            raise bad_request(
+                f"The name of column {position} has quotes that can be read two ways."
+            )
+    table = table.slice(1)  # without the header
     check_count(table.num_rows, limit)
     own = flags(served.schema)
     columns: list[Any] = []

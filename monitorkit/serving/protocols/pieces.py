@@ -41,6 +41,8 @@ def parse(body: bytes | bytearray, nested: bytes = b"[{") -> Any:
         return from_json(body)
     text = bytes(body)
     rest, arrays = _cut_out(text, nested)
+    if not arrays:
+        return from_json(text)
     try:
         value = _put_back(from_json(rest), arrays)
     except ValueError:
