@@ -35,7 +35,7 @@ def document(served: Served | None, config: Config) -> Schema:
     limit = config.serving.max_batch_rows
     many = {"type": "array", "maxItems": limit, "items": ref("PredictionRequest")}
     sample = example(served.schema) if served is not None else {}
-    described: Schema = {
+    whole: Schema = {
         "openapi": "3.1.0",
         "info": {
             "title": "monitorkit",
@@ -199,13 +199,13 @@ def document(served: Served | None, config: Config) -> Schema:
         },
     }
     if config.serving.keys:
-        _require_keys(described)
-    return described
+        _require_keys(whole)
+    return whole
 
 
-def _require_keys(described: Schema) -> None:
+def _require_keys(whole: Schema) -> None:
     """Say of every operation which scope of a key it needs."""
-    described["components"]["securitySchemes"] = {
+    whole["components"]["securitySchemes"] = {
         "key": {
             "type": "http",
             "scheme": "bearer",
@@ -213,7 +213,7 @@ def _require_keys(described: Schema) -> None:
             "`read` or `operate`.",
         }
     }
-    for path, operations in described["paths"].items():
+    for path, operations in whole["paths"].items():
         for operation in operations.values():
             scope = needed(path)
             if scope is None:
