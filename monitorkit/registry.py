@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from monitorkit import logs, model, signature
+from monitorkit import logs, model, signature, sqlite_store
 from monitorkit.errors import ModelNotFound, ModelRefused, RegistryUnavailable
 from monitorkit.model_store import Address, address, holds, last_good, set_last_good, stored
 from monitorkit.model_store import folder as folder_of
@@ -84,13 +84,13 @@ def connect(address: Address) -> MlflowClient:
             client: MlflowClient = mlflow.MlflowClient()
             return client
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_sqlite(path)
         # Two processes that create one store would trip over each other's migrations.
         with (
             FileLock(f"{path}.lock"),
-            _begun_whole(path),
+            sqlite_store.begun_whole(path),
             warnings.catch_warnings(),
         ):
+            sqlite_store.check(path)
             warnings.filterwarnings("ignore", message=MAPPER_WARNING)
             mlflow.set_tracking_uri(address.tracking_uri)
             client = mlflow.MlflowClient()
@@ -266,23 +266,6 @@ def _import_mlflow() -> Any:
 
 
 @contextmanager
-def _begun_whole(path: Path) -> Iterator[None]:
-    """MLflow makes its tables in dozens of steps, and cannot go on where it was killed.
-
-    A new store is marked until it is whole; one that still is, holds nothing yet and is made anew.
-    """
-    mark = path.with_name(f"{path.name}.unfinished")
-    if mark.exists():
-        for left in path.parent.glob(f"{path.name}*"):
-            if left.name in (path.name, *(path.name + end for end in ("-journal", "-wal", "-shm"))):
-                left.unlink()
-    if not path.exists():
-        mark.touch()
-    yield
-    mark.unlink(missing_ok=True)
-
-
-@contextmanager
 def _missing() -> Iterator[list[str]]:
     """Collects the message when MLflow says that something does not exist."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - lazy
@@ -306,13 +289,6 @@ def _model_version(address: Address, client: MlflowClient, version: str) -> Mode
             f"version {version} of model {address.model_name!r}", f"Versions: {known}."
         )
     return found
-
-
-def _check_sqlite(path: Path) -> None:
-    """MLflow would try for three minutes to open what is no database."""
-    if path.exists():
-        with closing(sqlite3.connect(path, timeout=5)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
 
 
 def _refuse_moved(address: Address, client: MlflowClient) -> None:

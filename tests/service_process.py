@@ -78,7 +78,7 @@ class Service:
     def events(self) -> list[Event]:
         return events_of("".join(self.lines))
 
-    def wait_for(self, event: str, *, count: int = 1, seconds: float = 60) -> Event:
+    def wait_for(self, event: str, *, count: int = 1, seconds: float = 180) -> Event:
         """Wait until an event has come so many times; returns the last of them."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -95,7 +95,7 @@ class Service:
         return str(self.wait_for("listening")["url"])
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     def stop(self) -> int:
         """SIGTERM, as an orchestrator does it; returns the exit code."""

@@ -75,7 +75,7 @@ def kill_at(process: subprocess.Popen[Any], folder: Path, moment: Moment, after:
 def test_a_first_start_that_is_killed_at_any_step_goes_on_at_the_next_one(
     tmp_path: Path, start: Callable[..., Service], applicant: dict[str, Any]
 ) -> None:
-    """Needs `registry._begun_whole`, `registry.finish_first`, the temporary folder of
+    """Needs `sqlite_store.begun_whole`, `registry.finish_first`, the temporary folder of
     `registry.fetch`, and the renamed folder of `reference.freeze`.
     """
     draw = random.Random(SEED)  # noqa: S311 - moments, no secrets

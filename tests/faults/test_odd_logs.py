@@ -91,7 +91,7 @@ def test_every_line_that_is_no_row_is_told_of_with_file_and_offset_and_harms_no_
         name, offset = where
         assert (predictions / name).read_bytes()[offset:].startswith(line)
         assert reason in found[where], (line, found[where])
-    unknown = [e["file"] for e in events if e["event"] == "prediction_log_header_unknown"]
+    unknown = {e["file"] for e in events if e["event"] == "prediction_log_header_unknown"}
     assert [Path(file).name for file in unknown] == [foreign]
 
     # A second time nothing is read twice, and a service begins behind the torn line.
