@@ -21,16 +21,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Jeffreys' prior for a share, on those that the bet is on.
-_PRIOR = 0.5
+# The bet is on a beta distribution with its mean so many standard deviations of a row beyond the
+# bound, which weighs as much as so many rows, divided by the variance of a row.
+_BEYOND = 0.25
+_WEIGHT = 5.0
 
 
 def log_evidence_above(successes: Array, trials: Array, bound: Array) -> Array:
     """Natural logarithm of the evidence that a share is above a bound.
 
-    The mixture of the likelihood ratios q^s (1-q)^f / (p^s (1-p)^f) over shares q > p, by Jeffreys'
-    prior on (p, 1). Each of them is a supermartingale as long as the chance of each row is at most
-    p, so the mixture is.
+    The mixture of the likelihood ratios q^s (1-q)^f / (p^s (1-p)^f) over shares q > p, by a beta
+    distribution cut off at p, most of it moderately beyond: larger changes are found soon anyhow.
+    Each ratio is a supermartingale as long as the chance of each row is at most p, so the mixture
+    is, whatever the distribution, if it depends on nothing but p.
 
     Args:
         successes: s, any shape; need not be whole.
@@ -47,13 +50,17 @@ def log_evidence_above(successes: Array, trials: Array, bound: Array) -> Array:
     found = np.full(successes.shape, -np.inf)
     above = successes > bound * trials
     s, f, p = successes[above], (trials - successes)[above], bound[above]
-    with np.errstate(divide="ignore"):  # a share that cannot be: infinite evidence
+    mean = np.minimum(p + _BEYOND * np.sqrt(p * (1 - p)), (1 + p) / 2)
+    # Beyond what is impossible, any share is infinite evidence.
+    mean = np.where(p > 0, mean, 0.5)
+    a, b = _WEIGHT / (1 - mean), _WEIGHT / mean
+    with np.errstate(divide="ignore"):
         ratio = -s * np.log(p) - np.where(f > 0, f * np.log1p(-p), 0.0)
     mixture = (
-        betaln(_PRIOR + s, _PRIOR + f)
-        + np.log(betainc(_PRIOR + f, _PRIOR + s, 1 - p))
-        - betaln(_PRIOR, _PRIOR)
-        - np.log(betainc(_PRIOR, _PRIOR, 1 - p))
+        betaln(a + s, b + f)
+        + np.log(betainc(b + f, a + s, 1 - p))
+        - betaln(a, b)
+        - np.log(betainc(b, a, 1 - p))
     )
     found[above] = mixture + ratio
     return found

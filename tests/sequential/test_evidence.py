@@ -23,13 +23,14 @@ from monitorkit.sequential.evidence import (
 def test_it_is_the_mean_likelihood_ratio_over_larger_shares(
     successes: int, trials: int, bound: float
 ) -> None:
-    jeffreys = stats.beta(0.5, 0.5)
+    mean = min(bound + 0.25 * np.sqrt(bound * (1 - bound)), (1 + bound) / 2)
+    prior = stats.beta(5 / (1 - mean), 5 / mean)
 
     def weighted_likelihood(share: float) -> float:
-        return float(stats.binom.pmf(successes, trials, share) * jeffreys.pdf(share))
+        return float(stats.binom.pmf(successes, trials, share) * prior.pdf(share))
 
-    mean, _ = integrate.quad(weighted_likelihood, bound, 1, limit=200)
-    expected = mean / jeffreys.sf(bound) / stats.binom.pmf(successes, trials, bound)
+    total, _ = integrate.quad(weighted_likelihood, bound, 1, limit=200)
+    expected = total / prior.sf(bound) / stats.binom.pmf(successes, trials, bound)
 
     found = log_evidence_above(np.array(successes), np.array(trials), np.array(bound))
 
@@ -57,7 +58,9 @@ def test_what_cannot_be_is_infinite_evidence() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
-def test_looking_after_each_row_raises_no_more_false_alarms_than_it_says(share: float) -> None:
+def test_looking_after_each_row_raises_no_more_false_alarms_than_it_says(
+    share: float,
+) -> None:
     """At 1 in 20, of 4,000 streams 200 are expected at most; 290 have a chance below 1e-9."""
     rows, streams, chance = 500, 4000, 0.05
     random = np.random.default_rng(6)
@@ -65,9 +68,8 @@ def test_looking_after_each_row_raises_no_more_false_alarms_than_it_says(share: 
     successes = np.cumsum(random.random((streams, rows)) < share, axis=1)
     for trials in range(1, rows + 1):
         so_far = successes[:, trials - 1].astype(np.float64)
-        alarmed |= log_evidence_above(so_far, np.array(float(trials)), np.array(share)) >= -np.log(
-            chance
-        )
+        evidence = log_evidence_above(so_far, np.array(float(trials)), np.array(share))
+        alarmed |= evidence >= -np.log(chance)
 
     assert 0 < alarmed.sum() < 290
 
