@@ -58,7 +58,9 @@ rotate = "{rotate}KiB"
 interval = "{interval:.3f}s"
 bucket = "1s"
 min_rows = 20
-keep_results = 200
+
+[monitoring.results]
+keep = 200
 
 [[monitors]]
 name = "proxy-metrics"

@@ -133,7 +133,9 @@ rotate = "64KiB"
 [monitoring]
 interval = "500ms"
 min_rows = 20
-keep_results = 100
+
+[monitoring.results]
+keep = 100
 
 [[monitors]]
 name = "feature-drift"

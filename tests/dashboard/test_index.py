@@ -13,6 +13,7 @@ from monitorkit.contracts import RunResult
 from monitorkit.dashboard.index import RECENT, Index
 from monitorkit.dashboard.outlines import Columns, Outline
 from monitorkit.results import Results
+from monitorkit.retention import Limits
 
 
 def test_nothing_is_there_at_first(tmp_path: Path, history: list[RunResult]) -> None:
@@ -92,7 +93,7 @@ def test_what_was_pruned_is_gone(tmp_path: Path, history: list[RunResult]) -> No
         results.commit(result)
     index = Index(results)
     index.read_on(60.0)
-    results.prune(2)
+    results.prune(Limits(keep=2))
     found = index.read_on(60.0)
     assert found is not None
     assert [outline.run_id for outline in found.outlines] == [history[5].run_id, history[4].run_id]
