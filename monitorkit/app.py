@@ -25,6 +25,7 @@ from monitorkit.serving.application import Application
 from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
+from monitorkit.serving.protocols import parquet_tables
 from monitorkit.serving.reloader import Reloader
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Slot
@@ -111,6 +112,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             metrics=metrics,
             disk=disk,
             results=results,
+            parquet=stack.enter_context(parquet_tables.worker(config)),
             monitoring_status=monitoring.status,
             force_cycle=monitoring.force,
             started_at=datetime.now(UTC),

@@ -14,6 +14,7 @@ from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
 from monitorkit.serving.served import Slot
+from monitorkit.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Services:
         metrics: what /metrics shows.
         disk: its free space, and what takes it.
         results: committed monitoring results.
+        parquet: the process that reads Parquet bodies.
         monitoring_status: what the service knows of its monitoring, without reading anything.
         force_cycle: runs a cycle now; the argument asks for HTML reports.
         started_at: UTC.
@@ -40,6 +42,7 @@ class Services:
     metrics: Metrics
     disk: Disk
     results: Results
+    parquet: Worker
     monitoring_status: Callable[[], MonitoringStatus]
     force_cycle: Callable[[bool], Awaitable[RunResult | Skipped]]
     started_at: datetime

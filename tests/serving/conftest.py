@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,11 @@ from monitorkit.serving.application import Application
 from monitorkit.serving.disk import Disk
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.pipeline import Pipeline
+from monitorkit.serving.protocols import parquet_tables
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served, Slot
 from monitorkit.serving.services import Services
+from monitorkit.worker import Worker
 
 SCHEMA = FeatureSchema(
     (
@@ -126,8 +128,17 @@ async def skip(_: bool) -> Skipped:
 Running = tuple[Services, httpx.AsyncClient]
 
 
+@pytest.fixture(scope="session")
+def parquet() -> Iterator[Worker]:
+    """The process that reads Parquet; it starts when it is needed."""
+    with parquet_tables.worker(Config()) as process:
+        yield process
+
+
 @pytest.fixture
-def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextManager[Running]]:
+def serve(
+    tmp_path: Path, served: Served, parquet: Worker
+) -> Callable[..., AbstractAsyncContextManager[Running]]:
     """Start a service: `async with serve(serving={"max_body": 100}) as (services, client)`."""
 
     @asynccontextmanager
@@ -153,6 +164,7 @@ def serve(tmp_path: Path, served: Served) -> Callable[..., AbstractAsyncContextM
             metrics=metrics,
             disk=Disk(config.storage),
             results=Results(config.storage.results),
+            parquet=parquet,
             monitoring_status=lambda: status,
             force_cycle=force_cycle,
             started_at=datetime.now(UTC),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +16,9 @@ from starlette.types import Receive, Scope
 from monitorkit.prediction_log import Prediction
 from monitorkit.serving import problems
 from monitorkit.serving.problems import Problem
-from monitorkit.serving.protocols import frames, pieces
+from monitorkit.serving.protocols import pieces
+from monitorkit.serving.protocols.csv_tables import read_csv
+from monitorkit.serving.protocols.parquet_tables import read_parquet
 from monitorkit.serving.protocols.scoring import INLINE_BYTES, Scoring
 from monitorkit.serving.protocols.tables import bad_request, check_count, read_records, read_rows
 from monitorkit.serving.served import Served, Values
@@ -55,14 +58,25 @@ def routes(services: Services) -> list[Route]:
 class Invocations(Scoring):
     """A table in, `{"predictions": [...]}` out, with the ids and probabilities beside them."""
 
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._parquet = services.parquet
+        self._waiting = CapacityLimiter(1)
+
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """The answer to one table."""
         media_type = _media_type(scope)
         body = await self.body(scope, receive)
         served = self.served()
-        readers = {JSON: read_json, CSV: frames.read_csv, PARQUET: frames.read_parquet}
-        inline = media_type == JSON and len(body) <= INLINE_BYTES
-        rows = await self.read(readers[media_type], served, body, self._max_rows, inline=inline)
+        arguments = (served, body, self._max_rows)
+        if media_type == PARQUET:  # its thread waits for a process, and nobody for the thread
+            rows = await to_thread.run_sync(
+                read_parquet, *arguments, self._parquet, limiter=self._waiting
+            )
+        elif media_type == CSV:
+            rows = await self.read(read_csv, *arguments, inline=False)
+        else:
+            rows = await self.read(read_json, *arguments, inline=len(body) <= INLINE_BYTES)
         predictions = await self.predict(served, rows, receive)
         return await self.write(encode, predictions, served.model.card.version)
 

@@ -1,8 +1,4 @@
-"""CSV and Parquet bodies to rows, by pyarrow: it reads without holding the interpreter.
-
-A body is small and may still become large: what the parts of a Parquet file say of their sizes is
-checked before they are read, and only the columns that the model reads are.
-"""
+"""CSV bodies to rows, by pyarrow: it reads without holding the interpreter."""
 
 from __future__ import annotations
 
@@ -16,20 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from monitorkit.serving.fields import FieldError
-from monitorkit.serving.problems import Problem, invalid_fields
-from monitorkit.serving.protocols.parquet_pages import uncompressed_bytes
+from monitorkit.serving.problems import invalid_fields
 from monitorkit.serving.protocols.tables import bad_request, check_count, flags, pick, read_rows
 from monitorkit.serving.served import SHOWN_ERRORS, Served, Values
 
-MAX_COLUMNS = 10_000  # of CSV
+MAX_COLUMNS = 10_000
 MAX_HEADER = 256 * 1024
-MAX_BYTES_A_VALUE = 64
-"""Of a Parquet file, uncompressed: a number takes 8, and pages and dictionaries a little more."""
-MAX_BYTES_BESIDE = 16 * 1024**2
-
 MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -90,33 +80,7 @@ def read_csv(served: Served, body: bytes | bytearray, limit: int) -> list[Values
     if wrong:
         wrong.sort(key=lambda error: error.row or 0)
         raise invalid_fields(wrong[:SHOWN_ERRORS], len(wrong))
-    return read_rows(served, list(found), _rows(columns, table.num_rows))
-
-
-def read_parquet(served: Served, body: bytes | bytearray, limit: int) -> list[Values]:
-    """The rows of a Parquet body.
-
-    Raises:
-        Problem: 400 for what is no such table, 413 for too much of it, 422 for wrong values.
-    """
-    content = bytes(body)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        metadata, schema = file.metadata, file.schema_arrow
-        found = pick(served.schema, schema.names)
-        sent = [schema.names[position] for position in found.values()]
-        own = flags(served.schema)
-        for name, position in found.items():
-            _check_type(name, schema.field(position).type, flag=name in own)
-        rows = _check_size(content, metadata, frozenset(sent), limit)
-        table = file.read(sent, use_threads=False, use_pandas_metadata=False)
-        if table.num_rows != rows:
-            raise bad_request(f"The Parquet file says {rows} rows and has {table.num_rows}.")
-        columns = [table.column(given).cast(pa.float64(), safe=False).to_numpy() for given in sent]
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0][:200].rstrip(". ")
-        raise bad_request(f"The body is not a Parquet file: {reason}.") from None
-    return read_rows(served, list(found), _rows(columns, rows))
+    return read_rows(served, list(found), python_rows(columns, table.num_rows))
 
 
 def _header(body: bytes | bytearray) -> list[str]:
@@ -165,60 +129,7 @@ def _no_numbers(texts: Any) -> list[int]:
     return found
 
 
-def _check_size(content: bytes, metadata: Any, names: frozenset[str], limit: int) -> int:
-    """Refuse a file whose columns become too large, before any is read; returns its rows.
-
-    Raises:
-        Problem: 400 and 413.
-    """
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    rows: int = sum(group.num_rows for group in groups)
-    chunks = [
-        (group.num_rows, chunk)
-        for group in groups
-        for chunk in map(group.column, range(group.num_columns))
-        if chunk.path_in_schema in names
-    ]
-    if rows != metadata.num_rows or any(
-        count < 0 or chunk.num_values != count for count, chunk in chunks
-    ):
-        raise bad_request("The Parquet file contradicts itself about its number of rows.")
-    check_count(rows, limit)
-    try:
-        size = sum(uncompressed_bytes(content, chunk) for _, chunk in chunks)
-    except ValueError as error:
-        raise bad_request(f"The body is not a Parquet file: {error}.") from None
-    most = MAX_BYTES_BESIDE + rows * len(names) * MAX_BYTES_A_VALUE
-    if size > most:
-        raise Problem(
-            413,
-            "too-large",
-            "The request is too large",
-            f"The model's columns become {size} bytes, and {rows} rows of them {most} at most.",
-        )
-    return rows
-
-
-def _check_type(name: str, kind: Any, *, flag: bool) -> None:
-    """Refuse what is no column of numbers.
-
-    Raises:
-        Problem: 400.
-    """
-    types = pa.types
-    if types.is_boolean(kind):
-        if not flag:
-            raise bad_request(f"Column {name!r} is true and false, and must be numbers.")
-    elif not (
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_null(kind)
-    ):
-        raise bad_request(f"Column {name!r} is {kind}, and must be numbers.")
-
-
-def _rows(columns: Sequence[np.ndarray[Any, Any]], count: int) -> Any:
+def python_rows(columns: Sequence[np.ndarray[Any, Any]], count: int) -> Any:
     """Rows of Python floats, made a thousand at a time."""
     for start in range(0, count, 1000):
         stop = min(start + 1000, count)
