@@ -32,7 +32,6 @@ from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols import parquet_tables
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
-from monitorkit.worker import Worker
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 
@@ -534,53 +533,6 @@ async def test_a_parquet_column_that_is_no_number_is_named(
     columns: dict[str, Any] = {name: [value] for name, value in ROW.items()}
     table = pa.table(columns | change)
     error(await post(client, parquet(table), PARQUET), "BAD_REQUEST", words)
-
-
-def bomb(rows: int) -> bytes:
-    """Some kilobytes of which a column becomes `8 * rows` bytes; the footer says 10 rows."""
-    zeros = parquet(
-        pa.table({name: np.zeros(rows) for name in COLUMNS}),
-        compression="zstd",
-        use_dictionary=COLUMNS[1:],
-        row_group_size=rows,
-        max_rows_per_page=rows,
-        data_page_size=2**30,
-        write_statistics=False,
-    )
-    start = len(zeros) - 8 - int.from_bytes(zeros[-8:-4], "little")
-    head, footer = zeros[:start], zeros[start:]
-    group = pq.ParquetFile(io.BytesIO(zeros)).metadata.row_group(0)
-    sizes = {group.column(index).total_uncompressed_size for index in range(len(COLUMNS))}
-    for said in map(varint, {2 * rows, *(2 * size for size in sizes)}):
-        assert said in footer
-        footer = footer.replace(said, bytes([20 | 0x80]) + b"\x80" * (len(said) - 2) + b"\x00")
-    return head + footer
-
-
-def varint(value: int) -> bytes:
-    """A number as Thrift writes it."""
-    digits = bytearray()
-    while value >= 0x80:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*digits, value])
-
-
-def test_a_parquet_file_that_needs_too_much_memory_is_refused(served: Served) -> None:
-    body = bomb(60_000_000)
-    assert len(body) < 1_000_000
-    told = pq.ParquetFile(io.BytesIO(body)).metadata
-    assert told.num_rows == told.row_group(0).num_rows == 10
-    assert told.row_group(0).column(0).total_uncompressed_size == 10
-    # A little more than what is loaded, which a column of 480 MB does not fit into.
-    process = Worker("parquet", memory_bytes=3 * 2**29)
-    try:
-        with pytest.raises(Problem) as refused:
-            parquet_tables.read_parquet(served, body, 10_000, process)
-    finally:
-        process.close()
-    assert refused.value.status == 400
-    assert "too much memory" in refused.value.detail
 
 
 def test_a_parquet_file_that_says_that_it_is_too_large_is_not_read(
