@@ -17,6 +17,10 @@ from monitorkit.errors import SchemaError
 
 SCHEMA_VERSION = 1
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a request may hold: trees compute in float32, and refuse a larger one;
+linear models answer NaN when a sum of them overflows."""
+
 FeatureType = Literal["integer", "number"]
 
 
@@ -178,10 +182,9 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
     fields: dict[str, Any] = {}
     for position, feature in enumerate(schema.features):
         names = spellings(feature.name)
-        constraints: dict[str, Any] = {"ge": feature.minimum, "le": feature.maximum}
-        number: Any = Annotated[
-            float, Field(**{k: v for k, v in constraints.items() if v is not None})
-        ]
+        lowest = -LARGEST if feature.minimum is None else max(feature.minimum, -LARGEST)
+        highest = LARGEST if feature.maximum is None else min(feature.maximum, LARGEST)
+        number: Any = Annotated[float, Field(ge=lowest, le=highest)]
         extra = None
         if feature.type == "integer":
             # Not `multiple_of=1`, which takes 47.0000000001 for 47.

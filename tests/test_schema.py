@@ -24,6 +24,7 @@ SCHEMA = FeatureSchema(
         Feature("DebtRatio"),
     )
 )
+WIDEST = {"minimum": -schema.LARGEST, "maximum": schema.LARGEST}
 MODEL = request_model(SCHEMA)
 GOOD: dict[str, Any] = {"age": 47, LATE: 0, "MonthlyIncome": 5400.5, "DebtRatio": -0.25}
 
@@ -120,7 +121,7 @@ def test_the_json_schema_says_what_is_checked() -> None:
     assert properties["age"] == {
         "title": "age", "type": "integer", "minimum": 18, "maximum": 120,
     }  # fmt: skip
-    assert properties["DebtRatio"] == {"title": "DebtRatio", "type": "number"}
+    assert properties["DebtRatio"] == {"title": "DebtRatio", "type": "number", **WIDEST}
     assert properties["MonthlyIncome"]["anyOf"] == [
         {"type": "number", "minimum": 0},
         {"type": "null"},
@@ -133,7 +134,7 @@ def test_the_json_schema_says_what_is_checked() -> None:
 def test_a_nullable_integer_is_an_integer_in_the_json_schema() -> None:
     model = request_model(FeatureSchema((Feature("x", "integer", nullable=True),)))
     choices = model.model_json_schema()["properties"]["x"]["anyOf"]
-    assert choices == [{"type": "integer"}, {"type": "null"}]
+    assert choices == [{"type": "integer", **WIDEST}, {"type": "null"}]
 
 
 # Schemas

@@ -96,6 +96,8 @@ def _message(  # noqa: C901, PLR0911 - a table of words
 
 
 def _number(value: float) -> str:
+    if abs(value) >= 1e16:  # noqa: PLR2004 - from here on a float is written with an exponent
+        return f"{value:.4g}"
     return str(int(value)) if float(value).is_integer() else repr(value)
 
 
