@@ -1,37 +1,41 @@
 """False alarms of a month, and how many rows a change takes: monitorkit's rule beside others.
 
-`python -m benchmarks.alarms` (some twenty minutes; `--quick` takes two) draws streams of 30 days
-with 288 cycles each from the synthetic data set and from real rows of *Give Me Some Credit*, and
-writes `benchmarks/results/alarms.md` and the plot beside it. Nothing here is timed but the rule
-itself; seeds are fixed, so that everybody gets the same table.
+`python -m benchmarks.alarms` draws streams of 30 days with 288 cycles each from the synthetic data
+set and from real rows of *Give Me Some Credit*, for up to `--minutes` of each, and writes
+`benchmarks/results/alarms.md` and the plot beside it. A stream takes about a second of a processor.
+Nothing here is timed but the rule itself; seeds are fixed, so that everybody gets the same streams.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, wasserstein_distance
 
+from benchmarks.alarm_streams import (
+    DELAY_RATE,
+    KINDS,
+    SOURCES,
+    largest,
+    one_change,
+    others_stream,
+    our_stream,
+    tallies_of,
+)
 from benchmarks.alarms_report import (
     ALWAYS,
-    BH,
-    BONFERRONI,
-    EVIDENTLY,
-    JS,
-    KS,
-    NANNYML,
     NEVER,
     OURS,
-    PEERS,
-    PSI,
     RATES,
     TUNED,
     Found,
@@ -39,160 +43,13 @@ from benchmarks.alarms_report import (
     draw_cases,
     report,
 )
-from benchmarks.detectors import NormedWasserstein, Windows, benjamini_hochberg
+from benchmarks.kept import Kept, Key
 from benchmarks.machine import say
-from benchmarks.ours import Ours
-from benchmarks.streams import (
-    BEGIN,
-    CHANGES,
-    CYCLE,
-    DAY,
-    Source,
-    Tallies,
-    buckets,
-    bursts,
-    by_cycle,
-    quiet,
-    real,
-    rhythm,
-    synthetic,
-)
+from benchmarks.streams import BEGIN, CHANGES, CYCLE, DAY, buckets, quiet
 from monitorkit.contracts import Bucket, Timeline
 
 RESULT = Path(__file__).with_name("results") / "alarms.md"
 CASES = Path(__file__).parents[1] / "docs" / "verdicts.png"
-DAYS = 30
-KINDS = {"quiet": quiet, "bursts": bursts, "rhythm": rhythm}
-SOURCES = {"synthetic": synthetic, "real": real}
-
-LEVEL = 0.05
-THRESHOLD = 0.1
-CHUNK_ROWS = 200
-
-DELAY_RATE = 100
-LONGEST_DELAY = DAY
-
-
-@cache
-def tallies_of(name: str) -> Tallies:
-    """Of a source, once for each process."""
-    source = SOURCES[name]()
-    assert source is not None  # noqa: S101 - asked before
-    return Tallies(source)
-
-
-@cache
-def ours_of(name: str, rate: int) -> Ours:
-    """The rule for a source's streams of a rate, once for each process."""
-    return Ours(tallies_of(name).weigher, rate)
-
-
-def one_stream(name: str, kind: str, rate: int, seed: int) -> Mapping[str, bool | float]:
-    """Whether each detector raises a false alarm in 30 days, and the statistics' maxima."""
-    tallies = tallies_of(name)
-    random = np.random.default_rng([seed, rate, list(KINDS).index(kind)])
-    rows = KINDS[kind](len(tallies.rows), DAYS * DAY * rate, random)
-    counted = by_cycle(tallies.rows, rows, rate)
-    cells = tallies.cells_of(rows, rate)
-    alarm = ours_of(name, rate).first_alarm(counted, cells, bursty=kind == "bursts")
-    found: dict[str, bool | float] = {OURS: alarm is not None, NEVER: False, ALWAYS: True}
-    windows = Windows(tallies)
-    _, last_day = windows.statistics(counted, DAY)
-    p_values = last_day["p"]
-    found[KS] = bool(np.any(p_values < LEVEL))
-    found[BONFERRONI] = bool(np.any(p_values < LEVEL / windows.columns))
-    found[BH] = bool(np.any(benjamini_hochberg(p_values, LEVEL)))
-    found[PSI] = bool(np.any(last_day["psi"] >= THRESHOLD))
-    found[JS] = bool(np.any(last_day["js"] >= THRESHOLD))
-    length = max(CHUNK_ROWS // rate, 1)
-    _, chunks = windows.statistics(counted, length, every=length)
-    found[NANNYML] = bool(np.any(chunks["js"] > chunk_thresholds(name)))
-    found[EVIDENTLY] = _evidently(tallies, rows, rate)
-    if rate == DELAY_RATE and kind == "quiet":
-        for peer, (statistic, length) in TUNED.items():
-            _, values = windows.statistics(counted, length)
-            found[peer] = float(values[statistic].max())
-    return found
-
-
-def _evidently(tallies: Tallies, rows: NDArray[np.int64], rate: int) -> bool:
-    """Of the last 24 hours, once in six hours."""
-    wasserstein = _wasserstein(tallies.source)
-    ends = range(DAY, len(rows) // rate + 1, DAY // 4)
-    windows = (rows[(end - DAY) * rate : end * rate] for end in ends)
-    return any(bool(np.any(wasserstein.distances(part) >= THRESHOLD)) for part in windows)
-
-
-def _wasserstein(
-    source: Source, population: NDArray[np.float64] | None = None
-) -> NormedWasserstein:
-    def scored(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack((rows, source.chunk(rows).scores))
-
-    now = source.population if population is None else population
-    return NormedWasserstein(scored(source.reference), scored(now))
-
-
-@cache
-def chunk_thresholds(name: str) -> NDArray[np.float64]:
-    """(columns,) of the Jensen-Shannon distance, from chunks of the reference."""
-    tallies = tallies_of(name)
-    rows = tallies.of(tallies.source.reference)
-    cut = np.arange(len(rows) // CHUNK_ROWS * CHUNK_ROWS)
-    chunks = by_cycle(rows, cut, CHUNK_ROWS)
-    _, found = Windows(tallies).statistics(chunks, 1)
-    thresholds: NDArray[np.float64] = found["js"].mean(axis=0) + 3 * found["js"].std(axis=0)
-    return thresholds
-
-
-def one_change(
-    name: str, change: str, thresholds: Mapping[str, float], seed: int
-) -> Mapping[str, int | None]:
-    """Rows after a change until each detector tells of its column; None: not in a day."""
-    tallies = tallies_of(name)
-    column_name, changed = CHANGES[change]
-    column = tallies.source.columns.index(column_name)
-    random = np.random.default_rng([seed, 1000])
-    size, rate = len(tallies.rows), DELAY_RATE
-    calm = quiet(size, DAY * rate, random)
-    before = by_cycle(tallies.rows, calm, rate)
-    population = tallies.source.changed(changed, seed)
-    drawn = quiet(size, LONGEST_DELAY * rate, random)
-    rows, numbers = np.unique(drawn, return_inverse=True)
-    after = by_cycle(tallies.of(population[rows]), numbers, rate)
-    counted = np.concatenate((before, after))
-    cells = np.concatenate(
-        (tallies.cells_of(calm, rate), tallies.cells_of(numbers, rate, population[rows])), axis=1
-    )
-    found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
-    ours = ours_of(name, rate)
-    for end in range(DAY + 1, len(counted) + 1):
-        alarm = ours.alarm_at(counted, cells, end)
-        if alarm is not None and column in {at for at, _ in alarm.groups}:
-            found[OURS] = (end - DAY) * rate
-            break
-    windows = Windows(tallies)
-
-    def first(hits: NDArray[np.bool_], ends: NDArray[np.int64]) -> int | None:
-        late = hits & (ends > DAY)
-        return int(ends[np.argmax(late)] - DAY) * rate if late.any() else None
-
-    ends, last_day = windows.statistics(counted, DAY)
-    found[KS] = first(last_day["p"][:, column] < LEVEL, ends)
-    found[BONFERRONI] = first(last_day["p"][:, column] < LEVEL / windows.columns, ends)
-    found[BH] = first(benjamini_hochberg(last_day["p"], LEVEL), ends)
-    found[PSI] = first(last_day["psi"][:, column] >= THRESHOLD, ends)
-    found[JS] = first(last_day["js"][:, column] >= THRESHOLD, ends)
-    length = CHUNK_ROWS // rate
-    ends, chunks = windows.statistics(counted, length, every=length)
-    found[NANNYML] = first(chunks["js"][:, column] > chunk_thresholds(name)[column], ends)
-    for peer, (statistic, length) in TUNED.items():
-        ends, values = windows.statistics(counted, length)
-        found[peer] = first(values[statistic][:, column] > thresholds[peer], ends)
-    full = _wasserstein(tallies.source, population)
-    last = full.distances(drawn)[column]
-    found[EVIDENTLY] = LONGEST_DELAY * rate if last >= THRESHOLD else None
-    return found
 
 
 def cost(name: str) -> float:
@@ -247,24 +104,31 @@ def main() -> None:
     """Draw, judge, print and write the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alarms", description=__doc__)
     parser.add_argument("--streams", type=int, default=1000, help="quiet ones of each rate")
-    parser.add_argument("--others", type=int, default=200, help="with bursts, and with a rhythm")
+    parser.add_argument("--bursty", type=int, default=200, help="with bursts, and with a rhythm")
+    parser.add_argument("--others", type=int, default=20, help="of each kind that others see")
+    parser.add_argument("--tuning", type=int, default=200, help="quiet ones, for thresholds")
     parser.add_argument("--changes", type=int, default=20, help="streams for each change")
     parser.add_argument("--quick", action="store_true", help="few of all")
     parser.add_argument("--source", action="append", choices=list(SOURCES), help="only this one")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for each source")
+    parser.add_argument("--keep", type=Path, help="a file of what was found: it goes on there")
     parser.add_argument("--output", type=Path, default=RESULT, help="the Markdown file to write")
     given = parser.parse_args()
     if given.quick:
-        given.streams, given.others, given.changes = 4, 2, 3
-    found = Found()
+        given.streams, given.bursty, given.changes = 4, 2, 3
+        given.others, given.tuning = 1, 4
+    found, kept = Found(), Kept(given.keep)
     wanted = given.source or list(SOURCES)
     names = [name for name, make in SOURCES.items() if name in wanted and make() is not None]
     with ProcessPoolExecutor(given.workers) as pool:
         for name in names:
             found.cost = max(found.cost, pool.submit(cost, name).result())
-            thresholds = _false_alarms(pool, name, given, found)
-            _finds(pool, name, thresholds, given.changes, found)
-    text = report(found, streams=given.streams, others=given.others, changes=given.changes)
+            search = _Search(pool, kept, name, time.monotonic() + 60 * given.minutes)
+            thresholds = search.tune(given.tuning, found)
+            search.finds(thresholds, given.changes, found)
+            search.false_alarms(given, found)
+    text = report(found)
     given.output.write_text(text, encoding="utf-8")
     draw(found, given.output.with_suffix(".png"))
     if "real" in names:
@@ -272,41 +136,74 @@ def main() -> None:
     sys.stdout.write(text)
 
 
-def _false_alarms(
-    pool: ProcessPoolExecutor, name: str, given: argparse.Namespace, found: Found
-) -> Mapping[str, float]:
-    """Of all detectors; returns the thresholds of those that are tuned."""
-    thresholds: Mapping[str, float] = {}
-    for kind in KINDS:
-        streams = given.streams if kind == "quiet" else given.others
-        for rate in RATES:
-            say(f"{name}, {kind}, {rate} rows a cycle: {streams} streams")
-            results = list(pool.map(partial(one_stream, name, kind, rate), range(streams)))
-            for detector in (OURS, *PEERS, NEVER, ALWAYS):
-                hits = [bool(result[detector]) for result in results]
-                found.alarms[name, kind, rate, detector] = hits
-            say(f"{sum(found.alarms[name, kind, rate, OURS])} with a false alarm of ours")
-            if kind == "quiet" and rate == DELAY_RATE:
-                thresholds = {
-                    peer: float(np.quantile([result[peer] for result in results], 0.99))
-                    for peer in TUNED
-                }
-    return thresholds
+@dataclass(frozen=True)
+class _Search:
+    """One source's streams, until the time is over."""
 
+    pool: ProcessPoolExecutor
+    kept: Kept
+    name: str
+    end: float
 
-def _finds(
-    pool: ProcessPoolExecutor,
-    name: str,
-    thresholds: Mapping[str, float],
-    streams: int,
-    found: Found,
-) -> None:
-    for change in CHANGES:
-        say(f"{name}, {change}")
-        of_change = partial(one_change, name, change, thresholds)
-        for result in pool.map(of_change, range(streams)):
+    def _go_on(self) -> bool:
+        return time.monotonic() < self.end
+
+    def tune(self, streams: int, found: Found) -> Mapping[str, float]:
+        """The thresholds of those that are tuned: 1 % of quiet streams are above."""
+        say(f"{self.name}, thresholds")
+        keys: list[Key] = [
+            ("largest", self.name, "quiet", DELAY_RATE, seed) for seed in range(streams)
+        ]
+        results = [value for _, value in self.kept.find(self.pool, largest, keys, self._go_on)]
+        if not results:
+            sys.exit("no time for a single stream: give more --minutes")
+        found.tuning[self.name] = len(results)
+        return {
+            peer: float(np.quantile([result[peer] for result in results], 0.99)) for peer in TUNED
+        }
+
+    def finds(self, thresholds: Mapping[str, float], streams: int, found: Found) -> None:
+        """Delays of all detectors."""
+        say(f"{self.name}, changes")
+        tuned = json.dumps([round(thresholds[peer], 6) for peer in TUNED])
+        keys: list[Key] = [
+            ("change", self.name, change, seed, tuned)
+            for seed in range(streams)
+            for change in CHANGES
+        ]
+        of_change = partial(one_change, thresholds=thresholds)
+        for key, result in self.kept.find(self.pool, of_change, keys, self._go_on):
             for detector, delay in result.items():
-                found.delays.setdefault((name, change, detector), []).append(delay)
+                found.delays.setdefault((self.name, str(key[2]), detector), []).append(delay)
+
+    def false_alarms(self, given: argparse.Namespace, found: Found) -> None:
+        """Of all detectors; of the kinds in turn, so that each has some if time is short."""
+        say(f"{self.name}, others without a change")
+        keys = self._keys("others", given.others, given.others)
+        for key, result in self.kept.find(self.pool, others_stream, keys, self._go_on):
+            for detector, hit in result.items():
+                self._add(found, key, detector, hit=hit)
+        say(f"{self.name}, monitorkit without a change")
+        keys = self._keys("ours", given.streams, given.bursty)
+        for key, hit in self.kept.find(self.pool, our_stream, keys, self._go_on):
+            for detector, alarmed in ((OURS, hit), (NEVER, False), (ALWAYS, True)):
+                self._add(found, key, detector, hit=alarmed)
+
+    def _keys(self, what: str, streams: int, bursty: int) -> list[Key]:
+        many = {kind: streams if kind == "quiet" else bursty for kind in KINDS}
+        return [
+            (what, self.name, kind, rate, seed)
+            for seed in range(max(many.values()))
+            for kind in KINDS
+            for rate in RATES
+            if seed < many[kind]
+        ]
+
+    @staticmethod
+    def _add(found: Found, key: Key, detector: str, *, hit: bool) -> None:
+        _, name, kind, rate, *_ = key
+        place = str(name), str(kind), int(rate), detector
+        found.alarms.setdefault(place, []).append(hit)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,23 @@ RATES = (1, 10, 100)
 OURS, EVIDENTLY, NEVER, ALWAYS = "monitorkit", "Evidently's default", "never", "always"
 KS, BONFERRONI, BH = "KS, p < 0.05", "KS, Bonferroni", "KS, Benjamini-Hochberg"
 PSI, JS, NANNYML = "PSI >= 0.1", "Jensen-Shannon >= 0.1", "NannyML, mean + 3 std of chunks"
-PEERS = (EVIDENTLY, KS, BONFERRONI, BH, PSI, JS, NANNYML)
+EVIDENTLY_OPTIONS = {
+    "Evidently, KS": "ks",
+    "Evidently, PSI": "psi",
+    "Evidently, Jensen-Shannon": "jensenshannon",
+}
+RIVER_DETECTORS = {"river's ADWIN": "ADWIN", "river's KSWIN": "KSWIN"}
+PEERS = (
+    EVIDENTLY,
+    *EVIDENTLY_OPTIONS,
+    KS,
+    BONFERRONI,
+    BH,
+    PSI,
+    JS,
+    NANNYML,
+    *RIVER_DETECTORS,
+)
 
 TUNED = {
     "KS of 24 h": ("ks", DAY),
@@ -40,6 +56,11 @@ class Found:
     alarms: dict[tuple[str, str, int, str], list[bool]] = field(default_factory=dict)
     delays: dict[tuple[str, str, str], list[int | None]] = field(default_factory=dict)
     cost: float = 0.0
+    tuning: dict[str, int] = field(default_factory=dict)
+
+    def changes(self, source: str) -> int:
+        """How many streams of each change there are at least."""
+        return min(len(delays) for key, delays in self.delays.items() if key[0] == source)
 
 
 def upper_bound(hits: int, streams: int) -> float:
@@ -48,28 +69,32 @@ def upper_bound(hits: int, streams: int) -> float:
     return float(high[0])
 
 
-def report(found: Found, *, streams: int, others: int, changes: int) -> str:
+def report(found: Found) -> str:
     """The tables."""
     sources = list(dict.fromkeys(key[0] for key in found.alarms))
+    kinds = [(kind, rate) for kind in KINDS for rate in RATES]
+    streams = sum(len(hits) for key, hits in found.alarms.items() if key[3] == OURS)
+    alarms = sum(sum(hits) for key, hits in found.alarms.items() if key[3] == OURS)
     lines = [
         "# Alarms",
         "",
         "Made by `python -m benchmarks.alarms`; what it measures and how stands in",
-        "`benchmarks/alarms.py` and `benchmarks/detectors.py`. A stream is 30 days of 288 cycles;",
-        f"the reference has {REFERENCE_ROWS:,} rows, streams are drawn from other ones of the same",
-        f"source. monitorkit's budget is {BUDGET!r}, 1 % of the streams; tolerance 0.05, factor",
-        "1.5. Bursts: each client's row comes 1 to 20 times in a row. Rhythm: one half of the",
-        f"population comes up to {RHYTHM:.0%} of all rows more often by day, the other by night.",
+        "`benchmarks/alarms.py`, `detectors.py` and `libraries.py`. A stream is 30 days of 288",
+        f"cycles; the reference has {REFERENCE_ROWS:,} rows, streams are drawn from other ones of",
+        f"the same source. monitorkit's budget is {BUDGET!r}, 1 % of the streams; tolerance 0.05,",
+        "factor 1.5. Bursts: each client's row comes 1 to 20 times in a row. Rhythm: one half of",
+        f"the population comes up to {RHYTHM:.0%} of all rows more often by day, the other one by",
+        "night.",
         "",
         *(f"- {fact}" for fact in facts(("numpy", "scipy", "scikit-learn"))),
         f"- a look at 24 hours of 10 features and the score takes {found.cost:.0f} ms (target 50)",
         "",
         "## Share of quiet streams with a false alarm",
         "",
-        "Any column, any cycle; in brackets the 95 % upper bound.",
+        f"Any column, any cycle: of {streams:,} streams {alarms} had an alarm of monitorkit's. In",
+        "brackets the number of streams and the 95 % upper bound of the share.",
         "",
     ]
-    kinds = [(kind, rate) for kind in KINDS for rate in RATES]
     for source in sources:
         lines += [
             f"### {source.capitalize()} rows",
@@ -78,28 +103,26 @@ def report(found: Found, *, streams: int, others: int, changes: int) -> str:
             "|---|" + "---:|" * len(kinds),
         ]
         for detector in (OURS, *PEERS, NEVER, ALWAYS):
-            cells = []
-            for kind, rate in kinds:
-                hits = found.alarms[source, kind, rate, detector]
-                bound = upper_bound(sum(hits), len(hits))
-                cells.append(f"{np.mean(hits):.1%} ({bound:.1%})")
-            lines.append(f"| {detector} | " + " | ".join(cells) + " |")
+            hits = (found.alarms.get((source, kind, rate, detector), []) for kind, rate in kinds)
+            lines.append(f"| {detector} | " + " | ".join(map(_share, hits)) + " |")
         lines.append("")
     lines += [
-        f"Quiet: {streams} streams of each rate; bursts and rhythm: {others}.",
+        "Evidently's tests are asked of the last 24 hours, once in six hours to the first alarm.",
+        "river's detectors see each row, as its rank among the reference's values (KSWIN does not",
+        "mind, ADWIN is made for values up to 1).",
         "",
         "## Rows after a change until it is found",
         "",
-        f"100 rows a cycle, {changes} streams each: median / 90 % (missed). A change that is",
-        "not found in a day, 28,800 rows, is missed; Evidently's default is asked at the end of",
-        "that day only. Peers with a window have the threshold that gives 1 % of the quiet streams",
-        "an alarm. Benjamini and Hochberg's is an alarm of any column, most of them false.",
+        "100 rows a cycle: median / 90 % (missed). A change that is not found in a day, 28,800",
+        "rows, is missed; Evidently's tests are asked once in six hours only. Peers with a window",
+        "have the threshold that gives 1 % of the quiet streams an alarm. Benjamini and Hochberg's",
+        "is an alarm of any column, most of them false, and so are most of KSWIN's.",
         "",
     ]
-    for source in sources:
+    for source in dict.fromkeys(key[0] for key in found.delays):
         detectors = (OURS, *TUNED, *PEERS, NEVER)
         lines += [
-            f"### {source.capitalize()} rows",
+            f"### {source.capitalize()} rows, {found.changes(source)} streams of each change",
             "",
             "| change | " + " | ".join(detectors) + " | ours / best tuned |",
             "|---|" + "---:|" * (len(detectors) + 1),
@@ -109,8 +132,14 @@ def report(found: Found, *, streams: int, others: int, changes: int) -> str:
             lines.append(
                 f"| {change} | " + " | ".join(cells) + f" | {_ratio(found, source, change)} |"
             )
-        lines.append("")
+        lines += ["", f"Thresholds: from {found.tuning.get(source, 0)} quiet streams.", ""]
     return "\n".join(lines)
+
+
+def _share(hits: Sequence[bool]) -> str:
+    if not hits:
+        return "-"
+    return f"{np.mean(hits):.1%} ({len(hits)}: {upper_bound(sum(hits), len(hits)):.1%})"
 
 
 def _delay(delays: Sequence[int | None]) -> str:
@@ -144,7 +173,8 @@ def draw(found: Found, file: Path) -> None:
         source = sources[row]
         detectors = (OURS, *PEERS)
         for place, rate in enumerate(RATES):
-            shares = [np.mean(found.alarms[source, "quiet", rate, each]) for each in detectors]
+            hits = [found.alarms.get((source, "quiet", rate, each), []) for each in detectors]
+            shares = [float(np.mean(each)) if each else 0.0 for each in hits]
             at = np.arange(len(detectors)) + 0.27 * (place - 1)
             axes[0].barh(at, shares, 0.25, label=f"{rate} rows a cycle")
         axes[0].set_yticks(range(len(detectors)), detectors)
