@@ -123,7 +123,7 @@ def test_the_json_schema_says_what_is_checked() -> None:
     }  # fmt: skip
     assert properties["DebtRatio"] == {"title": "DebtRatio", "type": "number", **WIDEST}
     assert properties["MonthlyIncome"]["anyOf"] == [
-        {"type": "number", "minimum": 0},
+        {**WIDEST, "type": "number", "minimum": 0},
         {"type": "null"},
     ]
     assert set(properties) == set(SCHEMA.names)
