@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from monitorkit import environment
 from monitorkit.errors import ConfigError
 from monitorkit.logs import LogFormat, LogLevel
+from monitorkit.redaction import redacted
 from monitorkit.schema import FeatureType
 from monitorkit.units import Duration, LimitDuration, LimitSize, Size
 
@@ -430,10 +431,10 @@ def write_default(path: Path) -> None:
 
 
 def to_toml(config: Config) -> str:
-    """The effective configuration as TOML that `load` reads back."""
+    """The effective configuration as TOML that `load` reads back; no passwords in addresses."""
     import tomli_w  # noqa: PLC0415 - for one command only
 
-    return tomli_w.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+    return redacted(tomli_w.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True)))
 
 
 def _overridden(config: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:

@@ -43,6 +43,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from monitorkit.redaction import redacted
+
 
 def told(error: BaseException) -> str:
     """An exception of any kind in one line, for a reason in an event or a result."""
@@ -50,7 +52,7 @@ def told(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
         text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return redacted(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 @dataclass(eq=False)
@@ -64,7 +66,8 @@ class MonitorkitError(Exception):
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     def __str__(self) -> str:
-        return self.message()
+        """What everybody may read: passwords in addresses are left out."""
+        return redacted(self.message())
 
     def message(self) -> str:
         """One line for a person: what, where, and the remedy."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
+from monitorkit.redaction import redacted
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -45,7 +47,7 @@ def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
         _collapse,
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [_one_line, structlog.dev.ConsoleRenderer()]
         if pretty
         else [
             structlog.processors.format_exc_info,
@@ -66,7 +68,11 @@ def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+                _without_passwords,
+            ],
         )
     )
     root = logging.getLogger()
@@ -180,6 +186,18 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1) for item in value]
     return str(value)
+
+
+def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What an event says begins no line on a terminal and moves no cursor; nor do its values."""
+    text = str(event.get("event", ""))
+    event["event"] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return event
+
+
+def _without_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    """The last step, so that tracebacks and what libraries say go through it, too."""
+    return redacted(str(line))
 
 
 def _collapse(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -24,6 +24,7 @@ from monitorkit import logs, model, signature, sqlite_store
 from monitorkit.errors import ModelNotFound, ModelRefused, RegistryUnavailable
 from monitorkit.model_store import Address, address, holds, last_good, set_last_good, stored
 from monitorkit.model_store import folder as folder_of
+from monitorkit.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -350,7 +351,7 @@ def _download(
             name=address.model_name,
             version=str(registered.version),
             run_id=registered.run_id or None,
-            tracking_uri=address.tracking_uri,
+            tracking_uri=redacted(address.tracking_uri),  # it is written to a file
             created_at=_created_at(registered),
             sha256="",
             schema=schema,

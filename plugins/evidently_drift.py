@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,7 +126,8 @@ class EvidentlyDrift(Monitor[EvidentlyOptions, Sample]):
             verdicts = _verdicts([*measured, dataset])
             attachments = {}
             if timeline.report_requested or not previous or verdicts != _verdicts(previous):
-                attachments[REPORT] = snapshot.get_html_str(as_iframe=False).encode()
+                page = _with_names_as_text(snapshot.get_html_str(as_iframe=False), names)
+                attachments[REPORT] = page.encode()
         return Judgement([dataset, *measured, *findings], attachments)
 
     def _run(self, sample: Sample, columns: Mapping[str, int]) -> Any:
@@ -223,6 +225,18 @@ def _smallest(
 
 def _column(sample: Sample, index: int) -> NDArray[np.float64]:
     return sample.scores if index == sample.features.shape[1] else sample.features[:, index]
+
+
+def _with_names_as_text(page: str, names: Sequence[str]) -> str:
+    """Evidently's page, in which no name of a column can end the script that holds it.
+
+    It writes names into JSON in a `<script>`, as they are; `</script>` in one would end that.
+    """
+    for name in names:
+        if "<" in name:
+            for written in (json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1]):
+                page = page.replace(written, written.replace("<", "\\u003c"))
+    return page
 
 
 def _nothing_to_compare(reference: NDArray[np.float64], window: NDArray[np.float64]) -> str | None:

@@ -23,6 +23,7 @@ from monitorkit.errors import (
     ReferenceProblem,
     Stopping,
 )
+from monitorkit.redaction import redacted
 from monitorkit.serving.fields import FieldError, Known, field_errors
 from monitorkit.serving.protocols.shapes import shaped
 
@@ -83,7 +84,7 @@ def encode(problem: Problem, identity: str) -> bytes:
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": redacted(problem.detail),
         "request_id": identity,
         "errors": [
             {key: value for key, value in asdict(error).items() if value is not None}

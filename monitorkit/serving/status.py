@@ -9,11 +9,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import monitorkit
 from monitorkit.contracts import MonitoringStatus, RunResult
 from monitorkit.engines import Scorer
+from monitorkit.redaction import redacted
 from monitorkit.schema import spellings
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -129,7 +129,7 @@ def model_info(served: Served, alias: str) -> dict[str, Any]:
         "version": card.version,
         "alias": alias,
         "run_id": card.run_id,
-        "tracking_uri": without_password(card.tracking_uri),
+        "tracking_uri": redacted(card.tracking_uri),
         "created_at": card.created_at,
         "sha256": card.sha256,
         "estimator": card.estimator,
@@ -163,14 +163,6 @@ def bulk(scorer: Scorer) -> dict[str, Any] | None:
             "each_further_row": scorer.bulk.each_further_row,
         },
     }
-
-
-def without_password(uri: str) -> str:
-    """An address without the user and password that may stand in it."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def stats(services: Services, latest: RunResult | None) -> dict[str, Any]:

@@ -174,7 +174,7 @@ async def test_model_info_is_the_card_with_bounds_spellings_and_engine(
     assert info["metadata"]["metrics"] == {"roc_auc": 0.9}
     assert info["engine"] == served.model.scorer.choice.name
     assert info["max_difference"] == served.model.scorer.choice.max_difference
-    assert info["tracking_uri"] == "http://registry.example:5000", "without the password"
+    assert info["tracking_uri"] == "http://***@registry.example:5000", "without the password"
     assert info["features"][:2] == [
         {
             "name": "age",
