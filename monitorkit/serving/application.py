@@ -63,10 +63,10 @@ class Application(Starlette):
     def add(self, *routes: Route) -> None:
         """Answer these routes, too."""
         for route in routes:
-            scope = needed(route.path)
-            if self._keys and scope is not None:
+            scopes = needed(route.path)
+            if self._keys and scopes:
                 # Behind the router, so that no spelling of a path leads past it.
-                route.app = Guard(route.app, self._keys, scope)
+                route.app = Guard(route.app, self._keys, scopes)
             self.router.routes.append(route)
             if isinstance(route.endpoint, Answering) and not route.param_convertors:
                 self._direct[route.path] = Edge(route.app, access_log=self._access_log)

@@ -15,26 +15,35 @@ from monitorkit.serving.problems import Problem
 REALM = 'Bearer realm="monitorkit"'
 
 
-SCOPES: Mapping[str, KeyScope | None] = {
-    "/predict": "predict",
-    "/predict/batch": "predict",
-    "/invocations": "predict",
-    "/v2/models/{model}/infer": "predict",
-    "/v2/models/{model}/versions/{version}/infer": "predict",
-    "/monitoring/run": "operate",
+SCOPES: Mapping[str, tuple[KeyScope, ...]] = {
+    "/predict": ("predict",),
+    "/predict/batch": ("predict",),
+    "/invocations": ("predict",),
+    "/v2/models/{model}/infer": ("predict",),
+    "/v2/models/{model}/versions/{version}/infer": ("predict",),
+    # Clients of the protocols ask for these before they predict.
+    **dict.fromkeys(
+        (
+            "/version",
+            "/v2",
+            "/v2/",
+            "/v2/models/{model}",
+            "/v2/models/{model}/ready",
+            "/v2/models/{model}/versions/{version}",
+            "/v2/models/{model}/versions/{version}/ready",
+        ),
+        ("predict", "read"),
+    ),
+    "/monitoring/run": ("operate",),
     # Orchestrators and load balancers have no keys.
-    "/health": None,
-    "/ready": None,
-    "/ping": None,
-    "/v2/health/live": None,
-    "/v2/health/ready": None,
+    **dict.fromkeys(("/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"), ()),
 }
-"""What a key must be allowed to do on a route, by its path. Any other route needs `read`."""
+"""What a key must be allowed on a route, by its path: one of these. Any other needs `read`."""
 
 
-def needed(path: str) -> KeyScope | None:
-    """The scope that a route needs; None: it is open to everybody."""
-    return SCOPES.get(path, "read")
+def needed(path: str) -> tuple[KeyScope, ...]:
+    """The scopes of which a route needs one; none: it is open to everybody."""
+    return SCOPES.get(path, ("read",))
 
 
 class Guard:
@@ -43,10 +52,10 @@ class Guard:
     Args:
         app: the endpoint.
         keys: that are known.
-        needs: the scope.
+        needs: the scopes of which one is enough.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[Key], needs: KeyScope) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[Key], needs: Sequence[KeyScope]) -> None:
         self._app = app
         self._keys = keys
         self._needs = needs
@@ -55,7 +64,7 @@ class Guard:
         """Answer one request."""
         try:
             key = bearer(scope, self._keys)
-            if self._needs not in key.scopes:
+            if not any(scope in key.scopes for scope in self._needs):
                 raise not_allowed(key, self._needs)
         except Problem as problem:
             await problems.response(problem, scope)(scope, receive, send)
@@ -101,14 +110,17 @@ def no_key(reason: str, more: str = "") -> Problem:
     )
 
 
-def not_allowed(key: Key, needs: KeyScope) -> Problem:
-    """403, naming the scope."""
+def not_allowed(key: Key, needs: Sequence[KeyScope]) -> Problem:
+    """403, naming the scopes."""
     return Problem(
         403,
         "forbidden",
         "The key may not do this",
-        f"This needs the scope `{needs}`, and the key {key.name!r} has "
+        f"This needs the scope {' or '.join(f'`{scope}`' for scope in needs)}, and the key "
+        f"{key.name!r} has "
         f"{', '.join(f'`{scope}`' for scope in sorted(key.scopes))}. Use another key, or add the "
         "scope to its [[serving.keys]].",
-        headers={"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needs}"'},
+        headers={
+            "WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{" ".join(needs)}"'
+        },
     )

@@ -209,21 +209,19 @@ def _require_keys(whole: Schema) -> None:
         "key": {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key. Each operation names the scope that it needs: `predict`, "
-            "`read` or `operate`.",
+            "description": "An API key. Each operation names the scopes of which it needs one: "
+            "`predict`, `read` or `operate`.",
         }
     }
     for path, operations in whole["paths"].items():
         for operation in operations.values():
-            scope = needed(path)
-            if scope is None:
-                operation["security"] = []
-                continue
-            operation["security"] = [{"key": [scope]}]
-            operation["responses"] |= {
-                str(status): {"$ref": f"#/components/responses/Problem{status}"}
-                for status in (401, 403)
-            }
+            scopes = needed(path)
+            operation["security"] = [{"key": [scope]} for scope in scopes]
+            if scopes:
+                operation["responses"] |= described.key_errors(path) or {
+                    str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                    for status in (401, 403)
+                }
 
 
 def _dashboard() -> Schema:

@@ -12,6 +12,8 @@ from monitorkit.serving.served import Served, example
 
 _ERRORS = {
     "400": "The request is not what the protocol says, or a value is wrong",
+    "401": "A key is needed",
+    "403": "The key may not do this",
     "404": "Another model or version than the one that is served",
     "413": "Too many bytes or rows",
     "415": "Another media type",
@@ -29,6 +31,17 @@ def paths(served: Served | None, limit: int) -> Schema:
         limit: rows that one request may have.
     """
     return {**_mlflow_scoring(served, limit), **_open_inference(served, limit)}
+
+
+def key_errors(path: str) -> Schema:
+    """The answers to a missing key and to one that may not do this; none for other paths."""
+    if path.startswith("/v2"):
+        schema = "OpenInferenceError"
+    elif path in ("/invocations", "/version"):
+        schema = "MlflowError"
+    else:
+        return {}
+    return {status: _error(status, schema) for status in ("401", "403")}
 
 
 def schemas() -> Schema:
