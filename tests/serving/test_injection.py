@@ -30,6 +30,7 @@ from monitorkit.errors import LogWriteFailed, RegistryUnavailable, told
 from monitorkit.monitoring.reports import Reports
 from monitorkit.redaction import redacted
 from monitorkit.results import Results
+from monitorkit.retention import Limits
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.serving.services import Services
 from monitorkit.testing import judge_summaries, make_chunk
@@ -159,7 +160,7 @@ async def test_a_link_among_the_results_shows_nothing_that_is_no_result(
             for path in (f"/monitoring/results/{run_id}", "/monitoring/results"):
                 answer = await client.get(path)
                 assert HIDDEN not in answer.text
-    assert Results(folder).prune(1) == 0
+    assert Results(folder).prune(Limits(keep=1)) == 0
     assert outside.exists()
 
 
@@ -169,7 +170,7 @@ def test_a_link_among_the_reports_is_removed_and_what_it_leads_to_is_not(tmp_pat
     reports = Reports(tmp_path / "reports")
     reports.write("20250102", "a", "b.html", b"x")
     (reports.folder / "20250101-a-b.html").symlink_to(outside)
-    assert reports.prune(1, 10**9) == 1
+    assert reports.prune(Limits(keep=1)) == 1
     assert outside.read_text() == HIDDEN
     (reports.folder / "20250103-a-b.html").symlink_to(outside)
     reports.write("20250103", "a", "b.html", b"new")
