@@ -63,6 +63,14 @@ class Feature:
                 "Swap or correct them.",
             )
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest value that is taken."""
+        return (
+            -LARGEST if self.minimum is None else max(self.minimum, -LARGEST),
+            LARGEST if self.maximum is None else min(self.maximum, LARGEST),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSchema:
@@ -182,8 +190,7 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
     fields: dict[str, Any] = {}
     for position, feature in enumerate(schema.features):
         names = spellings(feature.name)
-        lowest = -LARGEST if feature.minimum is None else max(feature.minimum, -LARGEST)
-        highest = LARGEST if feature.maximum is None else min(feature.maximum, LARGEST)
+        lowest, highest = feature.range
         number: Any = Annotated[float, Field(ge=lowest, le=highest)]
         extra = None
         if feature.type == "integer":

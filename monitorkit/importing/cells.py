@@ -169,10 +169,9 @@ def _checked(column: Column[Numbers], which: Feature) -> dict[int, Problem]:
     checks = []
     if which.type == "integer":
         checks.append((np.floor(values) != values, "must be a whole number"))
-    if which.minimum is not None:
-        checks.append((values < which.minimum, f"must be at least {_number(which.minimum)}"))
-    if which.maximum is not None:
-        checks.append((values > which.maximum, f"must be at most {_number(which.maximum)}"))
+    lowest, highest = which.range
+    checks.append((values < lowest, f"must be at least {_number(lowest)}"))
+    checks.append((values > highest, f"must be at most {_number(highest)}"))
     for wrong, kind in checks:
         for row in np.flatnonzero(wrong & ~gaps):
             got = _number(float(values[row]))
