@@ -49,7 +49,7 @@ estimator = "logistic_regression"
 
 [registry]
 poll = "{poll:.3f}s"
-timeout = "20s"
+timeout = "120s"
 
 [log]
 rotate = "{rotate}KiB"
@@ -84,7 +84,7 @@ use = "mlflow"
 """
 
 EARLY = {"kill": 6, "stop": 2}
-"""Faults that end the service come in the first third, so that one life is long."""
+"""What ends the service comes in the first third, so that one life is long."""
 
 ANY_TIME = {"reload": 24, "disk full": 4, "registry away": 4}
 """As often as that, evenly, whatever lives."""
@@ -92,11 +92,13 @@ ANY_TIME = {"reload": 24, "disk full": 4, "registry away": 4}
 FIRST_PART = 0.35
 
 
-def schedule(seed: int) -> list[tuple[float, str]]:
+def schedule(seed: int, kills: int = EARLY["kill"]) -> list[tuple[float, str]]:
     """When what happens: shares of the whole time, in order."""
     draw = random.Random(seed)  # noqa: S311 - moments, no secrets
     moments = [
-        (draw.uniform(0.02, FIRST_PART), what) for what, n in EARLY.items() for _ in range(n)
+        (draw.uniform(0.02, FIRST_PART), what)
+        for what, n in (EARLY | {"kill": kills}).items()
+        for _ in range(n)
     ]
     for what, number in ANY_TIME.items():
         moments += [((n + draw.uniform(0.2, 0.8)) / number, what) for n in range(number)]
@@ -253,6 +255,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second, about")
+    parser.add_argument("--kills", type=int, default=EARLY["kill"], help="a start takes seconds")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="a folder")
     given = parser.parse_args()
     seconds = given.minutes * 60
@@ -265,7 +268,7 @@ def main() -> None:
         ):
             soak = Soak(folder, seconds, traffic, soaked)
             try:
-                run(soak, given.seed)
+                run(soak, schedule(given.seed, given.kills))
             finally:
                 traffic.to(None)
                 if soak.process is not None and soak.process.poll() is None:
@@ -278,7 +281,7 @@ def main() -> None:
         raise SystemExit("memory or open files grow")
 
 
-def run(soak: Soak, seed: int) -> None:
+def run(soak: Soak, moments: list[tuple[float, str]]) -> None:
     """Everything in the schedule, each at its moment or as soon after it as can be."""
     soak.start()
     acts = {
@@ -290,7 +293,7 @@ def run(soak: Soak, seed: int) -> None:
     }
     soak.began = time.monotonic()
     with sampling(soak):
-        for share, what in schedule(seed):
+        for share, what in moments:
             if what == "disk full" and not soak.soaked.small_disk:
                 continue
             time.sleep(max(0.0, soak.began + share * soak.seconds - time.monotonic()))

@@ -15,7 +15,7 @@ from scipy.stats import theilslopes
 from benchmarks.machine import facts
 
 MIB = 2**20
-SETTLE_SHARE = 0.25
+SETTLE_SHARE = 1 / 3
 """Of a life: libraries are loaded, the first cycles run, the allocator finds its size."""
 
 GROWTH = 0.05
@@ -24,7 +24,7 @@ GROWTH = 0.05
 FILES = 3.0
 HEAD = """Made by `python -m benchmarks.soak`, in which stands how: a day's cycles, reloads,
 restarts and faults in {:g} minutes, without Evidently. Trends are those of the longest life after
-its first quarter: the Theil-Sen slope times the time, with its 95 % interval."""
+its first third: the Theil-Sen slope times the time, with its 95 % interval."""
 
 COLOURS = {
     "kill": "tab:red",
@@ -153,7 +153,7 @@ def text(soaked: Soaked) -> list[str]:
         "| rows there twice | 0 |",
         f"| checks of all that | {soaked.checks} |",
         f"| answers by status | {statuses} |",
-        f"| requests cut off by a kill or a restart | {soaked.cut:,} |",
+        f"| requests cut off by a kill, or while it was starting | {soaked.cut:,} |",
         *(f"| {what}{full if what == 'disk full' else ''} | {faults[what]} |" for what in COLOURS),
         f"| models loaded | {soaked.events['model_loaded']} |",
         f"| segments | {soaked.segments} |",
