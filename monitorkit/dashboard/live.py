@@ -22,8 +22,9 @@ MOST_LISTENERS = 64
 
 POLL = 1.0
 HEARTBEAT = 15.0
-_HELPING = 0.1  # seconds of reading old results at a time
-_REST = 0.05
+_HELPING = 0.5  # seconds of reading old results at a time
+_REST = 0.02
+_STALE = 3 * POLL
 
 log = logs.get(__name__)
 
@@ -44,7 +45,7 @@ class Live:
         self._history = History()
         self._seen: tuple[object, ...] | None = None
         self._fragments: dict[str, tuple[str, bytes]] = {}
-        self._refreshed = -POLL
+        self._refreshed = 0.0
         self._reference: tuple[str | None, reference.Metadata | None] = ("", None)
         self._wanted = anyio.Event()
         self._changed = anyio.Event()
@@ -116,10 +117,12 @@ class Live:
             self._listeners -= 1
 
     async def _fresh(self) -> None:
-        """What is shown is not older than a moment."""
+        """What is shown is not older than a moment; whoever asks first waits for the newest."""
         self._wanted.set()
-        if time.monotonic() - self._refreshed > POLL:
+        if not self._fragments:
             await self._refresh(0.0, at_least=RECENT)
+        elif time.monotonic() - self._refreshed > _STALE:
+            await self._refresh(0.0)
 
     async def _refresh(self, seconds: float, at_least: int = 1) -> None:
         fragments = await to_thread.run_sync(self._read, seconds, at_least, limiter=self._one)

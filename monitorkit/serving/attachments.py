@@ -31,7 +31,7 @@ def names(result: RunResult) -> set[str]:
         report
         for outcome in result.outcomes
         for report in outcome.reports
-        if report == Path(report).name and "\\" not in report
+        if report == Path(report).name and report != ".." and "\\" not in report
     }
 
 
@@ -42,8 +42,11 @@ def read(folder: Path, name: str) -> bytes | None:
         descriptor = os.open(folder / name, flags | getattr(os, "O_BINARY", 0))
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return file.read()
 
 
 def headers(name: str) -> dict[str, str]:

@@ -112,3 +112,8 @@ def show(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Shown]]:
             tasks.cancel_scope.cancel()
 
     return run
+
+
+@pytest.fixture
+def health() -> dict[str, Any]:
+    return dict(HEALTH)
