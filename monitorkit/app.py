@@ -61,6 +61,7 @@ def shown(services: Services) -> Sources:
         results=services.results,
         health=lambda: status.health(services),
         monitoring=services.monitoring_status,
+        locked=bool(services.config.serving.keys),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -64,3 +65,25 @@ def test_the_button_runs_a_cycle_and_its_pages_open(
         assert time.monotonic() - began < 10
         page.locator("#live").get_by_text("not connected").wait_for()
     assert {event["level"] for event in service.events} <= {"info"}
+
+
+def test_with_keys_the_page_is_open_and_what_it_shows_is_not(
+    folder: Path, start: Callable[..., Any]
+) -> None:
+    """Needs `locked` in `app.shown`, and /dashboard in `guard.SCOPES`."""
+    key = "a-key-of-this-test"
+    sha256 = hashlib.sha256(key.encode()).hexdigest()
+    entry = {"name": "reader", "sha256": sha256, "scopes": ["read"]}
+    service = start(folder, env={"MONITORKIT_SERVING__KEYS": json.dumps([entry])})
+    with service.client() as client:
+        page = client.get("/dashboard")
+        assert page.status_code == 200
+        assert "predictions logged" not in page.text
+        assert client.get("/dashboard/static/dashboard.js").status_code == 200
+        for path in ("events", "fragments/glance", "results/x"):
+            assert client.get(f"/dashboard/{path}").status_code == 401
+        bearer = {"Authorization": f"Bearer {key}"}
+        fragment = client.get("/dashboard/fragments/glance", headers=bearer)
+        assert fragment.status_code == 200
+        assert "predictions logged" in fragment.text
+    assert service.stop() == 0
