@@ -23,6 +23,7 @@ from monitorkit.errors import ConfigError, DataError, ImportBusy, ImportFailed, 
 from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.rows import Formatter, Prediction, header
+from monitorkit.schema import LARGEST
 
 
 def test_rows_become_segments_as_the_service_writes_them(place: Place) -> None:
@@ -69,8 +70,8 @@ served = st.tuples(
     st.integers(0, 1),
     st.floats(0, 1),
     st.integers(18, 120).map(float),
-    st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | st.floats(-LARGEST, LARGEST),
+    st.floats(-LARGEST, LARGEST),
 )
 
 
