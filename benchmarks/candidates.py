@@ -93,8 +93,8 @@ class Candidates:
             for column, group, subsets in zip(events.few, self.few, self.subsets, strict=True)
         ]
         return (
-            _least_beyond(rows, events.highest, least * effect),
-            _least_beyond(rows, 1 - events.lowest, least * effect),
+            least_beyond(rows, events.highest, least * effect),
+            least_beyond(rows, 1 - events.lowest, least * effect),
             np.array(grown),
         )
 
@@ -279,16 +279,22 @@ def _near(rows: int) -> int:
     return rows // step * step
 
 
-def _least_beyond(rows: int, bound: Floats, least: Floats) -> Floats:
-    """At most so many rows more than rows * bound have a likelihood ratio of as much; inf: none."""
+def least_beyond(rows: int, bound: Floats, least: Floats) -> Floats:
+    """So many rows more than n * bound are needed for a likelihood ratio of as much, or more.
+
+    That is, for any n from `rows` on: the more rows, the more of them. Where not even all of them
+    are enough, it is what the first number of rows needs of which all are; inf: no number does.
+    """
     low, high = np.zeros(bound.shape), rows * (1 - bound)
     many = np.full(bound.shape, float(rows))
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         enough = _gain(rows * bound + middle, many, bound) >= least
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    with np.errstate(divide="ignore"):
-        return np.where((bound < 1) & (-rows * np.log(bound) >= least), low, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = least / -np.log(bound)
+        found = np.where(first <= rows, low, first * (1 - bound))
+        return np.where(bound < 1, found, np.inf)
 
 
 def _least_grown(rows: int, tolerance: float, least: float) -> float:
@@ -297,7 +303,7 @@ def _least_grown(rows: int, tolerance: float, least: float) -> float:
     n KL(x + grown / n, x + tolerance) is convex in x, the share of the subset in the reference: so
     it is largest at one of the ends, 0 and 1 - grown / n.
     """
-    first = _least_beyond(rows, np.array([tolerance]), np.array([least]))[0]
+    first = least_beyond(rows, np.array([tolerance]), np.array([least]))[0]
     second = rows * (1 - np.exp(-least / max(rows, 1)))
     return float(rows * tolerance + min(first, second))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from benchmarks.alarm_streams import scored, tallies_of
@@ -25,6 +26,7 @@ from benchmarks.alarms_report import (
     draw,
     report,
 )
+from benchmarks.candidates import least_beyond
 from benchmarks.detectors import NormedWasserstein, Windows
 from benchmarks.kept import Kept, Key
 from benchmarks.libraries import (
@@ -76,6 +78,7 @@ def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
         ("90 days late = 0", 100, DAY, quiet),
         ("utilisation = 1.0", 20, 100, quiet),
         ("dependents +1", 30, 3, quiet),
+        ("dependents +1", 5, 150, quiet),
         ("dependents +1", 60, 40, bursts),
         ("utilisation = 1.0", 30, 50, bursts),
     ],
@@ -104,6 +107,18 @@ def test_cycles_that_cannot_alarm_do_not(
     assert judged
     assert set(judged) <= set(ours.possible(counted))
     assert set(judged) <= set(ours.possible(counted, cells))
+
+
+@pytest.mark.parametrize("bound", [0.002, 0.3, 0.97])
+@pytest.mark.parametrize("rows", [0, 3, 40, 700])
+def test_less_rows_than_its_limit_are_never_enough_evidence(rows: int, bound: float) -> None:
+    least = 12.0
+    limit = float(least_beyond(rows, np.array([bound]), np.array([least]))[0])
+    for many in (rows, rows + 1, 2 * rows + 10, 5 * rows + 400, 3000):
+        s = np.arange(many + 1.0)
+        gain = rel_entr(s, many * bound) + rel_entr(many - s, many * (1 - bound))
+        enough = s[(gain >= least) & (s > many * bound)]
+        assert np.all(enough - many * bound >= limit - 1e-9)
 
 
 def test_hardly_any_quiet_cycle_needs_to_be_judged(tallies: Tallies) -> None:
