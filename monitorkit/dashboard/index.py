@@ -46,7 +46,8 @@ class History:
     @property
     def complete(self) -> bool:
         """Whether all were read."""
-        return len(self.outlines) >= self.total
+        recent = min(self.total, RECENT)
+        return len(self.outlines) >= self.total and len(self.recent) >= recent
 
 
 class Index:
@@ -77,7 +78,7 @@ class Index:
         """
         deadline = time.monotonic() + seconds
         changed = self._list()
-        if not changed and len(self._outlines) == len(self._run_ids) and self._knows_newest():
+        if not changed and self._knows_all():
             return None
         position = read = 0
         while position < len(self._run_ids):
@@ -100,6 +101,11 @@ class Index:
         if position == 0:
             return self._knows_newest()
         return position >= RECENT or run_id in self._columns
+
+    def _knows_all(self) -> bool:
+        recent = min(len(self._run_ids), RECENT)
+        lengths = len(self._outlines), len(self._columns)
+        return lengths == (len(self._run_ids), recent) and self._knows_newest()
 
     def _knows_newest(self) -> bool:
         newest = self._latest.run_id if self._latest is not None else None
@@ -139,6 +145,7 @@ class Index:
             result = self._thin(run_id, columns=position < RECENT)
         if result is None:
             self._outlines.pop(run_id, None)
+            self._columns.pop(run_id, None)
             return False
         self._outlines[run_id] = Outline.of(result)
         if position < RECENT:

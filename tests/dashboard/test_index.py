@@ -105,6 +105,23 @@ def test_what_was_pruned_is_gone(tmp_path: Path, history: list[RunResult]) -> No
     assert (found.latest, found.outlines, found.total) == (None, [], 0)
 
 
+def test_what_becomes_recent_again_is_read_again(tmp_path: Path, history: list[RunResult]) -> None:
+    results = Results(tmp_path)
+    copies(results, history[0], RECENT + 20, before=history[0].finished_at)
+    index = Index(results)
+    first = index.read_on(60.0)
+    assert first is not None
+    assert (first.complete, len(first.recent)) == (True, RECENT)
+    for run_id in results.run_ids()[-25:]:
+        (tmp_path / f"{run_id}.json").unlink()
+    found = index.read_on(0.0)
+    assert found is not None
+    assert not found.complete
+    for _ in range(RECENT):
+        found = index.read_on(0.0) or found
+    assert (found.complete, len(found.recent), found.total) == (True, RECENT - 5, RECENT - 5)
+
+
 def test_a_damaged_file_is_told_of_and_left_out(tmp_path: Path, history: list[RunResult]) -> None:
     results = Results(tmp_path)
     for result in history[:3]:

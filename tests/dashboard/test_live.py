@@ -53,7 +53,9 @@ async def test_the_state_of_the_service_changes_the_glance_alone(
         shown.health["predictions_logged"] += 1
         second = await digests(events)
         await events.aclose()
-    assert {name for name in FRAGMENTS if first[name] != second[name]} == {"glance"}
+    changed = {name for name in FRAGMENTS if first[name] != second[name]}
+    # What is free on the disk is everybody's, and may have changed meanwhile.
+    assert changed - {"service"} == {"glance"}
 
 
 async def test_nothing_new_is_no_event_but_a_sign_of_life(
