@@ -233,19 +233,19 @@ def test_a_forest_too_large_to_be_held_twice_goes_to_treelite(
     )
 
 
-@pytest.mark.parametrize("most", [1, 150, 10**6])
+@pytest.mark.parametrize("parts_of", ["one tree", "some trees", "all trees"])
 def test_a_forest_of_several_parts_scores_as_one(
-    monkeypatch: pytest.MonkeyPatch, most: int
+    monkeypatch: pytest.MonkeyPatch, parts_of: str
 ) -> None:
     rows, labels = data(missing=False)
     fitted = RandomForestClassifier(9, random_state=0).fit(rows, labels)
     sizes = [each.tree_.node_count for each in fitted.estimators_]
+    most = {"one tree": 1, "some trees": 3 * max(sizes), "all trees": sum(sizes)}[parts_of]
     monkeypatch.setattr(forest, "PART_NODES", most)
     parts = forest._parts(sizes)
     assert [number for part in parts for number in range(len(sizes))[part]] == list(range(9))
     assert all(sum(sizes[part]) <= most or part.stop - part.start == 1 for part in parts)
-    assert len(parts) == {1: 9, 10**6: 1}.get(most, len(parts))
-    assert most != 150 or 1 < len(parts) < 9
+    assert len(parts) in {"one tree": [9], "some trees": range(2, 5), "all trees": [1]}[parts_of]
     scores = forest.one_tree(fitted)
     assert scores is not None
     for some in (rows, rows[:1]):

@@ -104,7 +104,7 @@ async def test_the_index_sends_browsers_to_the_dashboard(client: httpx.AsyncClie
     response = await client.get("/", headers=browser)
     assert (response.status_code, response.headers["location"]) == (302, "dashboard")
     page = await client.get("/", headers=browser, follow_redirects=True)
-    assert (str(page.url), page.status_code) == ("http://test/dashboard", 200)
+    assert (str(page.url), page.status_code) == ("http://localhost/dashboard", 200)
     for accept in ("application/json", "*/*"):
         response = await client.get("/", headers={"Accept": accept})
         assert response.json()["service"] == "monitorkit"

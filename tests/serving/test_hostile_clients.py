@@ -310,7 +310,7 @@ async def test_who_sends_a_byte_now_and_then_is_cut_off(
         dripping.cancel()
         await connection.close()
         await until(lambda: not running.server_state.connections)
-        assert not running.server_state.tasks
+        await until(lambda: not running.server_state.tasks)
         assert services.writer.rows == 0
 
 
@@ -376,7 +376,7 @@ async def test_a_half_closed_connection_is_closed_and_counts_as_a_client_that_le
                 connection.writer.write_eof()
                 await connection.rest(2)
         await until(lambda: not running.server_state.connections)
-        assert not running.server_state.tasks
+        await until(lambda: not running.server_state.tasks)
 
 
 @pytest.fixture
