@@ -58,9 +58,13 @@ class Found:
     cost: float = 0.0
     tuning: dict[str, int] = field(default_factory=dict)
 
+    def of(self, source: str, change: str, detector: str) -> list[int | None]:
+        """Delays; none, where time was short."""
+        return self.delays.get((source, change, detector), [])
+
     def changes(self, source: str) -> int:
         """How many streams of each change there are at least."""
-        return min(len(delays) for key, delays in self.delays.items() if key[0] == source)
+        return min(len(self.of(source, change, OURS)) for change in CHANGES)
 
 
 def upper_bound(hits: int, streams: int) -> float:
@@ -128,7 +132,7 @@ def report(found: Found) -> str:
             "|---|" + "---:|" * (len(detectors) + 1),
         ]
         for change in CHANGES:
-            cells = [_delay(found.delays[source, change, each]) for each in detectors]
+            cells = [_delay(found.of(source, change, each)) for each in detectors]
             lines.append(
                 f"| {change} | " + " | ".join(cells) + f" | {_ratio(found, source, change)} |"
             )
@@ -144,6 +148,8 @@ def _share(hits: Sequence[bool]) -> str:
 
 def _delay(delays: Sequence[int | None]) -> str:
     known = np.array([np.inf if delay is None else delay for delay in delays])
+    if not known.size:
+        return "-"
     missed = int(np.isinf(known).sum())
     if missed == len(known):
         return "missed"
@@ -154,12 +160,12 @@ def _delay(delays: Sequence[int | None]) -> str:
 
 def _median(delays: Sequence[int | None]) -> float:
     known = [np.inf if delay is None else delay for delay in delays]
-    return float(np.quantile(known, 0.5, method="inverted_cdf"))
+    return float(np.quantile(known, 0.5, method="inverted_cdf")) if known else float("inf")
 
 
 def _ratio(found: Found, source: str, change: str) -> str:
-    best = min(_median(found.delays[source, change, peer]) for peer in TUNED)
-    ours = _median(found.delays[source, change, OURS])
+    best = min(_median(found.of(source, change, peer)) for peer in TUNED)
+    ours = _median(found.of(source, change, OURS))
     if np.isinf(ours):
         return "-"
     return f"{ours / best:.2f}" if np.isfinite(best) else "only ours"
@@ -183,7 +189,7 @@ def draw(found: Found, file: Path) -> None:
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3}
         axes[0].legend(**below)
         for place, detector in enumerate((OURS, *TUNED)):
-            delays = [_median(found.delays[source, change, detector]) for change in CHANGES]
+            delays = [_median(found.of(source, change, detector)) for change in CHANGES]
             shown = [min(delay, DAY * 100.0) for delay in delays]
             axes[1].plot(
                 shown,

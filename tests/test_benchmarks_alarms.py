@@ -290,5 +290,7 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     assert "| always | 100.0% (10: 100.0%) |" in text
     assert "| age -5 | 200 / 200 | 400 / 400 |" in text
     assert "| missed | 0.50 |" in text
+    del found.delays["real", "age -5", OURS]  # time was short
+    assert "| age -5 | - | 400 / 400 |" in report(found)
     draw(found, tmp_path / "alarms.png")
     assert (tmp_path / "alarms.png").stat().st_size > 10_000
