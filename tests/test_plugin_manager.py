@@ -20,7 +20,7 @@ from monitorkit.testing import check_monitor, make_chunk
 
 BUILT_IN = {
     "anytime_drift", "chi_square", "evidently_drift", "jensen_shannon", "ks", "missing_and_range",
-    "proxy_metrics", "psi", "wasserstein",
+    "proxy_metrics", "psi", "rule", "wasserstein",
 }  # fmt: skip
 
 MONITOR = """

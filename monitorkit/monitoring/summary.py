@@ -77,7 +77,7 @@ def _said(outcome: Outcome) -> str:
 def _told(result: RunResult) -> list[str]:
     """The drifts that a monitor tells of in a sentence."""
     return [
-        f"{finding.column}: {finding.detail['says']}"
+        f"{finding.column or finding.measure}: {finding.detail['says']}"
         for outcome in result.outcomes
         for finding in outcome.findings
         if finding.drift and finding.detail.get("says")
