@@ -1,4 +1,6 @@
-"""The API for plugin authors."""
+"""The API for plugin authors, and `compare` for notebooks."""
+
+from typing import TYPE_CHECKING, Any
 
 from monitorkit.contracts import (
     SCORE_COLUMN,
@@ -17,6 +19,9 @@ from monitorkit.contracts import (
 )
 from monitorkit.hookspecs import hookimpl
 
+if TYPE_CHECKING:
+    from monitorkit.frame_comparison import compare
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -32,6 +37,16 @@ __all__ = [
     "Sink",
     "SinkContext",
     "Timeline",
+    "compare",
     "excluded",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`compare` brings plugins along, which whoever writes one does not need."""
+    if name != "compare":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from monitorkit.frame_comparison import compare  # noqa: PLC0415 - lazy, see above
+
+    return compare

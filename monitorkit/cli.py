@@ -16,7 +16,7 @@ from monitorkit.errors import MonitorkitError
 from monitorkit.units import parse_moment
 
 INTERRUPTED = 130  # as shells have it
-NOT_SOUND = 1  # of verify-log, as an error
+NOT_SOUND = 1  # of verify-log and check-plugin, as an error
 SOME_REJECTED = 3  # of an import; 1 is an error and 2 a wrong option
 
 config_option = click.option(
@@ -374,6 +374,63 @@ def plugins(settings: config.Config) -> None:
     for kind in plugin_manager.kinds(manager):
         problem = f"  {kind.problem}" if kind.problem else ""
         click.echo(f"{kind.type:<8} {kind.kind:<20} {kind.source}{problem}")
+
+
+@main.command(name="new-monitor")
+@click.argument("name")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where the two files go; this folder when not given.",
+)
+def new_monitor(name: str, folder: Path) -> None:
+    """Write NAME.py, a monitor that works, and test_NAME.py; print its entry for the configuration.
+
+    NAME is the monitor's kind: small letters, digits and `_`. Nothing is overwritten.
+    """
+    from monitorkit import new_monitor as new_monitor_  # noqa: PLC0415 - as above
+
+    try:
+        written = new_monitor_.write(name, folder)
+    except MonitorkitError as error:
+        _refuse(error)
+    for path in (written.plugin, written.test):
+        click.echo(f"Written: {path}")
+    click.echo(f"\nFor {config.DEFAULT_PATH}, with a column of yours:\n\n{written.entry}")
+    click.echo(f"Try it: pytest {written.test}, and monitorkit check-plugin {written.plugin}")
+
+
+@command
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--options",
+    "options",
+    multiple=True,
+    metavar="TOML",
+    help="Options of a kind in the file, such as 'my_kind = { column = \"age\" }' (repeatable); "
+    "those of its first entry in the configuration when not given.",
+)
+@click.option(
+    "--columns",
+    metavar="NAMES",
+    help="Columns of the rows that are tried, with commas between; the frozen reference's own rows "
+    "are tried when there is one and this is not given.",
+)
+def check_plugin(
+    settings: config.Config, file: Path, options: tuple[str, ...], columns: str | None
+) -> None:
+    """Check every monitor and sink in FILE against the laws.
+
+    Each broken law comes with the smallest window that shows it and with what to do. A sink is
+    given a made-up result twice, and delivers it to where its options say. Exit code 0: all laws
+    are kept; 1: one is broken, or the file cannot be loaded.
+    """
+    from monitorkit import plugin_check  # noqa: PLC0415 - as above
+
+    names = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    if not plugin_check.run(settings, file, options, names):
+        sys.exit(NOT_SOUND)
 
 
 @command

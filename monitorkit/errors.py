@@ -3,6 +3,7 @@
 MonitorkitError
 ├── ConfigError              the TOML file or an environment variable
 ├── DataError                a data file: file, line, column
+├── FrameError               a data frame that cannot be compared
 ├── SchemaError              a feature schema that cannot be served
 ├── RegistryError            the MLflow registry
 │   ├── RegistryUnavailable  no answer from the tracking server
@@ -104,6 +105,19 @@ class DataError(MonitorkitError):
         if self.column is not None:
             where += f", column {self.column!r}"
         return f"{where}: {self.problem}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class FrameError(MonitorkitError):
+    """A data frame that cannot be compared."""
+
+    frame: str
+    problem: str
+    remedy: str
+
+    def message(self) -> str:
+        """Name the frame, the problem and the remedy."""
+        return f"{self.frame}: {self.problem}. {self.remedy}"
 
 
 @dataclass(eq=False)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.alike import difference, fields_of, same_arrays, same_values
 from monitorkit.contracts import (
     Bucket,
     Chunk,
@@ -82,6 +83,33 @@ def judge_summaries(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a law is tried with; see `check_monitor`."""
+
+    chunk: Chunk
+    splits: int = 5
+    seed: int = 0
+    tolerance: float = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """One law of `monitorkit.Monitor`.
+
+    Attributes:
+        name: what holds.
+        remedy: what to do where it does not.
+        check: raises AssertionError, or what the monitor raises.
+        of_window: whether the rows that are tried matter, not the reference alone.
+    """
+
+    name: str
+    remedy: str
+    check: Callable[[Monitor[Any, Any], Trial], None]
+    of_window: bool = True
+
+
 def check_monitor(
     monitor: Monitor[Any, Any],
     chunk: Chunk,
@@ -103,26 +131,8 @@ def check_monitor(
     Raises:
         AssertionError: a law is broken; the message says which one and how.
     """
-    random = np.random.default_rng(seed)
-    whole = _check_summary(monitor, chunk)
-    judged = _check_findings(monitor, whole, "the chunk")
-    for number in range(splits):
-        broken = f"split {number} changes the findings"
-        _require_same_findings(judged, _split(monitor, chunk, random), tolerance, broken)
-    _check_merge(monitor, chunk, random, tolerance)
-    _check_quiet(monitor)
-    _check_previous(monitor, whole, judged)
-    for name, odd in _odd_windows(chunk).items():
-        _check_odd(monitor, odd, name)
-    for name, odd in _odd_windows(monitor.reference).items():
-        try:
-            other = type(monitor)(monitor.options, odd)
-        except Exception as error:
-            raise AssertionError(
-                f"cannot be built with {name} in the reference: {error!r}"
-            ) from error
-        _check_odd(other, chunk, f"{name} in the reference and not in the window")
-        _check_odd(other, odd, f"{name} in the reference and the window")
+    for law in LAWS:
+        law.check(monitor, Trial(chunk, splits, seed, tolerance))
 
 
 def check_sink(sink: Sink[Any], result: RunResult, document: bytes) -> None:
@@ -153,18 +163,26 @@ def _require(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
+def _check_summaries(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    _check_summary(monitor, trial.chunk)
+
+
+def _check_judging(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    _check_findings(monitor, monitor.summarise(trial.chunk), "the chunk")
+
+
 def _check_summary(monitor: Monitor[Any, Any], chunk: Chunk) -> Any:
     before = copy.deepcopy(chunk)
     summary = monitor.summarise(chunk)
     for name in ("ids", "times", "features", "scores"):
-        same = _same_arrays(getattr(chunk, name), getattr(before, name), 0.0)
+        same = same_arrays(getattr(chunk, name), getattr(before, name), 0.0)
         _require(same, f"summarise changed the chunk's {name}")
     params = getattr(type(summary), "__dataclass_params__", None)
     _require(
         is_dataclass(summary) and params is not None and params.frozen,
         f"the summary, a {type(summary).__name__}, is not a frozen dataclass",
     )
-    for name, value in _fields(summary).items():
+    for name, value in fields_of(summary).items():
         plain = isinstance(value, str | int | float | bool)
         numeric = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
@@ -178,7 +196,7 @@ def _check_summary(monitor: Monitor[Any, Any], chunk: Chunk) -> Any:
 def _check_findings(monitor: Monitor[Any, Any], summary: Any, what: str) -> Sequence[Finding]:
     before = copy.deepcopy(summary)
     judgement = judge_summaries(monitor, [summary])
-    _require(_same_summaries(summary, before, 0.0) is None, f"judging {what} changed the summary")
+    _require(difference(summary, before, 0.0) is None, f"judging {what} changed the summary")
     _require_json(judgement, what)
     return judgement.findings
 
@@ -196,6 +214,15 @@ def _require_json(judgement: Judgement, what: str) -> None:
         _require(isinstance(body, bytes), f"judging {what}: attachment {name!r} is not bytes")
 
 
+def _check_splits(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    random = np.random.default_rng(trial.seed)
+    judged = judge_summaries(monitor, [monitor.summarise(trial.chunk)]).findings
+    for number in range(trial.splits):
+        broken = f"split {number} changes the findings"
+        split = _split(monitor, trial.chunk, random)
+        _require_same_findings(judged, split, trial.tolerance, broken)
+
+
 def _split(
     monitor: Monitor[Any, Any], chunk: Chunk, random: np.random.Generator
 ) -> Sequence[Finding]:
@@ -207,19 +234,18 @@ def _split(
     return judge_summaries(monitor, summaries).findings
 
 
-def _check_merge(
-    monitor: Monitor[Any, Any], chunk: Chunk, random: np.random.Generator, tolerance: float
-) -> None:
+def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    random, chunk, tolerance = np.random.default_rng(trial.seed), trial.chunk, trial.tolerance
     part_of_row = random.integers(0, 3, len(chunk))
     a, b, c = (monitor.summarise(chunk.take(part_of_row == part)) for part in range(3))
     before = copy.deepcopy((a, b))
     ab = monitor.merge(a, b)
     for name, now, then in (("left", a, before[0]), ("right", b, before[1])):
-        changed = _same_summaries(now, then, 0.0)
+        changed = difference(now, then, 0.0)
         _require(changed is None, f"merge changed its {name} argument: {changed}")
     left = monitor.merge(ab, c)
     right = monitor.merge(a, monitor.merge(b, c))
-    differ = _same_summaries(left, right, tolerance)
+    differ = difference(left, right, tolerance)
     _require(differ is None, f"merge is not associative: {differ}")
     _require_same_findings(
         judge_summaries(monitor, [left]).findings,
@@ -229,18 +255,52 @@ def _check_merge(
     )
 
 
-def _check_quiet(monitor: Monitor[Any, Any]) -> None:
+def _check_quiet(monitor: Monitor[Any, Any], _trial: Trial) -> None:
     findings = _check_findings(monitor, monitor.summarise(monitor.reference), "the reference")
     loud = [f"{f.measure} of {f.column}: {f.value}" for f in findings if f.drift]
     _require(not loud, f"the reference itself is judged as drift: {'; '.join(loud)}")
 
 
-def _check_previous(monitor: Monitor[Any, Any], summary: Any, previous: Sequence[Finding]) -> None:
+def _check_previous(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    summary = monitor.summarise(trial.chunk)
+    previous = judge_summaries(monitor, [summary]).findings
     try:
         judgement = judge_summaries(monitor, [summary], previous)
     except Exception as error:
         raise AssertionError(f"judge raised {error!r} given its own previous findings") from error
     _require_json(judgement, "the chunk after itself")
+
+
+def _check_pickles(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    summary = monitor.summarise(trial.chunk)
+    findings = judge_summaries(monitor, [summary]).findings
+    try:
+        summary_there, findings_there = pickle.loads(pickle.dumps((summary, findings)))  # noqa: S301 - our own bytes
+    except Exception as error:
+        raise AssertionError(
+            f"a summary or its findings do not pickle, as they must to cross processes: {error!r}"
+        ) from error
+    differ = difference(summary, summary_there, 0.0)
+    _require(differ is None, f"a summary is another one after pickling: {differ}")
+    broken = "findings are others after pickling"
+    _require_same_findings(findings, findings_there, 0.0, broken)
+
+
+def _check_odd_windows(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    for name, odd in _odd_windows(trial.chunk).items():
+        _check_odd(monitor, odd, name)
+
+
+def _check_odd_references(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    for name, odd in _odd_windows(monitor.reference).items():
+        try:
+            other = type(monitor)(monitor.options, odd)
+        except Exception as error:
+            raise AssertionError(
+                f"cannot be built with {name} in the reference: {error!r}"
+            ) from error
+        _check_odd(other, trial.chunk, f"{name} in the reference and not in the window")
+        _check_odd(other, odd, f"{name} in the reference and the window")
 
 
 def _check_odd(monitor: Monitor[Any, Any], chunk: Chunk, name: str) -> None:
@@ -265,54 +325,63 @@ def _odd_windows(chunk: Chunk) -> Mapping[str, Chunk]:
     }
 
 
-def _fields(summary: Any) -> dict[str, Any]:
-    # Not asdict: it copies, and descends into what it takes for containers.
-    return {field.name: getattr(summary, field.name) for field in fields(summary)}
-
-
-def _same_arrays(left: NDArray[Any], right: NDArray[Any], tolerance: float) -> bool:
-    if left.shape != right.shape:
-        return False
-    if left.dtype.kind == "f":
-        return np.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
-    # NaT is unequal to itself, but not when read as the integer that it is.
-    if left.dtype.kind == "M":
-        left, right = left.view(np.int64), right.view(np.int64)
-    return bool(np.array_equal(left, right))
-
-
-def _same_summaries(left: Any, right: Any, tolerance: float) -> str | None:
-    """None, or which field differs."""
-    for name, value in _fields(left).items():
-        other = getattr(right, name)
-        same = (
-            _same_arrays(value, np.asarray(other), tolerance)
-            if isinstance(value, np.ndarray)
-            else _same_values(value, other, tolerance)
-        )
-        if not same:
-            return f"field {name!r} is {value!r} one way and {other!r} the other way"
-    return None
-
-
 def _require_same_findings(
     left: Sequence[Finding], right: Sequence[Finding], tolerance: float, message: str
 ) -> None:
     _require(len(left) == len(right), f"{message}: {len(left)} findings, then {len(right)}")
     for one, other in zip(left, right, strict=True):
-        same = _same_values(asdict(one), asdict(other), tolerance)
+        same = same_values(asdict(one), asdict(other), tolerance)
         _require(same, f"{message}: {one} and then {other}")
 
 
-def _same_values(left: object, right: object, tolerance: float) -> bool:
-    if isinstance(left, Mapping):
-        if not isinstance(right, Mapping) or left.keys() != right.keys():
-            return False
-        return all(_same_values(left[key], right[key], tolerance) for key in left)
-    if isinstance(left, list | tuple):
-        if not isinstance(right, list | tuple) or len(left) != len(right):
-            return False
-        return all(_same_values(a, b, tolerance) for a, b in zip(left, right, strict=True))
-    if isinstance(left, float) and isinstance(right, float):
-        return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
-    return bool(cast("Any", left) == right)
+LAWS: Sequence[Law] = (
+    Law(
+        "summarise is pure and returns a frozen dataclass of numbers",
+        "copy what you change (`chunk.features.copy()`), and keep numpy arrays, int, float, str or "
+        "bool in a `@dataclass(frozen=True)`",
+        _check_summaries,
+    ),
+    Law(
+        "judge changes no summary, and findings are JSON-safe",
+        "turn numpy numbers into float(...) or int(...), NaN into None, and say why in `detail`",
+        _check_judging,
+    ),
+    Law(
+        "any split of the rows gives the same findings",
+        "keep sums and counts, not averages or per-bucket results, and divide in `judge`",
+        _check_splits,
+    ),
+    Law(
+        "merge is associative and changes neither summary",
+        "return a new summary in which every field is the sum, minimum, maximum or union of both",
+        _check_merge,
+    ),
+    Law(
+        "the reference itself is no drift",
+        "compare with what `self.reference` gives, not with a number alone",
+        _check_quiet,
+        of_window=False,
+    ),
+    Law(
+        "judge takes its own findings as the previous ones",
+        "look previous findings up by measure and column, and expect any of them to be absent",
+        _check_previous,
+    ),
+    Law(
+        "constant, all-missing and single-row windows are judged",
+        "return `excluded(column, reason)` where there is nothing to measure",
+        _check_odd_windows,
+    ),
+    Law(
+        "such references are taken, too",
+        "return `excluded(column, reason)` where there is nothing to compare with",
+        _check_odd_references,
+        of_window=False,
+    ),
+    Law(
+        "summaries and findings pickle",
+        "define the classes at the top of the module, and keep plain values in them",
+        _check_pickles,
+    ),
+)
+"""What every monitor keeps, in the order in which it is checked."""

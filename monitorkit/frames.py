@@ -1,0 +1,130 @@
+"""Data frames of pandas, polars and pyarrow as chunks, by narwhals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitorkit.contracts import Chunk
+from monitorkit.errors import FrameError
+
+_REMEDIES: Mapping[str, str] = {
+    "String": "turn it into numbers, such as one column of 0 and 1 for each value",
+    "Object": "turn it into numbers: pandas has to_numeric",
+    "Categorical": "turn it into numbers, such as the codes of its categories",
+    "Enum": "turn it into numbers, such as the codes of its categories",
+    "Datetime": "turn it into numbers, such as the hour or the age in days",
+    "Date": "turn it into numbers, such as the weekday or the age in days",
+    "Duration": "turn it into numbers, such as seconds",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two frames as chunks of the same columns.
+
+    Attributes:
+        reference, current: their rows.
+        skipped: columns that are left out, with the reason.
+        library: of the reference frame, as narwhals names it.
+    """
+
+    reference: Chunk
+    current: Chunk
+    skipped: Mapping[str, str]
+    library: Any
+
+
+def paired(reference: Any, current: Any, score: str | None) -> Pair:
+    """Read two data frames.
+
+    Args:
+        reference: a frame of pandas, polars or pyarrow.
+        current: another one, maybe of another of these libraries.
+        score: the column with the model's score, or None.
+
+    Raises:
+        FrameError: one is no data frame, is empty, or there is nothing to compare.
+    """
+    frames = {"reference": _frame(reference, "reference"), "current": _frame(current, "current")}
+    skipped: dict[str, str] = {}
+    names: list[str] = []
+    for name in dict.fromkeys([*frames["reference"].columns, *frames["current"].columns]):
+        reasons = [_not_numbers(frame, which, name) for which, frame in frames.items()]
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if name == score and reason is not None:
+            raise FrameError("score", f"column {name!r} is left out: {reason}", _SCORE)
+        if reason is not None:
+            skipped[name] = reason
+        elif name != score:
+            names.append(name)
+    if score is not None and score not in frames["reference"].columns:
+        raise FrameError("score", f"there is no column {score!r} in either frame", _SCORE)
+    if not names:
+        told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        problem = f"no column has numbers in both ({told or 'there are no others'})"
+        raise FrameError("current", problem, "Give frames with numeric columns of the same names")
+    return Pair(
+        reference=_chunk(frames["reference"], names, score),
+        current=_chunk(frames["current"], names, score),
+        skipped=skipped,
+        library=frames["reference"].implementation,
+    )
+
+
+_SCORE = "Name a column of numbers that both frames have, or leave `score` out"
+
+
+def _frame(given: Any, which: str) -> Any:
+    import narwhals as nw  # noqa: PLC0415 - for those who compare frames
+
+    try:
+        frame = nw.from_native(given, eager_only=True)
+        names = frame.columns
+    except TypeError as error:
+        kind = type(given).__name__
+        remedy = "Give one of pandas, polars or pyarrow"
+        if hasattr(given, "collect"):
+            remedy = "Collect it first: frame.collect()"
+        raise FrameError(which, f"a {kind} is no data frame in memory", remedy) from error
+    except (ValueError, nw.exceptions.NarwhalsError) as error:
+        raise FrameError(which, str(error).splitlines()[0], "Rename its columns") from error
+    if odd := [name for name in names if not isinstance(name, str)]:
+        remedy = "Use text: frame.columns = frame.columns.astype(str)"
+        raise FrameError(which, f"the column name {odd[0]!r} is no text", remedy)
+    if not len(frame):
+        raise FrameError(which, "it has no rows", "Give one with rows")
+    return frame
+
+
+def _not_numbers(frame: Any, which: str, name: str) -> str | None:
+    """Why a column cannot be compared; None when it has numbers."""
+    if name not in frame.columns:
+        return f"not in the {which} frame"
+    kind = frame.schema[name]
+    if kind.is_numeric() or str(kind) == "Boolean":
+        return None
+    shown = str(kind).partition("(")[0]
+    remedy = _REMEDIES.get(shown, "only numbers and booleans are compared")
+    return f"{shown} in the {which} frame; {remedy}"
+
+
+def _chunk(frame: Any, names: list[str], score: str | None) -> Chunk:
+    rows = len(frame)
+    return Chunk(
+        ids=np.arange(rows).astype(np.str_),
+        times=np.full(rows, np.datetime64("NaT", "us")),
+        columns=tuple(names),
+        features=np.column_stack([_numbers(frame, name) for name in names]),
+        scores=np.full(rows, np.nan) if score is None else _numbers(frame, score),
+    )
+
+
+def _numbers(frame: Any, name: str) -> NDArray[np.float64]:
+    import narwhals as nw  # noqa: PLC0415 - as above
+
+    return np.asarray(frame[name].cast(nw.Float64).to_numpy(), np.float64)

@@ -1,0 +1,185 @@
+"""Writes a new monitor: one file that works, and its test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import keyword
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitorkit import plugin_manager
+from monitorkit.errors import PluginError
+
+LONGEST_NAME = 60
+
+PLUGIN = '''"""The monitor `{name}`: drift when more rows lie below a limit than in the reference.
+
+It works as it is. To make it yours, change the options, what `summarise` counts, and the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitorkit import Chunk, Finding, Judgement, Monitor, Options, Timeline, hookimpl
+
+
+class {cls}Options(Options):
+    """What `options = {{ ... }}` in TOML may hold; anything else is an error at start-up."""
+
+    column: str
+    limit: float
+    rise: float = 0.01
+
+
+@dataclass(frozen=True)
+class {cls}Counts:
+    """What is kept of some rows: numbers that add up, never the rows."""
+
+    rows: int
+    below: int
+
+
+class {cls}(Monitor[{cls}Options, {cls}Counts]):
+    """Finds the share of rows of `column` below `limit`."""
+
+    options_type = {cls}Options
+
+    def __init__(self, options: {cls}Options, reference: Chunk) -> None:
+        super().__init__(options, reference)
+        if options.column not in reference.columns:
+            known = ", ".join(reference.columns)
+            raise ValueError(f"there is no column {{options.column!r}}; there are: {{known}}")
+        self.expected = self.summarise(reference)
+
+    def summarise(self, chunk: Chunk) -> {cls}Counts:
+        """Count the rows; comparisons with a missing value (NaN) are false."""
+        values = chunk.features[:, chunk.columns.index(self.options.column)]
+        return {cls}Counts(len(chunk), int((values < self.options.limit).sum()))
+
+    def merge(self, left: {cls}Counts, right: {cls}Counts) -> {cls}Counts:
+        """Add up."""
+        return {cls}Counts(left.rows + right.rows, left.below + right.below)
+
+    def judge(self, timeline: Timeline[{cls}Counts], previous: Sequence[Finding]) -> Judgement:
+        """Drift when the share is larger than the reference's by more than `rise`."""
+        del previous
+        counts = timeline.all()
+        if counts is None or not counts.rows:
+            return Judgement([])
+        share = counts.below / counts.rows
+        threshold = self.expected.below / max(self.expected.rows, 1) + self.options.rise
+        return Judgement(
+            [
+                Finding(
+                    "{name}",
+                    share,
+                    column=self.options.column,
+                    statistic=f"share of rows below {{self.options.limit}}",
+                    threshold=threshold,
+                    drift=share > threshold,
+                    detail={{"rows": counts.rows}},
+                )
+            ]
+        )
+
+
+@hookimpl
+def monitorkit_monitors() -> Mapping[str, type[Monitor[Any, Any]]]:
+    """Register the kind `{name}`."""
+    return {{"{name}": {cls}}}
+'''
+
+TEST = '''"""The monitor `{name}`: the laws, and that it finds what it is for."""
+
+from __future__ import annotations
+
+from {name} import {cls}, {cls}Options
+
+from monitorkit.testing import check_monitor, judge_summaries, make_chunk
+
+REFERENCE = make_chunk(1000, ("age", "income"), seed=1)
+MONITOR = {cls}({cls}Options(column="age", limit=-1.0), REFERENCE)
+
+
+def test_it_keeps_the_laws() -> None:
+    check_monitor(MONITOR, make_chunk(300, ("age", "income"), seed=2))
+
+
+def test_lower_values_are_drift() -> None:
+    lower = make_chunk(1000, ("age", "income"), seed=3, shift=-0.5)
+    (finding,) = judge_summaries(MONITOR, [MONITOR.summarise(lower)]).findings
+    assert finding.drift
+
+
+def test_the_same_values_are_not() -> None:
+    (finding,) = judge_summaries(MONITOR, [MONITOR.summarise(REFERENCE)]).findings
+    assert finding.drift is False
+'''
+
+ENTRY = """[monitoring]
+plugin_files = [{path}]
+
+[[monitors]]
+name = "{entry}"
+use = "{name}"
+options = {{ column = "age", limit = 21 }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of a new monitor, and its entry for the TOML file."""
+
+    plugin: Path
+    test: Path
+    entry: str
+
+
+def write(name: str, folder: Path) -> Written:
+    """Write `name.py` and `test_name.py`.
+
+    Args:
+        name: the kind, and the module's name.
+        folder: made when it is not there.
+
+    Raises:
+        PluginError: the name cannot be used, a file is there already, or cannot be written.
+    """
+    _check_name(name)
+    plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
+    for path in (plugin, test):
+        if path.exists():
+            raise PluginError(str(path), "it is there already; remove it, or choose another name")
+    cls = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, template in ((plugin, PLUGIN), (test, TEST)):
+            with path.open("x", encoding="utf-8") as file:
+                file.write(template.format(name=name, cls=cls))
+    except OSError as error:
+        problem = f"it cannot be written: {error.strerror}. Choose another --folder"
+        raise PluginError(str(error.filename or folder), problem) from error
+    path_in_toml = json.dumps(plugin.as_posix(), ensure_ascii=False)
+    entry = ENTRY.format(name=name, path=path_in_toml, entry=name.replace("_", "-"))
+    return Written(plugin, test, entry)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
+        near = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:LONGEST_NAME]
+        hint = f", such as {near}" if near and near != name else ""
+        problem = f"use up to {LONGEST_NAME} small letters, digits and `_`{hint}"
+        raise PluginError(repr(name), problem)
+    if keyword.iskeyword(name) or importlib.util.find_spec(name) is not None:
+        problem = "Python has a module or a word of that name; choose another, such as"
+        raise PluginError(repr(name), f"{problem} {name}_monitor")
+    for kind in plugin_manager.kinds(plugin_manager.build()):
+        if kind.kind == name:
+            raise PluginError(
+                repr(name), f"{kind.source} has that kind; choose another, such as my_{name}"
+            )

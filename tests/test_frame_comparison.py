@@ -1,0 +1,199 @@
+"""`monitorkit.compare`: the service's monitors on two frames, of any of three libraries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from monitorkit_plugins.ks import Ks, KsOptions
+from scipy import stats
+
+import monitorkit
+from monitorkit import Chunk
+from monitorkit.errors import ConfigError, FrameError, PluginError
+from monitorkit.testing import judge_summaries
+
+Make = Callable[[dict[str, Any]], Any]
+
+LIBRARIES: dict[str, Make] = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+
+
+def data(rows: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {
+        "age": random.normal(50 + shift, 15, rows),
+        "late": random.poisson(0.4, rows),
+        "member": random.random(rows) < 0.5,
+        "city": ["x"] * rows,
+        "p": random.beta(1, 5, rows),
+    }
+
+
+@pytest.mark.parametrize("current", LIBRARIES)
+@pytest.mark.parametrize("reference", LIBRARIES)
+def test_frames_of_all_libraries_give_the_same(reference: str, current: str) -> None:
+    one, other = data(2000, 1), data(2000, 2, shift=8)
+    expected = monitorkit.compare(pd.DataFrame(one), pd.DataFrame(other), score="p")
+    found = monitorkit.compare(LIBRARIES[reference](one), LIBRARIES[current](other), score="p")
+    assert found.drifted == ("age",)
+    assert found.columns == ("age", "late", "member", "probability")
+    assert [c["findings"] for c in found.to_dict()["columns"]] == [
+        c["findings"] for c in expected.to_dict()["columns"]
+    ]
+    assert list(found.skipped) == ["city"]
+    assert type(found.to_frame()) is type(LIBRARIES[reference](one))
+
+
+def test_it_is_the_plugin_that_judges() -> None:
+    one, other = data(500, 1), data(500, 2, shift=3)
+    comparison = monitorkit.compare(pd.DataFrame(one), pl.DataFrame(other), monitors=["ks"])
+    values = [stats.ks_2samp(one["age"], other["age"], method="asymp").statistic]
+    (age,) = [finding for finding in comparison.findings["ks"] if finding.column == "age"]
+    assert [age.value] == pytest.approx(values)
+
+    names = ("age", "late", "member", "p")
+
+    def chunk(columns: dict[str, Any]) -> Chunk:
+        features = np.column_stack([columns[name] for name in ("age", "late", "member", "p")])
+        empty = np.full(500, np.nan)
+        times = np.full(500, np.datetime64("NaT", "us"))
+        ids = np.arange(500).astype(np.str_)
+        return Chunk(ids, times, names, features.astype(float), empty)
+
+    monitor = Ks(KsOptions(score=False), chunk(one))
+    judged = judge_summaries(monitor, [monitor.summarise(chunk(other))]).findings
+    assert comparison.findings["ks"] == tuple(judged)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_missing_values_are_missing(library: str) -> None:
+    full: dict[str, Any] = {"a": [1.0, 2.0, 3.0, 4.0], "n": [1, 2, 3, 4]}
+    gaps: dict[str, Any] = {"a": [1.0, None, None, 4.0], "n": [None, 2, 3, None]}
+    make = LIBRARIES[library]
+    found = monitorkit.compare(make(full), make(gaps), monitors=["missing_and_range"])
+    shares = [f.value for f in found.findings["missing_and_range"] if f.measure == "missing_share"]
+    assert shares == [0.5, 0.5]
+
+
+def test_nullable_types_of_pandas() -> None:
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array([1, None, 3], dtype="Int64"),
+            "yes": pd.array([True, None, False], dtype="boolean"),
+            "real": pd.array([1.5, None, 2.5], dtype="Float64"),
+        }
+    )
+    found = monitorkit.compare(frame, frame, monitors=["missing_and_range"])
+    shares = [f.value for f in found.findings["missing_and_range"] if f.measure == "missing_share"]
+    assert shares == pytest.approx([1 / 3] * 3)
+
+
+def test_what_is_not_compared_is_named_with_the_reason() -> None:
+    times = pd.date_range("2026-01-01", periods=3)
+    one = pd.DataFrame({"a": [1, 2, 3], "t": times, "o": [1, "x", None], "gone": [1, 2, 3]})
+    other = pd.DataFrame({"a": [1, 2, 3], "t": times, "o": [1, 2, 3], "new": [1, 2, 3]})
+    other["a_category"] = one["a_category"] = pd.Categorical(["x", "y", "x"])
+    skipped = monitorkit.compare(one, other).skipped
+    assert set(skipped) == {"t", "o", "gone", "new", "a_category"}
+    assert "Datetime in the reference frame; turn it into numbers, such as the hour" in skipped["t"]
+    assert skipped["gone"] == "not in the current frame"
+    assert skipped["new"] == "not in the reference frame"
+    assert "codes of its categories" in skipped["a_category"]
+
+
+GOOD = pd.DataFrame({"a": [1.0, 2.0], "name": ["x", "y"]})
+
+
+@pytest.mark.parametrize(
+    ("current", "options", "reason"),
+    [
+        ([1, 2], {}, "current: a list is no data frame in memory. Give one of pandas, polars"),
+        (pl.LazyFrame({"a": [1]}), {}, "Collect it first: frame.collect()"),
+        (pd.DataFrame({"a": []}), {}, "current: it has no rows"),
+        (pd.DataFrame({0: [1.0]}), {}, "the column name 0 is no text"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), {}, "current: "),
+        (pd.DataFrame({"b": [1.0]}), {}, "no column has numbers in both (a: not in the current"),
+        (GOOD, {"score": "p"}, "score: there is no column 'p' in either frame"),
+        (GOOD, {"score": "name"}, "score: column 'name' is left out: String"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_clear_error(
+    current: Any, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(FrameError) as caught:
+        monitorkit.compare(GOOD, current, **options)
+    assert reason in str(caught.value)
+
+
+def test_wrong_monitors_and_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'ks'"):
+        monitorkit.compare(GOOD, GOOD, monitors=["kss"])
+    with pytest.raises(ConfigError, match="unknown key"):
+        monitorkit.compare(GOOD, GOOD, monitors={"ks": {"alpha": 1}})
+    with pytest.raises(PluginError, match="there is no column x"):
+        monitorkit.compare(GOOD, GOOD, monitors={"ks": {"columns": ["x"]}})
+
+
+def test_a_rule_can_be_asked() -> None:
+    rule = {"rule": {"rule": "share(age < 21) <= 2 * reference"}}
+    one, other = pd.DataFrame(data(500, 1)), pd.DataFrame(data(500, 1, shift=-40))
+    found = monitorkit.compare(one, other, monitors=rule)
+    assert found.drifted == ("age",)
+    assert "broken: " in found.to_frame()["says"].iloc[0]
+
+
+def test_the_same_frame_has_not_drifted() -> None:
+    frame = pd.DataFrame(data(3000, 1))
+    assert monitorkit.compare(frame, frame, score="p").drifted == ()
+
+
+def test_a_result_is_frozen_json_and_text() -> None:
+    found = monitorkit.compare(pd.DataFrame(data(2000, 1)), pd.DataFrame(data(2000, 2, shift=9)))
+    with pytest.raises(AttributeError):
+        found.rows = 1  # type: ignore[misc] # the test
+    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert document["drifted"] == ["age"]
+    assert document["columns"][0]["findings"][0]["says"].startswith("drifted: a distance of ")
+    assert repr(found).splitlines()[0] == "2,000 rows against 2,000 of the reference"
+    assert re.search(r"^age +drift +distance 0\.", repr(found), flags=re.MULTILINE)
+    assert re.search(r"^city +skipped +String", repr(found), flags=re.MULTILINE)
+    frame = found.to_frame()
+    assert set(frame["verdict"]) <= {
+        "drifted", "stable", "undecided", "drift", "no drift found", "not judged"
+    }  # fmt: skip
+    assert frame["value"].dtype == "float64"
+
+
+def test_the_page_is_complete_and_what_is_in_it_is_escaped() -> None:
+    evil = "<script>alert(1)</script>\"'"
+    one, other = data(800, 1), data(800, 2, shift=20)
+    for columns in (one, other):
+        columns[evil] = columns["age"]
+        columns["<b>text"] = columns["city"]
+    found = monitorkit.compare(pd.DataFrame(one), pd.DataFrame(other))
+    page = found._repr_html_()
+    assert "<script" not in page
+    assert "<b>text" not in page
+    assert "&lt;script&gt;" in page
+    assert "http" not in page
+    assert page.count("<svg") == len(found.columns)
+    assert f"{len(found.drifted)} of {len(found.columns)} columns drifted" in page
+    assert page.count("<tr") == page.count("</tr>") == len(found.columns) + 1
+
+
+def test_the_example_of_the_page_is_true() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    printed = re.findall(r"```\n(\(.*?)\n```", text, flags=re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(first.replace("print(", "found = ("), scope)  # noqa: S102 - our own page
+    assert [repr(scope["found"])] == printed
+    exec(second, scope)  # noqa: S102 - as above

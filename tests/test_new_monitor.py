@@ -1,0 +1,100 @@
+"""`new-monitor`: what it writes works as it is, and it overwrites nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from monitorkit import new_monitor, plugin_manager
+from monitorkit.cli import main
+from monitorkit.config import Config
+from monitorkit.errors import PluginError
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MYPYPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_the_test_that_it_writes_passes_as_written(tmp_path: Path) -> None:
+    new_monitor.write("late_payers", tmp_path)
+    # Outside a project pytest-asyncio warns of a setting that it misses.
+    alone = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+    done = python("-m", "pytest", "-q", "-W", "error", *alone, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_files_are_typed_and_formatted(tmp_path: Path) -> None:
+    new_monitor.write("late_payers", tmp_path)
+    for line in (tmp_path / "late_payers.py").read_text().splitlines():
+        assert len(line) <= 100
+    mypy = python(
+        "-m", "mypy", "--strict", "--follow-imports=silent", "late_payers.py", folder=tmp_path
+    )
+    assert mypy.stdout.startswith("Success"), mypy.stdout + mypy.stderr
+
+
+def test_the_command_tells_what_it_wrote_and_the_entry_is_valid(tmp_path: Path) -> None:
+    folder = tmp_path / 'odd "folder"'
+    done = CliRunner().invoke(main, ["new-monitor", "late_payers", "--folder", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert f"Written: {folder / 'late_payers.py'}" in done.output
+    entry = new_monitor.write("late_payers_2", folder).entry
+    tables = tomllib.loads(entry)
+    tables["monitoring"]["verdict"] = {"monitor": "late-payers-2"}
+    config = Config(**tables)
+    assert config.monitoring.plugin_files == (folder / "late_payers_2.py",)
+    assert "late_payers_2" in {kind.kind for kind in plugin_manager.checked(config)}
+
+
+@pytest.mark.parametrize("there", ["late_payers.py", "test_late_payers.py"])
+def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(PluginError, match="it is there already"):
+        new_monitor.write("late_payers", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Late-Payers", "such as late_payers"),
+        ("../evil", "such as evil"),
+        ("2fast", "small letters, digits"),
+        ("", "small letters, digits"),
+        ("a" * 61, "up to 60"),
+        ("class", "choose another, such as class_monitor"),
+        ("json", "choose another, such as json_monitor"),
+        ("numpy", "Python has a module"),
+        ("ks", "has that kind; choose another, such as my_ks"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        new_monitor.write(name, tmp_path / "new")
+    assert reason in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(
+        main, ["new-monitor", "late_payers", "--folder", str(tmp_path / "file" / "x")]
+    )
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "Choose another --folder" in done.output
