@@ -308,7 +308,7 @@ def _previous(
         if result.reference_hash != absorbed.reference_hash:
             break
         if result.window.model_version != absorbed.window.model_version:
-            break
+            continue  # versions may take turns; an alarm of one is no news when it is back
         for outcome in result.outcomes:
             if outcome.error is None:
                 found.setdefault(outcome.name, outcome.findings)

@@ -158,6 +158,27 @@ def test_a_new_model_version_starts_a_new_window(place: Make) -> None:
     assert (result.window.model_version, result.window.rows) == ("2", 250)
 
 
+def test_an_alarm_goes_on_when_its_version_is_back(place: Make) -> None:
+    """Needs `continue`, not `break`, at another version in `_previous`."""
+    here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
+    store_model(here.config, "2")
+
+    def alarm() -> Any:
+        (outcome,) = cycle(here).outcomes
+        return next(
+            finding.detail["alarm"]
+            for finding in outcome.findings
+            if (finding.measure, finding.column) == ("distance", "age") and finding.drift
+        )
+
+    here.append(draw(1500, seed=2, shift=(40, 0, 0)))
+    assert alarm() == "new"
+    here.append(draw(1500, seed=3, shift=(40, 0, 0)), version="2")
+    assert alarm() == "new"
+    here.append(draw(300, seed=4, shift=(40, 0, 0)))
+    assert alarm() == "continuing"
+
+
 def test_a_version_that_nobody_has_is_an_error_and_reads_again_once_it_is_there(
     place: Make,
 ) -> None:
