@@ -36,7 +36,7 @@ from monitorkit.serving.served import Served
 from monitorkit.worker import Worker
 
 RESULT = Path(__file__).with_name("results") / "reload.md"
-TRUSTED = Config().registry.skops_trusted_types
+TRUSTED = Config().registry.trust
 LARGE = "random_forest, 60 full trees"
 STALL = 5.0  # milliseconds
 HEAD = """# A reload, step by step

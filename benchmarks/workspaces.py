@@ -159,7 +159,7 @@ class Workspace:
         folder = registry.stored(registry.address(settings), settings.storage.models, MODEL_VERSION)
         if folder is None:
             raise RuntimeError(f"{settings.storage.models} has no model version {MODEL_VERSION}")
-        trained = model.load(folder, settings.registry.skops_trusted_types)
+        trained = model.load(folder, settings.registry.trust)
         rows = MATERIAL_CELLS // self.columns
         if self.columns == TEN:
             columns, _ = synthetic.applicants(rows, SEED)

@@ -29,6 +29,7 @@ from monitorkit.errors import ConfigError
 from monitorkit.logs import LogFormat, LogLevel
 from monitorkit.redaction import redacted
 from monitorkit.schema import FeatureType
+from monitorkit.trust import Trust
 from monitorkit.units import Duration, LimitDuration, LimitSize, Size
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
@@ -124,6 +125,12 @@ class Registry(Section):
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "numpy.dtype",
     )
+    allow_pickle: bool = False
+
+    @property
+    def trust(self) -> Trust:
+        """What a model's file may do when it is read."""
+        return Trust(self.skops_trusted_types, self.allow_pickle)
 
 
 class FeatureBounds(Section):

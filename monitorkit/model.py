@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit import engines, estimators, logs
+from monitorkit import engines, estimator_file, estimators, logs
 from monitorkit.engines import Choice, Features, Plan, Scorer, Scores
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.estimators import Class, Unfit
 from monitorkit.schema import FeatureSchema
+from monitorkit.trust import FileForm, Trust
 
 __all__ = [
     "Features",
@@ -58,6 +59,7 @@ class ModelCard:
         classes: the negative and the positive class.
         estimator: class name of the final estimator.
         metadata: what the model was logged with: fingerprint, metrics, libraries.
+        form: how the model's file is saved.
         source: what the registry says it was made from; tells versions of one number apart.
         engine: `numpy` when it takes arrays, `pandas` when it reads columns by name.
         engine_reason: why it takes no arrays.
@@ -74,6 +76,7 @@ class ModelCard:
     classes: tuple[Class, Class]
     estimator: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    form: FileForm = "skops"
     source: str = ""
     engine: str = "numpy"
     engine_reason: str | None = None
@@ -214,17 +217,17 @@ def read_bytes(folder: Path, card: ModelCard) -> bytes:
     return data
 
 
-def load(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Model:
+def load(folder: Path, trust: Trust, probe: Features | None = None) -> Model:
     """Load a stored version: `try_out`, then `ready`; arguments and errors are theirs."""
-    return ready(try_out(folder, trusted_types, probe))
+    return ready(try_out(folder, trust, probe))
 
 
-def try_out(folder: Path, trusted_types: Sequence[str], probe: Features | None = None) -> Tried:
+def try_out(folder: Path, trust: Trust, probe: Features | None = None) -> Tried:
     """Read a stored version, see what it answers, and plan which engines serve it.
 
     Args:
         folder: as `registry.fetch` made it.
-        trusted_types: types that the file may hold beyond skops' own list.
+        trust: what the file may do when it is read.
         probe: (rows, columns) on which every engine must equal `predict_proba`, such as the
             reference; None: random rows within the schema's bounds.
 
@@ -233,7 +236,7 @@ def try_out(folder: Path, trusted_types: Sequence[str], probe: Features | None =
             no probabilities.
     """
     card = read_card(folder)
-    return _try_out(card, read_bytes(folder, card), trusted_types, probe)
+    return _try_out(card, read_bytes(folder, card), trust, probe)
 
 
 def ready(tried: Tried) -> Model:
@@ -258,7 +261,7 @@ def ready(tried: Tried) -> Model:
     )
 
 
-def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelCard:
+def admit(folder: Path, card: ModelCard, trust: Trust) -> ModelCard:
     """Check a model file that has just come from the registry, and write its card beside it.
 
     A column is nullable when the schema says so and the model can take NaN there.
@@ -266,13 +269,13 @@ def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelC
     Args:
         folder: holds the model file.
         card: without hash, classes, estimator and engine, which are found out here.
-        trusted_types: as for `load`.
+        trust: as for `load`.
 
     Raises:
         ModelRefused: it is not a binary classifier that can be served.
     """
     data = (folder / MODEL_FILE).read_bytes()
-    estimator = _deserialise(card, data, trusted_types)
+    estimator = _deserialised(card, data, trust)
     with _refusing(card):
         classes = estimators.classes_of(estimator)
         choice = engines.compare_with_frame(estimator, card.schema)
@@ -285,7 +288,7 @@ def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelC
         engine_reason=choice.reason,
         max_difference=choice.max_difference,
     )
-    accepts = ready(_try_out(card, data, trusted_types, None)).accepts_missing
+    accepts = ready(_try_out(card, data, trust, None)).accepts_missing
     features = []
     for feature in card.schema.features:
         if feature.nullable and feature.name not in accepts:
@@ -297,10 +300,8 @@ def admit(folder: Path, card: ModelCard, trusted_types: Sequence[str]) -> ModelC
     return card
 
 
-def _try_out(
-    card: ModelCard, data: bytes, trusted_types: Sequence[str], probe: Features | None
-) -> Tried:
-    estimator = _deserialise(card, data, trusted_types)
+def _try_out(card: ModelCard, data: bytes, trust: Trust, probe: Features | None) -> Tried:
+    estimator = _deserialised(card, data, trust)
     names = card.schema.names
     with _refusing(card):
         if estimators.classes_of(estimator) != card.classes:
@@ -353,38 +354,9 @@ def _refusing(card: ModelCard) -> Iterator[None]:
         ) from error
 
 
-def _deserialise(card: ModelCard, data: bytes, trusted_types: Sequence[str]) -> Any:
-    import sklearn  # noqa: PLC0415 - 1 s, when a model loads
-    import skops.io  # noqa: PLC0415
-
-    logged_with = str(card.metadata.get("sklearn_version", sklearn.__version__))
-    if logged_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-        log.warning(
-            "model_from_another_scikit_learn",
-            model=card.title(),
-            logged_with=logged_with,
-            installed=sklearn.__version__,
-        )
-    try:
-        untrusted = sorted(set(skops.io.get_untrusted_types(data=data)) - set(trusted_types))
-        estimator = None if untrusted else skops.io.loads(data, trusted=list(trusted_types))
-        estimators.check_trees(estimator)
-    except Unfit as unfit:
-        raise ModelRefused(card.title(), unfit.reason, unfit.remedy) from unfit
-    except Exception as error:  # skops lets through whatever its readers raise
-        raise ModelRefused(
-            card.title(),
-            f"its file cannot be loaded: {type(error).__name__}: {error}",
-            "Install the libraries that it was logged with, or log it again.",
-        ) from error
-    if untrusted:
-        raise ModelRefused(
-            card.title(),
-            f"its file holds types that are not trusted: {', '.join(untrusted)}",
-            "If you trust who made it, add them to [registry] skops_trusted_types.",
-        )
-    estimators.use_one_thread(estimator)
-    return estimator
+def _deserialised(card: ModelCard, data: bytes, trust: Trust) -> Any:
+    logged_with = card.metadata.get("sklearn_version")
+    return estimator_file.read(card.title(), data, card.form, trust, logged_with)
 
 
 def _final_name(estimator: Any) -> str:

@@ -104,7 +104,7 @@ def fetch_production(config: Config) -> Path:
     address = registry.address(config)
     with progress.step("fetch_model", model=address.model_name, alias=address.alias):
         version = registry.production_version(address)
-        trusted = config.registry.skops_trusted_types
+        trusted = config.registry.trust
         folder = registry.fetch(address, version, config.storage.models, trusted)
         registry.set_last_good(address, config.storage.models, version)
     return folder

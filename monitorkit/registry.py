@@ -25,6 +25,7 @@ from monitorkit.errors import ModelNotFound, ModelRefused, RegistryUnavailable
 from monitorkit.model_store import Address, address, holds, last_good, set_last_good, stored
 from monitorkit.model_store import folder as folder_of
 from monitorkit.redaction import redacted
+from monitorkit.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -203,14 +204,14 @@ def finish_first(address: Address) -> None:
             client.delete_model_version_tag(address.model_name, first, UNFINISHED_TAG)
 
 
-def fetch(address: Address, version: str, store: Path, trusted_types: tuple[str, ...]) -> Path:
+def fetch(address: Address, version: str, store: Path, trust: Trust) -> Path:
     """Bring a version into the local store, checked; a whole copy of the same version stays.
 
     Args:
         address: of the registry.
         version: of the model.
         store: the folder of all local copies.
-        trusted_types: what the model's file may hold beyond skops' own list.
+        trust: what the model's file may do when it is read.
 
     Returns:
         The version's folder.
@@ -232,7 +233,7 @@ def fetch(address: Address, version: str, store: Path, trusted_types: tuple[str,
         with TemporaryDirectory(prefix=TEMPORARY, dir=folder.parent) as temporary:
             fresh = Path(temporary) / "version"
             fresh.mkdir()
-            _download(address, registered, fresh, trusted_types)
+            _download(address, registered, fresh, trust)
             if folder.exists():
                 folder.rename(Path(temporary) / "old")
             fresh.rename(folder)
@@ -315,9 +316,7 @@ def _created_at(registered: ModelVersion) -> str:
     return datetime.fromtimestamp(registered.creation_timestamp / 1000, UTC).isoformat()
 
 
-def _download(
-    address: Address, registered: ModelVersion, folder: Path, trusted_types: tuple[str, ...]
-) -> None:
+def _download(address: Address, registered: ModelVersion, folder: Path, trust: Trust) -> None:
     """Fill the folder with the model file and its card; two files come over the wire."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - lazy
     from mlflow.models import Model as MlflowModel  # noqa: PLC0415
@@ -333,7 +332,7 @@ def _download(
         ) from error
     path.unlink()
     flavor = description.flavors.get("sklearn")
-    file = signature.model_file(title, flavor)
+    form, file = signature.model_file(title, flavor, trust)
     metadata = dict(description.metadata or {})
     schema = signature.feature_schema(title, inputs, metadata)
     _download_file(address, registered, file, folder).rename(folder / model.MODEL_FILE)
@@ -357,10 +356,11 @@ def _download(
             schema=schema,
             classes=(0, 1),
             estimator="",
+            form=form,
             metadata={**metadata, "sklearn_version": (flavor or {}).get("sklearn_version")},
             source=_source(registered),
         ),
-        trusted_types,
+        trust,
     )
 
 

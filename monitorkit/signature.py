@@ -8,6 +8,10 @@ from typing import Any
 
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.schema import Feature, FeatureSchema, FeatureType
+from monitorkit.trust import FileForm, Trust
+
+PICKLES = ("cloudpickle", "pickle")
+"""MLflow's names of the forms that run code when they are read."""
 
 SCHEMA_KEY = "monitorkit_schema"
 """Metadata of a model that `monitorkit train` made: the schema with its types and nullability."""
@@ -22,31 +26,33 @@ _TYPES: Mapping[str, FeatureType] = {
 _SIGN = "Log it with signature=infer_signature(DataFrame of the features, predictions)."
 
 
-def model_file(title: str, flavor: Mapping[str, Any] | None) -> str:
-    """The model's file, relative to MLmodel.
+def model_file(title: str, flavor: Mapping[str, Any] | None, trust: Trust) -> tuple[FileForm, str]:
+    """How the model is saved, and its file, relative to MLmodel.
 
     Args:
         title: the model, for errors.
         flavor: the `sklearn` flavor; None when there is none.
+        trust: whether it may be a pickle.
 
     Raises:
-        ModelRefused: not scikit-learn, not skops, or a path that leads elsewhere.
+        ModelRefused: not scikit-learn, not a form that is read, or a path that leads elsewhere.
     """
     if flavor is None:
         raise ModelRefused(
             title, "it has no sklearn flavor", "Log it with mlflow.sklearn.log_model."
         )
-    form = flavor.get("serialization_format")
-    if form != "skops":
+    saved = flavor.get("serialization_format")
+    if saved != "skops" and not (trust.pickles and saved in PICKLES):
         raise ModelRefused(
             title,
-            f"it is saved with {form}, which runs code when it is loaded",
-            'Log it with mlflow.sklearn.log_model(..., serialization_format="skops").',
+            f"it is saved with {saved}, which runs code when it is loaded",
+            'Log it with mlflow.sklearn.log_model(..., serialization_format="skops"). If you trust '
+            "all who may write to the registry, [registry] allow_pickle = true reads pickles, too.",
         )
     path = PurePosixPath(str(flavor.get("pickled_model", "")))
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise ModelRefused(title, f"its file is at {str(path)!r}", "Log the model again.")
-    return str(path)
+    return "skops" if saved == "skops" else "pickle", str(path)
 
 
 def feature_schema(title: str, signature: Any, metadata: Mapping[str, Any]) -> FeatureSchema:

@@ -28,4 +28,4 @@ def store(config: Config, version: str, schema: FeatureSchema, classifier: Any) 
         classes=(0, 1),
         estimator="",
     )
-    model.admit(folder, card, config.registry.skops_trusted_types)
+    model.admit(folder, card, config.registry.trust)

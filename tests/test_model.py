@@ -47,9 +47,10 @@ from monitorkit.config import Config
 from monitorkit.engines import Engine, Timed
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.trust import Trust
 from monitorkit.worker import Worker
 
-TRUSTED = Config().registry.skops_trusted_types
+TRUSTED = Config().registry.trust
 NAMES = ("mean radius", "mean texture", "mean-perimeter", "area")
 
 Floats = NDArray[np.float64]
@@ -297,7 +298,7 @@ def test_every_nested_estimator_runs_on_one_thread(tmp_path: Path) -> None:
     estimator = make_pipeline(SimpleImputer(), forest(n_jobs=2)).fit(frame, target)
     folder = store(tmp_path / "m", estimator)
     card = model.read_card(folder)
-    loaded = model._deserialise(card, model.read_bytes(folder, card), TRUSTED)
+    loaded = model._deserialised(card, model.read_bytes(folder, card), TRUSTED)
     assert loaded[-1].n_jobs == 1
 
 
@@ -408,7 +409,7 @@ def test_types_that_are_not_trusted_are_named_with_the_key_that_trusts_them(tmp_
     frame, target = breast_cancer()
     folder = store(tmp_path / "m", forest().fit(frame, target))
     with pytest.raises(ModelRefused) as refused:
-        model.load(folder, ())
+        model.load(folder, Trust())
     assert "sklearn.tree._tree.Tree" in str(refused.value)
     assert "[registry] skops_trusted_types" in str(refused.value)
 
@@ -651,6 +652,7 @@ def test_loading_warns_of_nothing_and_needs_no_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys, numpy, pathlib\n"
         "from monitorkit import model\n"
+        "from monitorkit.trust import Trust\n"
         "assert 'sklearn' not in sys.modules\n"
         f"loaded = model.load(pathlib.Path({str(folder)!r}), {TRUSTED!r})\n"
         f"loaded.scores(numpy.ones((1, {len(NAMES)})))\n"

@@ -30,6 +30,7 @@ from monitorkit.config import Config
 from monitorkit.errors import ModelNotFound, ModelRefused, RegistryUnavailable
 from monitorkit.registry import Address
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.trust import Trust
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,7 +40,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),
 ]
 
-TRUSTED = Config().registry.skops_trusted_types
+TRUSTED = Config().registry.trust
 RANDOM = np.random.default_rng(0)
 FRAME = pd.DataFrame(
     {
@@ -123,7 +124,7 @@ def register(address: Address, estimator: Any = None, **options: Any) -> str:
     options.setdefault("signature", mlflow.models.infer_signature(FRAME, TARGET))
     options.setdefault("serialization_format", "skops")
     if options["serialization_format"] == "skops":
-        options["skops_trusted_types"] = list(TRUSTED)
+        options["skops_trusted_types"] = list(TRUSTED.types)
     mlflow.set_experiment(experiment_id=registry.experiment_id(address))
     with mlflow.start_run():
         mlflow.sklearn.log_model(
@@ -271,6 +272,28 @@ def test_pickles_are_refused_with_the_remedy(here: Address, tmp_path: Path, form
     message = refusal(here, tmp_path, serialization_format=form)
     assert f"it is saved with {form}" in message
     assert 'serialization_format="skops"' in message
+    assert "[registry] allow_pickle = true" in message
+
+
+@pytest.mark.parametrize("form", ["cloudpickle", "pickle"])
+@pytest.mark.filterwarnings("ignore:.*pickle.*")
+def test_a_pickle_is_served_while_the_configuration_allows_it(
+    here: Address, tmp_path: Path, form: str
+) -> None:
+    """Needs `trust.pickles` in `signature.model_file` and in `estimator_file.read`."""
+    here = replace(here, model_name=f"allowed-{form}")
+    allowed = Trust(TRUSTED.types, pickles=True)
+    version = register(here, serialization_format=form)
+    folder = registry.fetch(here, version, tmp_path, allowed)
+    assert model.read_card(folder).form == "pickle"
+    rows = FRAME.to_numpy(dtype=np.float64)
+    skops = replace(here, model_name=f"twin-of-{form}")
+    twin = registry.fetch(skops, register(skops), tmp_path, TRUSTED)
+    np.testing.assert_array_equal(
+        model.load(folder, allowed).scores(rows), model.load(twin, TRUSTED).scores(rows)
+    )
+    with pytest.raises(ModelRefused, match=r"it is a pickle.*\[registry\] allow_pickle = true"):
+        model.load(folder, TRUSTED)
 
 
 def test_a_model_without_a_signature_is_refused(here: Address, tmp_path: Path) -> None:
@@ -317,7 +340,7 @@ def test_types_outside_the_configured_list_are_refused_though_the_model_lists_th
 ) -> None:
     version = register(here)
     with pytest.raises(ModelRefused, match=r"not trusted: sklearn.*TreePredictor.*skops_trusted"):
-        registry.fetch(here, version, tmp_path, ())
+        registry.fetch(here, version, tmp_path, Trust())
 
 
 def test_a_model_of_another_flavor_is_refused(here: Address, tmp_path: Path) -> None:

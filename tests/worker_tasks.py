@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 
 from monitorkit import compiled, model
+from monitorkit.trust import Trust
 
 
 class TwoArguments(Exception):  # noqa: N818 - an exception as plugins have them
@@ -54,7 +54,7 @@ def large(count: int) -> dict[str, Any]:
     }
 
 
-def try_out_wrongly(folder: Path, trusted: Sequence[str], rows: Any) -> model.Tried:
+def try_out_wrongly(folder: Path, trusted: Trust, rows: Any) -> model.Tried:
     """Try out a model where what is compiled of it errs in the ninth digit."""
     real = compiled.compile_estimator
 

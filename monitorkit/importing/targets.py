@@ -123,7 +123,7 @@ class Targets:
                     f"version {version} of model {self._address.model_name!r}",
                     f"Versions: {', '.join(registered) or 'none; train or register one first'}.",
                 )
-            trusted = self._config.registry.skops_trusted_types
+            trusted = self._config.registry.trust
             folder = registry.fetch(self._address, version, store, trusted)
         return model.read_card(folder)
 

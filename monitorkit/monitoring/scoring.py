@@ -120,13 +120,13 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
     address = registry.address(config)
     folder = registry.stored(address, config.storage.models, version)
     if folder is None:
-        trusted = config.registry.skops_trusted_types
+        trusted = config.registry.trust
         folder = registry.fetch(address, version, config.storage.models, trusted)
     card = model.read_card(folder)
     features = _columns_of(reference, card.schema.names, version)
     scores = _kept_scores(config.storage.state, reference, card.sha256, len(features))
     if scores is None:
-        trusted = config.registry.skops_trusted_types
+        trusted = config.registry.trust
         scores = model.load(folder, trusted).scores(features)
         _keep_scores(config.storage.state, reference, card.sha256, scores)
     return Chunk(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from monitorkit import model, reference
 from monitorkit.errors import ReferenceProblem
+from monitorkit.trust import Trust
 
 
-def try_out(folder: Path, trusted_types: Sequence[str], frozen: Path) -> model.Tried:
+def try_out(folder: Path, trust: Trust, frozen: Path) -> model.Tried:
     """Try out a stored version on the rows of the reference.
 
     Args:
         folder: of the version.
-        trusted_types: types that its file may hold beyond skops' own list.
+        trust: what its file may do when it is read.
         frozen: the reference's folder.
 
     Raises:
         ModelRefused: as `model.try_out`.
     """
-    return model.try_out(folder, trusted_types, _probe(frozen, model.read_card(folder)))
+    return model.try_out(folder, trust, _probe(frozen, model.read_card(folder)))
 
 
 def _probe(frozen: Path, card: model.ModelCard) -> model.Features | None:

@@ -137,7 +137,7 @@ class Reloader:
             self._address,
             version,
             self._store,
-            self._config.registry.skops_trusted_types,
+            self._config.registry.trust,
         )
         folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
         async with self._loading:
@@ -184,7 +184,7 @@ class Reloader:
         read = partial(
             candidate.try_out,
             folder,
-            self._config.registry.skops_trusted_types,
+            self._config.registry.trust,
             self._config.storage.reference,
         )
         if self._slot.current is None:

@@ -42,7 +42,7 @@ CYCLE = """
         config.storage.reference, draw(300, seed=1), SCHEMA, source="test", model_version="1"
     )
     folder = model_store.folder(model_store.address(config), config.storage.models, "1")
-    loaded = model.load(folder, config.registry.skops_trusted_types)
+    loaded = model.load(folder, config.registry.trust)
     here = Place(Path(), config, Results(config.storage.results), loaded)
     here.append(draw(250, seed=2))
     result = run_cycle(config, LocalEngine(config), here.results, trigger="once")

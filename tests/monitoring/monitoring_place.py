@@ -194,7 +194,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plac
             config.storage.reference, draw(1000, seed=1), SCHEMA, source="test", model_version="1"
         )
         folder = model_store.folder(model_store.address(config), config.storage.models, "1")
-        loaded = model.load(folder, config.registry.skops_trusted_types)
+        loaded = model.load(folder, config.registry.trust)
         return Place(tmp_path, config, Results(config.storage.results), loaded)
 
     return make

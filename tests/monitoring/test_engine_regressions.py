@@ -142,7 +142,7 @@ def test_a_version_number_that_means_another_model_is_judged_with_that_model(pla
     shutil.copytree(model_store.folder(address, store, "50"), folder)
     card = json.loads((folder / model.CARD_FILE).read_text())
     (folder / model.CARD_FILE).write_text(json.dumps({**card, "version": "1"}))
-    new = model.load(folder, here.config.registry.skops_trusted_types)
+    new = model.load(folder, here.config.registry.trust)
     replace(here, model=new).append(draw(300, seed=3))
     result = cycle(here)
     found = {finding.column: finding.value for finding in result.outcomes[0].findings}

@@ -77,7 +77,7 @@ def make_served(folder: Path, version: str, seed: int) -> Served:
         estimator="",
         metadata={"metrics": {"roc_auc": 0.9}},
     )
-    trusted = Registry().skops_trusted_types
+    trusted = Registry().trust
     model.admit(folder, card, trusted)
     return Served.of(model.load(folder, trusted), BOUNDS)
 

@@ -74,13 +74,13 @@ def make(folder: Path, columns: list[str] = COLUMNS) -> Twin:
         # MLflow's advice for people with missing whole numbers.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer")
         signed = infer_signature(train, pipeline.predict(train))
-    trusted = Registry().skops_trusted_types
+    trusted = Registry().trust
     mlflow.sklearn.save_model(
         pipeline,
         folder / "mlflow",
         signature=signed,
         serialization_format="skops",
-        skops_trusted_types=list(trusted),
+        skops_trusted_types=list(trusted.types),
         pip_requirements=["scikit-learn"],
     )
     ours = folder / "1"
