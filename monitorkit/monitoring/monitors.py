@@ -11,6 +11,7 @@ import monitorkit
 from monitorkit import plugin_manager
 from monitorkit.config import Config
 from monitorkit.contracts import Monitor
+from monitorkit.monitoring.plugin_files import PluginFiles
 from monitorkit.monitoring.scoring import ScoredReferences
 
 AnyMonitor = Monitor[Any, Any]
@@ -26,6 +27,7 @@ class Monitors:
     def __init__(self, config: Config) -> None:
         settings = config.monitoring
         self.references = ScoredReferences(config)
+        self._files = PluginFiles(settings.plugin_files)
         self._kinds = plugin_manager.kinds(plugin_manager.build(settings.plugin_files))
         self._entries = {entry.name: entry for entry in config.monitors}
         self._buckets = f"{settings.bucket.total_seconds():g}/{settings.resolution}"
@@ -34,9 +36,12 @@ class Monitors:
     def verify(self) -> None:
         """Verify the reference, and forget the monitors that were made with another one.
 
+        A plugin file that was changed is an event.
+
         Raises:
             ReferenceProblem: the reference is missing or is not what was frozen.
         """
+        self._files.look()
         changed = self.references.verify()
         for key in [key for key in self._made if key[0] in changed]:
             del self._made[key]
