@@ -384,20 +384,24 @@ def plugins(settings: config.Config) -> None:
     default=Path(),
     help="Where the two files go; this folder when not given.",
 )
-def new_monitor(name: str, folder: Path) -> None:
+@click.option("--add", is_flag=True, help="Add the entry to the configuration file.")
+@config_option
+def new_monitor(name: str, folder: Path, add: bool, config_path: Path | None) -> None:
     """Write NAME.py, a monitor that works, and test_NAME.py; print its entry for the configuration.
 
     NAME is the monitor's kind: small letters, digits and `_`. Nothing is overwritten.
     """
     from monitorkit import new_monitor as new_monitor_  # noqa: PLC0415 - as above
 
+    toml = config_path or config.DEFAULT_PATH
     try:
-        written = new_monitor_.write(name, folder)
+        written = new_monitor_.write(name, folder, toml if add else None)
     except MonitorkitError as error:
         _refuse(error)
     for path in (written.plugin, written.test):
         click.echo(f"Written: {path}")
-    click.echo(f"\nFor {config.DEFAULT_PATH}, with a column of yours:\n\n{written.entry}")
+    told = "Added to" if add else "For"
+    click.echo(f"\n{told} {toml}; the column is to be one of yours:\n\n{written.entry}")
     click.echo(f"Try it: pytest {written.test}, and monitorkit check-plugin {written.plugin}")
 
 

@@ -15,7 +15,7 @@ STYLE = """
 .monitorkit caption{text-align:left;padding:4px 0;font-weight:600}
 .monitorkit th,.monitorkit td{text-align:left;padding:4px 12px 4px 0;vertical-align:top;
 border-bottom:1px solid rgba(128,128,128,.35);background:none}
-.monitorkit td.number{text-align:right;font-variant-numeric:tabular-nums}
+.monitorkit .number{text-align:right;font-variant-numeric:tabular-nums}
 .monitorkit .drift{font-weight:700;color:#c2410c}
 .monitorkit svg{display:block}
 """
@@ -32,9 +32,12 @@ def page(comparison: Mapping[str, Any]) -> str:
             if finding["value"] is not None
         )
     )
-    head = "".join(
-        f'<th scope="col">{escape(name.replace("_", " "))}</th>'
-        for name in ("column", "verdict", "reference and current", *measures)
+    titles = "".join(
+        f'<th scope="col" class="number">{escape(name.replace("_", " "))}</th>' for name in measures
+    )
+    head = (
+        '<th scope="col">column</th><th scope="col">verdict</th>'
+        f'<th scope="col">reference and current</th>{titles}<th scope="col">what changed</th>'
     )
     rows = "".join(_row(column, measures) for column in columns)
     drifted = len(comparison["drifted"])
@@ -61,14 +64,15 @@ def _row(column: Mapping[str, Any], measures: Sequence[str]) -> str:
         if finding["value"] is not None:
             found.setdefault(finding["measure"], finding)
     cells = "".join(_cell(found.get(measure)) for measure in measures)
-    says = "\n".join(
+    says = [
         finding["says"] for finding in column["findings"] if finding["drift"] and finding["says"]
-    )
+    ]
     name = escape(column["column"])
     return (
-        f'<tr title="{escape(says)}"><th scope="row">{name}</th>'
+        f'<tr><th scope="row">{name}</th>'
         f'<td class="{"drift" if column["drift"] else ""}">{column["verdict"]}</td>'
-        f"<td>{_bars(column['histogram'], name)}</td>{cells}</tr>"
+        f"<td>{_bars(column['histogram'], name)}</td>{cells}"
+        f"<td>{'<br>'.join(map(escape, says))}</td></tr>"
     )
 
 

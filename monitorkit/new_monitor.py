@@ -6,11 +6,15 @@ import importlib.util
 import json
 import keyword
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from monitorkit import plugin_manager
-from monitorkit.errors import PluginError
+import tomlkit
+
+from monitorkit import config, durable, plugin_manager
+from monitorkit.errors import ConfigError, PluginError
 
 LONGEST_NAME = 60
 
@@ -121,10 +125,7 @@ def test_the_same_values_are_not() -> None:
     assert finding.drift is False
 '''
 
-ENTRY = """[monitoring]
-plugin_files = [{path}]
-
-[[monitors]]
+ENTRY = """[[monitors]]
 name = "{entry}"
 use = "{name}"
 options = {{ column = "age", limit = 21 }}
@@ -140,15 +141,17 @@ class Written:
     entry: str
 
 
-def write(name: str, folder: Path) -> Written:
-    """Write `name.py` and `test_name.py`.
+def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
+    """Write `name.py` and `test_name.py`, and maybe the entry.
 
     Args:
         name: the kind, and the module's name.
         folder: made when it is not there.
+        add_to: a TOML file that gets the entry.
 
     Raises:
         PluginError: the name cannot be used, a file is there already, or cannot be written.
+        ConfigError: the TOML file cannot take the entry; then nothing is written.
     """
     _check_name(name)
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
@@ -156,17 +159,42 @@ def write(name: str, folder: Path) -> Written:
         if path.exists():
             raise PluginError(str(path), "it is there already; remove it, or choose another name")
     cls = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    entry = ENTRY.format(name=name, entry=name.replace("_", "-"))
+    changed = None if add_to is None else _with_entry(add_to, plugin, entry)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, template in ((plugin, PLUGIN), (test, TEST)):
             with path.open("x", encoding="utf-8") as file:
                 file.write(template.format(name=name, cls=cls))
+        if add_to is not None and changed is not None:
+            durable.replace_file(add_to, changed.encode())
     except OSError as error:
         problem = f"it cannot be written: {error.strerror}. Choose another --folder"
         raise PluginError(str(error.filename or folder), problem) from error
-    path_in_toml = json.dumps(plugin.as_posix(), ensure_ascii=False)
-    entry = ENTRY.format(name=name, path=path_in_toml, entry=name.replace("_", "-"))
-    return Written(plugin, test, entry)
+    files = json.dumps([plugin.as_posix()], ensure_ascii=False)
+    return Written(plugin, test, f"[monitoring]\nplugin_files = {files}\n\n{entry}")
+
+
+def _with_entry(path: Path, plugin: Path, entry: str) -> str:
+    """The text of a TOML file with one monitor more; all else stays as it was written.
+
+    Raises:
+        ConfigError: it cannot be read, is wrong already, or would be with the entry.
+    """
+    before = config.load(path)
+    text = path.read_text(encoding="utf-8")
+    if "monitors" not in tomllib.loads(text):
+        problem = "has no [[monitors]], so the default ones run, and one entry would replace them"
+        raise ConfigError(str(path), (f"{problem}; copy yours from `monitorkit config` first",))
+    name = tomllib.loads(entry)["monitors"][0]["name"]
+    if name in {each.name for each in before.monitors}:
+        raise ConfigError(str(path), (f"has a monitor {name!r} already",))
+    document = tomlkit.parse(text)
+    monitoring: Any = document.setdefault("monitoring", tomlkit.table())
+    files = monitoring.setdefault("plugin_files", tomlkit.array())
+    if plugin.as_posix() not in files:
+        files.append(plugin.as_posix())
+    return f"{tomlkit.dumps(document).rstrip()}\n\n{entry}"
 
 
 def _check_name(name: str) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+from monitorkit_plugins.rule import RuleMonitor, RuleOptions
 
 from monitorkit import plugin_manager
 from monitorkit.cli import main
 from monitorkit.config import Config
 from monitorkit.serving.openapi import document
 from monitorkit.testing import check_monitor, make_chunk
+from monitorkit.training.synthetic import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,6 +52,22 @@ def test_the_example_is_found_by_its_path() -> None:
     kinds = plugin_manager.kinds(plugin_manager.build([EXAMPLE]))
     (kind,) = [kind for kind in kinds if kind.kind == "share_below"]
     assert kind.source == str(EXAMPLE)
+
+
+def test_the_rules_of_the_guide_and_the_configuration_are_rules() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (written,) = [tomllib.loads(block)["monitors"][0] for block in blocks if '"rule"' in block]
+    commented = (ROOT / "config" / "monitorkit.toml").read_text(encoding="utf-8")
+    shown = re.findall(r"^# (options = \{ rule = .*)$", commented, flags=re.MULTILINE)
+    inline = re.findall(r"`(?:`)?((?:share|mean|missing)\(.*?\))`", GUIDE)
+    rules = [
+        *written["options"]["rule"],
+        *tomllib.loads(shown[0])["options"]["rule"],
+        *(f"{text} < 1" for text in inline if not re.search(r"\((condition|column)\)", text)),
+    ]
+    assert len(rules) >= 7
+    reference = make_chunk(50, COLUMNS)
+    RuleMonitor(RuleOptions.model_validate({"rule": list(dict.fromkeys(rules))}), reference)
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))

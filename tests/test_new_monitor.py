@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from difflib import ndiff
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from click.testing import CliRunner
 
 from monitorkit import new_monitor, plugin_manager
 from monitorkit.cli import main
-from monitorkit.config import Config
-from monitorkit.errors import PluginError
+from monitorkit.config import Config, default_text, load
+from monitorkit.errors import ConfigError, PluginError
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,3 +99,60 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) ->
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit)
     assert "Choose another --folder" in done.output
+
+
+def added(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    arguments = ["new-monitor", "late_payers", "--folder", str(tmp_path / "plugins"), "--add"]
+    done = CliRunner().invoke(main, [*arguments, "--config", str(path)])
+    assert done.exit_code == 0, done.output
+    assert f"Added to {path}" in done.output
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_entry_is_added_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
+    text = default_text()
+    after = added(tmp_path, text)
+    changes = [line for line in ndiff(text.splitlines(), after.splitlines()) if line[0] in "+-"]
+    assert changes == [
+        "- plugin_files = []",
+        f'+ plugin_files = ["{tmp_path}/plugins/late_payers.py"]',
+        "+ ",
+        "+ [[monitors]]",
+        '+ name = "late-payers"',
+        '+ use = "late_payers"',
+        '+ options = { column = "age", limit = 21 }',
+    ]
+    loaded = load(tmp_path / "my.toml")
+    assert "late_payers" in {kind.kind for kind in plugin_manager.checked(loaded)}
+    assert len(loaded.monitors) == len(Config(**tomllib.loads(text)).monitors) + 1
+
+
+@pytest.mark.parametrize("beside", ["", "[monitoring]\nmin_rows = 9\n", '[log]\ninstance = "a"\n'])
+def test_it_is_added_to_short_files(tmp_path: Path, beside: str) -> None:
+    added(tmp_path, f'{beside}[[monitors]]\nname = "feature-drift"\nuse = "ks"  # mine\n')
+    loaded = load(tmp_path / "my.toml")
+    plugin_manager.checked(loaded)
+    assert [entry.name for entry in loaded.monitors] == ["feature-drift", "late-payers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "No such file"),
+        ("[monitoring]\n", "has no [[monitors]], so the default ones run"),
+        ('[[monitors]]\nname = "late-payers"\nuse = "ks"\n', "has a monitor 'late-payers' already"),
+        ("[[monitors]\n", "is not valid TOML"),
+    ],
+)
+def test_a_file_that_cannot_take_the_entry_is_refused(
+    tmp_path: Path, text: str | None, reason: str
+) -> None:
+    path = tmp_path / "my.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        new_monitor.write("late_payers", tmp_path / "new", path)
+    assert reason in str(caught.value)
+    assert not (tmp_path / "new").exists()
