@@ -16,6 +16,7 @@ from monitorkit.errors import MonitorkitError
 from monitorkit.units import parse_moment
 
 INTERRUPTED = 130  # as shells have it
+CHECK = "python -m monitorkit check-plugin"
 NOT_SOUND = 1  # of verify-log and check-plugin, as an error
 SOME_REJECTED = 3  # of an import; 1 is an error and 2 a wrong option
 
@@ -402,7 +403,8 @@ def new_monitor(name: str, folder: Path, add: bool, config_path: Path | None) ->
         click.echo(f"Written: {path}")
     told = "Added to" if add else "For"
     click.echo(f"\n{told} {toml}; the column is to be one of yours:\n\n{written.entry}")
-    click.echo(f"Try it: pytest {written.test}, and monitorkit check-plugin {written.plugin}")
+    options = "" if add else f" --options '{written.options}'"
+    click.echo(f"Try it: pytest {written.test}\n        {CHECK} {written.plugin}{options}")
 
 
 @command

@@ -128,17 +128,19 @@ def test_the_same_values_are_not() -> None:
 ENTRY = """[[monitors]]
 name = "{entry}"
 use = "{name}"
-options = {{ column = "age", limit = 21 }}
+options = {options}
 """
+OPTIONS = '{ column = "age", limit = 21 }'
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files of a new monitor, and its entry for the TOML file."""
+    """The files of a new monitor, its entry for the TOML file, and its options for check-plugin."""
 
     plugin: Path
     test: Path
     entry: str
+    options: str
 
 
 def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
@@ -159,7 +161,7 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
         if path.exists():
             raise PluginError(str(path), "it is there already; remove it, or choose another name")
     cls = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-    entry = ENTRY.format(name=name, entry=name.replace("_", "-"))
+    entry = ENTRY.format(name=name, entry=name.replace("_", "-"), options=OPTIONS)
     changed = None if add_to is None else _with_entry(add_to, plugin, entry)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,12 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
         problem = f"it cannot be written: {error.strerror}. Choose another --folder"
         raise PluginError(str(error.filename or folder), problem) from error
     files = json.dumps([plugin.as_posix()], ensure_ascii=False)
-    return Written(plugin, test, f"[monitoring]\nplugin_files = {files}\n\n{entry}")
+    return Written(
+        plugin,
+        test,
+        entry=f"[monitoring]\nplugin_files = {files}\n\n{entry}",
+        options=f"{name} = {OPTIONS}",
+    )
 
 
 def _with_entry(path: Path, plugin: Path, entry: str) -> str:

@@ -71,11 +71,10 @@ def run(
     if unknown := sorted(set(given) - {kind.kind for kind in kinds}):
         there = ", ".join(kind.kind for kind in kinds)
         raise ConfigError("--options", (f"{file} has no kind {unknown[0]!r}; there are: {there}",))
-    rows = _rows(config, columns)
     sound = True
     for kind in kinds:
         chosen = _options(config, kind, given)
-        broken = check_kind(kind, chosen, rows)
+        broken = check_kind(kind, chosen, _rows(config, columns, _named(chosen)))
         laws = len(LAWS) if kind.type == "monitor" else 1
         verdict = "broken" if broken else f"ok ({laws} law{'s' if laws > 1 else ''})"
         click.echo(f"{kind.type} {kind.kind}: {verdict}")
@@ -191,11 +190,25 @@ def _options(config: Config, kind: Kind, given: Mapping[str, Any]) -> Mapping[st
     return next((entry.options for entry in entries if entry.use == kind.kind), {})
 
 
-def _rows(config: Config, columns: Sequence[str]) -> Chunk:
-    """The rows to try, with made-up scores: the frozen reference's, or random ones."""
+def _named(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that options name as ours do."""
+    some = options.get("columns")
+    named = [options.get("column"), *(some if isinstance(some, list) else ())]
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
+
+
+def _rows(config: Config, given: Sequence[str], named: Sequence[str]) -> Chunk:
+    """The rows to try, with made-up scores: the frozen reference's, or random ones.
+
+    Args:
+        config: says where the reference is.
+        given: columns that are asked for; none: the reference's.
+        named: columns that the options name, for random rows.
+    """
     folder = config.storage.reference
-    if columns or not reference.exists(folder):
-        return make_chunk(ROWS, columns or ("a", "b", "c"))
+    if given or not reference.exists(folder):
+        others = [name for name in ("a", "b", "c") if name not in named]
+        return make_chunk(ROWS, given or (*named, *others))
     frozen = reference.load(folder)
     random = np.random.default_rng(0)
     some = np.sort(random.permutation(len(frozen.features))[: 10 * ROWS])

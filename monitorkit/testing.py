@@ -348,7 +348,7 @@ LAWS: Sequence[Law] = (
     ),
     Law(
         "any split of the rows gives the same findings",
-        "keep sums and counts, not averages or per-bucket results, and divide in `judge`",
+        "let `merge` add up every field; keep sums and counts, not averages, and divide in `judge`",
         _check_splits,
     ),
     Law(

@@ -99,7 +99,7 @@ class Measured:
         rows: all rows.
         counts: (functions,) int64: rows for which the condition of `share` or `count` holds, rows
             without a value for `missing`, rows with a finite value for the others.
-        sums: (functions, 288) uint8: exact sums for `mean`, zero for the others.
+        sums: (means, 288) uint8: exact sums, for each `mean` in the order of the functions.
         ends: (functions,) the smallest or largest finite value for `min` and `max`; NaN: none.
     """
 
@@ -124,13 +124,14 @@ class RuleMonitor(Monitor[RuleOptions, Measured]):
         ]
         # Each function once, however many rules have it.
         self._calls = list(dict.fromkeys(node for node in everywhere if isinstance(node, Call)))
+        self._means = [call for call in self._calls if call.function == "mean"]
         self._of_reference = self.summarise(reference)
 
     def summarise(self, chunk: Chunk) -> Measured:
         """Count and sum up, function by function."""
         counts = np.zeros(len(self._calls), np.int64)
         ends = np.full(len(self._calls), np.nan)
-        sums = [0] * len(self._calls)
+        sums = []
         for place, call in enumerate(self._calls):
             if call.argument is None:
                 counts[place] = len(chunk)
@@ -147,7 +148,7 @@ class RuleMonitor(Monitor[RuleOptions, Measured]):
             finite = found[np.isfinite(found)]
             counts[place] = finite.size
             if call.function == "mean":
-                sums[place] = total(finite)
+                sums.append(total(finite))
             elif finite.size:
                 ends[place] = finite.min() if call.function == "min" else finite.max()
         return Measured(len(chunk), counts, packed(sums), ends)
@@ -254,7 +255,8 @@ class RuleMonitor(Monitor[RuleOptions, Measured]):
             case "share" | "missing":
                 return count / rows.rows if rows.rows else None
             case "mean":
-                return mean(unpacked(rows.sums[place : place + 1])[0], count) if count else None
+                sum_ = unpacked(rows.sums)[self._means.index(call)]
+                return mean(sum_, count) if count else None
         return float(rows.ends[place]) if count else None
 
 

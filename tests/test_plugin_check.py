@@ -86,10 +86,15 @@ def test_a_good_monitor_is_ok(check: Check) -> None:
 
 
 def test_what_new_monitor_writes_is_ok(check: Check, tmp_path: Path) -> None:
-    plugin = new_monitor.write("late_payers", tmp_path).plugin
-    options = 'late_payers = { column = "age", limit = 0.5 }'
-    done = check(plugin, "--options", options, "--columns", "age, income")
+    written = new_monitor.write("late_payers", tmp_path)
+    done = check(written.plugin, "--options", written.options)
     assert (done.exit_code, done.output) == (0, "monitor late_payers: ok (9 laws)\n")
+    options = 'late_payers = { column = "income", limit = 0.5 }'
+    done = check(written.plugin, "--options", options, "--columns", "age, income")
+    assert (done.exit_code, done.output) == (0, "monitor late_payers: ok (9 laws)\n")
+    done = check(written.plugin, "--options", options, "--columns", "age")
+    assert done.exit_code == 1
+    assert "there is no column 'income'; there are: age" in done.output
 
 
 @pytest.mark.parametrize(
