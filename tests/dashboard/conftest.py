@@ -103,7 +103,9 @@ def show(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Shown]]:
         live = Live(sources)
         app = Application(config.serving, None, *routes(sources, live))
         async with (
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://localhost"
+            ) as client,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(live.run)
