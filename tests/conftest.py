@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from s3_server import s3, s3_address
 
 __all__ = ["s3", "s3_address"]
@@ -28,3 +30,17 @@ def real_rows() -> Path:
     if not path.exists():
         pytest.skip(f"{REAL_ROWS} is not here; CREDIT_DATA_FOLDER can name its folder")
     return path.resolve()
+
+
+@pytest.fixture(autouse=True)
+def as_configured_by_nobody() -> Iterator[None]:
+    """A test that runs a command in this process sets up its logs: not for those that follow.
+
+    Loggers keep what they found at their first use, and `capture_logs` would see nothing of them.
+    """
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in ("monitorkit", "monitorkit_plugins"):
+                getattr(getattr(module, "log", None), "__dict__", {}).pop("bind", None)

@@ -94,7 +94,9 @@ def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
     assert traffic.cut == 0
     LogEvidence(predictions).check([*traffic.answered, last])
     events = [event["event"] for event in service.events]
-    assert events.count("prediction_log_failed") == events.count("prediction_log_works_again") == 1
+    # A smaller batch may still fit where a larger one did not.
+    failed = events.count("prediction_log_failed")
+    assert failed == events.count("prediction_log_works_again") >= 1
     assert service.stop() == 0
 
 
