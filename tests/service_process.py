@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.traffic import APPLICANT
+
 Event = dict[str, Any]
 
 CLEAN = {
@@ -217,15 +219,4 @@ def folder(prepared: tuple[Path, Path]) -> Path:
 @pytest.fixture
 def applicant() -> dict[str, Any]:
     """A request that is answered."""
-    return {
-        "RevolvingUtilizationOfUnsecuredLines": 0.35,
-        "age": 47,
-        "NumberOfTime30-59DaysPastDueNotWorse": 0,
-        "DebtRatio": 0.4,
-        "MonthlyIncome": 5400,
-        "NumberOfOpenCreditLinesAndLoans": 8,
-        "NumberOfTimes90DaysLate": 0,
-        "NumberRealEstateLoansOrLines": 1,
-        "NumberOfTime60-89DaysPastDueNotWorse": 0,
-        "NumberOfDependents": None,
-    }
+    return dict(APPLICANT)

@@ -28,7 +28,7 @@ class Application(Starlette):
     Its middleware and router take 20 us of a request. A POST to an endpoint that answers whatever
     happens by itself goes there directly.
 
-    With keys in the configuration every route but /health and /ready is behind a guard.
+    With keys in the configuration a guard is before all routes that `guard.SCOPES` does not open.
 
     Args:
         serving: `[serving]` of the configuration.
