@@ -314,12 +314,15 @@ class Sink(ABC, Generic[O]):
         self.context = context
 
     @abstractmethod
-    def deliver(self, result: RunResult, document: bytes) -> None:
+    def deliver(self, result: RunResult, document: bytes) -> str | None:
         """Deliver one result.
 
         Args:
             result: the result.
             document: its JSON, byte for byte as on disk.
+
+        Returns:
+            The web address at which people can look at it, for the dashboard; None: there is none.
         """
 
 

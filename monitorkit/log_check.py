@@ -1,11 +1,10 @@
-"""`verify-log` as a person reads it, or as JSON: counts for each segment, and a line a finding."""
+"""`verify-log`: counts for each segment and a line a finding, for people and as a document."""
 
 from __future__ import annotations
 
-import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from typing import Any
 
 import click
 from rich import box
@@ -23,39 +22,32 @@ WIDTH = 200
 """Of the table in a pipe: nothing in it is cut off."""
 
 
-def run(config: Config, *, seal: bool = False, as_json: bool = False) -> bool:
+def run(config: Config, *, seal: bool = False) -> dict[str, Any]:
     """Check the prediction log and print what was found.
 
     Args:
         config: the whole configuration.
         seal: first take closed segments that no chain speaks of into their chains.
-        as_json: print one JSON document, and nothing else.
 
     Returns:
-        Whether all is sound.
+        The report as JSON has it; `sound`: whether all is.
 
     Raises:
         LogUnreadable: a file or folder cannot be read, or a chain not written.
         ArchiveUnreachable: an archive cannot be read.
     """
     folder = config.storage.predictions
-    shown: AbstractContextManager[progress.Advance] = nullcontext(lambda _: None)
-    if sys.stderr.isatty() and not as_json:
-        shown = progress.step("verify_log")
     try:
         sealed = verification.seal(folder) if seal else []
-        with shown as advance:
+        with progress.on_terminal("verify_log") as advance:
             report = verification.verify(folder, config.log.archives, advance=advance)
     except OSError as error:
         raise LogUnreadable(str(folder), str(error)) from error
-    if as_json:
-        click.echo(json.dumps(document(report, sealed)))
-    else:
-        _show(report, sealed)
-    return not report.findings
+    _show(report, sealed)
+    return document(report, sealed)
 
 
-def document(report: Report, sealed: list[str]) -> dict[str, object]:
+def document(report: Report, sealed: list[str]) -> dict[str, Any]:
     """The report as JSON."""
     return {
         "schema_version": SCHEMA_VERSION,

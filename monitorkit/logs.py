@@ -31,13 +31,21 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
+def configure(
+    level: LogLevel = "INFO", form: LogFormat = "auto", stream: TextIO | None = None
+) -> None:
     """Send every event of this process, the libraries' and Python's warnings too, to stdout.
 
     One event is one `write`, so that lines of several processes on one pipe do not mix.
+
+    Args:
+        level: events below it are left out.
+        form: one JSON object a line, or for people; `auto`: for people on a terminal.
+        stream: instead of stdout.
     """
     quiet_libraries()
-    pretty = form == "console" or (form == "auto" and sys.stdout.isatty())
+    stream = sys.stdout if stream is None else stream
+    pretty = form == "console" or (form == "auto" and stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -64,7 +72,7 @@ def configure(level: LogLevel = "INFO", form: LogFormat = "auto") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],

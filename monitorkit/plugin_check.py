@@ -50,10 +50,18 @@ class Broken:
     example: Chunk | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A kind, and the laws that it breaks."""
+
+    kind: Kind
+    broken: Sequence[Broken]
+
+
 def run(
     config: Config, file: Path, options: Sequence[str] = (), columns: Sequence[str] = ()
-) -> bool:
-    """Check a file and print what was found; true when every law is kept.
+) -> list[Checked]:
+    """Check a file, print what was found, and return it.
 
     Args:
         config: its entries give options, its reference gives rows.
@@ -71,7 +79,7 @@ def run(
     if unknown := sorted(set(given) - {kind.kind for kind in kinds}):
         there = ", ".join(kind.kind for kind in kinds)
         raise ConfigError("--options", (f"{file} has no kind {unknown[0]!r}; there are: {there}",))
-    sound = True
+    checked = []
     for kind in kinds:
         chosen = _options(config, kind, given)
         broken = check_kind(kind, chosen, _rows(config, columns, _named(chosen)))
@@ -80,8 +88,21 @@ def run(
         click.echo(f"{kind.type} {kind.kind}: {verdict}")
         for problem in broken:
             _show(problem)
-        sound = sound and not broken
-    return sound
+        checked.append(Checked(kind, broken))
+    return checked
+
+
+def document(checked: Sequence[Checked]) -> list[dict[str, Any]]:
+    """What was found as JSON has it."""
+    told = ("law", "reason", "remedy")
+    return [
+        {
+            "kind": each.kind.kind,
+            "type": each.kind.type,
+            "broken": [{name: getattr(law, name) for name in told} for law in each.broken],
+        }
+        for each in checked
+    ]
 
 
 def check_kind(kind: Kind, options: Mapping[str, Any], rows: Chunk) -> list[Broken]:

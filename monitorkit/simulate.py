@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit import client as service
 from monitorkit import logs, progress
 from monitorkit.config import Config
-from monitorkit.environment import KEY_VARIABLE
 from monitorkit.errors import (
     DataError,
     KeyRefused,
@@ -91,7 +88,7 @@ def run(
         SimulationFailed: not every row was answered.
     """
     parsed = [parse_shift(text) for text in shifts]
-    address = (url or _address(config)).rstrip("/")
+    address = (url or service.address(config)).rstrip("/")
     schema = fetch_schema(address)
     named = [Shift(resolve(s.feature, schema.names), s.operation, s.number) for s in parsed]
     source, features = _rows_of(config, schema, data)
@@ -165,9 +162,9 @@ def fetch_schema(url: str) -> FeatureSchema:
     """
     try:
         with httpx.Client(
-            timeout=TIMEOUT, trust_env=not _is_here(url), verify=_trusted(url)
+            timeout=TIMEOUT, trust_env=not service.is_here(url), verify=service.trusted(url)
         ) as client:
-            answer = client.get(f"{url}/model/info", headers=_authorization())
+            answer = client.get(f"{url}/model/info", headers=service.authorization())
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise KeyRefused(url, _reason(answer))
         if answer.status_code != httpx.codes.OK:
@@ -248,27 +245,10 @@ def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         timeout=TIMEOUT,
         limits=limits,
-        trust_env=not _is_here(url),
-        verify=_trusted(url),
-        headers=_authorization(),
+        trust_env=not service.is_here(url),
+        verify=service.trusted(url),
+        headers=service.authorization(),
     )
-
-
-def _trusted(url: str) -> ssl.SSLContext | bool:
-    """Who may vouch for an https address: the system's list, or that of SSL_CERT_FILE."""
-    return ssl.create_default_context() if url.startswith("https:") else True
-
-
-def _authorization() -> dict[str, str]:
-    """The key of the environment, when there is one."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _is_here(url: str) -> bool:
-    """Whether a service is on this machine: then no proxy stands between."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _seconds_to_wait(answer: httpx.Response) -> float | None:
@@ -289,13 +269,6 @@ def _reason(answer: httpx.Response) -> str:
     except (ValueError, KeyError, TypeError):
         detail = "not an answer of monitorkit's"
     return f"HTTP {answer.status_code}: {detail}"
-
-
-def _address(config: Config) -> str:
-    host = config.serving.host
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    scheme = "https" if config.serving.tls_certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.serving.port}"
 
 
 def _rows_of(

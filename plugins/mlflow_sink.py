@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from monitorkit import Finding, Options, RunResult, Sink, hookimpl, logs
 from monitorkit.registry import Address, connect, experiment_id, reported
@@ -50,8 +51,8 @@ class MlflowSink(Sink[MlflowOptions]):
 
     options_type = MlflowOptions
 
-    def deliver(self, result: RunResult, document: bytes) -> None:
-        """Log one result, unless it was."""
+    def deliver(self, result: RunResult, document: bytes) -> str | None:
+        """Log one result, unless it was; a tracking server's page of the run is where it is."""
         address = Address(
             tracking_uri=self.context.tracking_uri,
             artifact_root=self.context.artifact_root,
@@ -62,8 +63,9 @@ class MlflowSink(Sink[MlflowOptions]):
         experiment = experiment_id(address, self.options.experiment_suffix)
         with reported(address):
             run = _run_of(client, experiment, result)
+            page = run_page(address.tracking_uri, experiment, run)
             if _was_delivered(client, run, result):
-                return
+                return page
             _log_metrics(client, run, result)
             with TemporaryDirectory() as temporary:
                 path = Path(temporary) / f"{result.run_id}.json"
@@ -71,6 +73,16 @@ class MlflowSink(Sink[MlflowOptions]):
                 client.log_artifact(run, str(path), FOLDER)
             if self.options.max_age:
                 _delete_old(client, experiment, result.finished_at - self.options.max_age)
+        return page
+
+
+def run_page(tracking_uri: str, experiment: str, run: str) -> str | None:
+    """A run's page of a tracking server; None for a local store, which is no server."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    host = parts.netloc.rpartition("@")[2]  # no passwords in links
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
 def _run_of(client: MlflowClient, experiment: str, result: RunResult) -> str:

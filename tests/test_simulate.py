@@ -327,16 +327,3 @@ def test_a_service_that_cannot_be_used_is_told_why(
         pytest.raises(ServiceUnreachable, match=reason),
     ):
         simulate.run(Config(), rows=4, data=data, url=service.url)
-
-
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8000"),
-        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104 - where a service listens
-        ("::", "http://[::1]:8000"),
-        ("example.test", "http://example.test:8000"),
-    ],
-)
-def test_the_service_is_sought_where_the_configuration_says(host: str, address: str) -> None:
-    assert simulate._address(Config(serving={"host": host, "port": 8000})) == address

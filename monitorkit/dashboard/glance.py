@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from monitorkit.contracts import MonitoringStatus, RunResult
+from monitorkit.contracts import CycleNote, RunResult
 from monitorkit.dashboard.columns import Column
 from monitorkit.dashboard.formats import number, several, share
 
@@ -134,12 +134,11 @@ def predictions(health: Mapping[str, Any], measures: Mapping[str, Any]) -> Sente
     return Sentence("quiet", f"{several(count, 'prediction')} logged", notes)
 
 
-def watching(status: MonitoringStatus) -> Sentence:
-    """What became of the last cycle of this service."""
-    last = status.last_cycle
+def watching(last: CycleNote | None, *, enabled: bool = True) -> Sentence:
+    """What became of the last cycle of a service."""
     if last is None:
-        text = "No cycle since the start" if status.enabled else "No cycles here"
-        note = [] if status.enabled else ["[monitoring] enabled is false"]
+        text = "No cycle since the start" if enabled else "No cycles here"
+        note = [] if enabled else ["[monitoring] enabled is false"]
         return Sentence("quiet", text, note)
     notes = []
     if last.reason:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from monitorkit import logs, reference
+from monitorkit import delivered, logs, reference
 from monitorkit.dashboard import glance, pages
 from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.pages import Facts, Pages
@@ -87,7 +87,8 @@ class Live:
         history = self._history
         if before is not None:
             older = await to_thread.run_sync(
-                self._pages.older, history, before, limiter=self._others
+                lambda: self._pages.older(history, before, self._delivered()),
+                limiter=self._others,
             )
             fragments["cycles"] = ("", older)
         return self._pages.page(fragments, before)
@@ -157,13 +158,17 @@ class Live:
         status = self._sources.monitoring()
         return Facts(
             health=self._sources.health(),
-            watching=glance.watching(status),
+            watching=glance.watching(status.last_cycle, enabled=status.enabled),
             next_cycle_at=status.next_cycle_at,
             cycles=status.cycles,
             disk=pages.disk(self._sources.root),
             reference=self._metadata(status.reference_hash),
             undelivered=status.undelivered,
+            delivered=self._delivered(),
         )
+
+    def _delivered(self) -> delivered.Delivered:
+        return delivered.read(self._sources.config.storage.state, quietly=True)
 
     def _metadata(self, known_hash: str | None) -> reference.Metadata | None:
         """Of the reference, read when another one is in force."""

@@ -21,6 +21,7 @@ from monitorkit.dashboard.columns import Column, columns
 from monitorkit.dashboard.index import History
 from monitorkit.dashboard.outlines import Columns, Number, Outline
 from monitorkit.dashboard.sources import Sources
+from monitorkit.delivered import Delivered
 from monitorkit.reference import Metadata
 
 STATIC = files("monitorkit.dashboard") / "static"
@@ -50,6 +51,7 @@ class Facts:
         disk: bytes free and in all below the storage root; None: it cannot be told.
         reference: what is frozen; None: nothing that can be read.
         undelivered: results that sinks have still to take.
+        delivered: what they took, and where that can be looked at.
     """
 
     health: Mapping[str, Any]
@@ -59,6 +61,7 @@ class Facts:
     disk: tuple[int, int] | None
     reference: Metadata | None
     undelivered: Mapping[str, int]
+    delivered: Delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,10 @@ class Pages:
             version=asset_version(),
         )
 
-    def older(self, history: History, before: str) -> bytes:
+    def older(self, history: History, before: str, delivered: Delivered) -> bytes:
         """The cycles' part, of those before one."""
-        return self._render("cycles.html", name="cycles", **self._table(history, before))
+        table = self._table(history, before, delivered)
+        return self._render("cycles.html", name="cycles", **table)
 
     def _render(self, template: str, **values: Any) -> bytes:
         return self._environment.get_template(template).render(values).encode()
@@ -176,10 +180,12 @@ class Pages:
             "over": len(history.recent),
         }
 
-    def _cycles(self, history: History, _: Facts) -> Mapping[str, Any]:
-        return self._table(history, None)
+    def _cycles(self, history: History, facts: Facts) -> Mapping[str, Any]:
+        return self._table(history, None, facts.delivered)
 
-    def _table(self, history: History, before: str | None) -> Mapping[str, Any]:
+    def _table(
+        self, history: History, before: str | None, delivered: Delivered
+    ) -> Mapping[str, Any]:
         start = 0
         if before is not None:
             start = next(
@@ -199,11 +205,29 @@ class Pages:
             "shown": timeline.SHOWN,
             "oldest": history.outlines[-1].finished_at if history.outlines else None,
             "newest": history.outlines[0].finished_at if history.outlines else None,
-            "mlflow": mlflow_run if self._has_mlflow() else None,
+            "mlflow": mlflow_run if self._sinks(mlflow=True) else None,
+            "mlflow_links": self._links(page, delivered, self._sinks(mlflow=True)),
+            "links": self._links(page, delivered, self._sinks(mlflow=False)),
         }
 
-    def _has_mlflow(self) -> bool:
-        return any(sink.use == "mlflow" for sink in self._sources.config.sinks)
+    def _sinks(self, *, mlflow: bool) -> list[str]:
+        entries = self._sources.config.sinks
+        return [entry.name for entry in entries if (entry.use == "mlflow") == mlflow]
+
+    @staticmethod
+    def _links(
+        page: Sequence[Outline], delivered: Delivered, sinks: Sequence[str]
+    ) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """By result, the sinks that say where it can be looked at, and where."""
+        return {
+            outline.run_id: [
+                (sink, link)
+                for sink in sinks
+                if (link := delivered.link(sink, outline.run_id)) is not None
+                and link.startswith(("http://", "https://"))
+            ]
+            for outline in page
+        }
 
     def _service(self, history: History, facts: Facts) -> Mapping[str, Any]:
         return {

@@ -56,7 +56,7 @@ def _drifted(outcome: Outcome) -> str:
     return ", ".join(names[:_NAMED]) + more if names else NOTHING
 
 
-def run(settings: Config, run_id: str, output: Path | None, png: Path | None) -> None:
+def run(settings: Config, run_id: str, output: Path | None, png: Path | None) -> list[Path]:
     """Write the report of one result.
 
     Args:
@@ -64,6 +64,9 @@ def run(settings: Config, run_id: str, output: Path | None, png: Path | None) ->
         run_id: of the result, or `latest`.
         output: the HTML file; None: `<run_id>.html` here, unless only a PNG is wanted.
         png: a PNG file.
+
+    Returns:
+        The files.
 
     Raises:
         ReportError: there is no such result, or a file cannot be written.
@@ -83,6 +86,7 @@ def run(settings: Config, run_id: str, output: Path | None, png: Path | None) ->
         _write(output, html(found))
     if png is not None:
         _write(png, picture.png(found))
+    return [path for path in (output, png) if path is not None]
 
 
 def _write(path: Path, content: bytes) -> None:

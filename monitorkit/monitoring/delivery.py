@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from monitorkit import durable, logs, plugin_manager
+from monitorkit import delivered, logs, plugin_manager
 from monitorkit.config import Config, SinkEntry
 from monitorkit.contracts import Sink, SinkContext
 from monitorkit.errors import told
 from monitorkit.results import Results
 from monitorkit.worker import Worker
 
-SCHEMA_VERSION = 1
 BATCH = 100  # results that one sink takes in one go at most, so that a new sink delays nobody long
 
 log = logs.get(__name__)
@@ -37,7 +35,7 @@ class Delivery:
         self._config = config
         self._worker = worker
         self._results = results
-        self._path = config.storage.state / "delivery.json"
+        self._folder = config.storage.state
 
     def deliver(
         self, *, patience: float = 0.0, cancelled: Callable[[], bool] | None = None
@@ -50,8 +48,8 @@ class Delivery:
         """
         if not self._config.sinks or not self._results.run_ids():
             return
-        self._config.storage.state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._config.storage.state / "delivery.lock", thread_local=False)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / "delivery.lock", thread_local=False)
         try:
             lock.acquire(timeout=patience, poll_interval=0.05, cancel_check=cancelled)
         except Timeout:
@@ -74,7 +72,7 @@ class Delivery:
         timeout = entry.timeout.total_seconds()
         try:
             task = f"sink {entry.name!r}"
-            there = self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
+            there, link = self._worker.call(task, timeout, _deliver, self._config, entry, run_id)
         except Exception as error:  # noqa: BLE001 - one failing sink harms itself alone
             if cancelled():  # its worker was closed
                 return False
@@ -86,35 +84,15 @@ class Delivery:
                 reason=told(error),
             )
             return False
-        self._remember(entry.name, run_id)
+        known = delivered.read(self._folder)
+        delivered.write(self._folder, known.with_result(entry.name, run_id, link))
         if there:
             log.info("result_delivered", sink=entry.name, run_id=run_id)
         return True
 
     def _waiting(self, sink: str) -> list[str]:
-        position = self._positions().get(sink, "")
+        position = delivered.read(self._folder).positions.get(sink, "")
         return [run_id for run_id in self._results.run_ids() if run_id > position]
-
-    def _positions(self) -> dict[str, str]:
-        try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            log.warning("delivery_positions_ignored", file=str(self._path), reason=str(error))
-            return {}
-        try:
-            known = document["schema_version"] == SCHEMA_VERSION
-            return {str(name): str(at) for name, at in document["sinks"].items()} if known else {}
-        except (TypeError, KeyError, AttributeError) as error:
-            log.warning("delivery_positions_ignored", file=str(self._path), reason=repr(error))
-            return {}
-
-    def _remember(self, sink: str, run_id: str) -> None:
-        sinks = {**self._positions(), sink: run_id}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        document = {"schema_version": SCHEMA_VERSION, "sinks": sinks}
-        durable.replace_file(self._path, json.dumps(document).encode())
 
 
 def context(config: Config) -> SinkContext:
@@ -132,16 +110,16 @@ def context(config: Config) -> SinkContext:
 _sinks: dict[str, Sink[Any]] = {}
 
 
-def _deliver(config: Config, entry: SinkEntry, run_id: str) -> bool:
-    """Whether there was something to deliver: it may have been pruned."""
+def _deliver(config: Config, entry: SinkEntry, run_id: str) -> tuple[bool, str | None]:
+    """Whether there was something to deliver (it may have been pruned), and its link."""
     key = f"{config.model_dump_json()}\n{entry.name}"
     if key not in _sinks:
         kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
         _sinks[key] = plugin_manager.make_sink(kinds, entry, context(config))
     found = Results(config.storage.results).find(run_id)
     if found is None:
-        return False
+        return False, None
     document, result = found
-    _sinks[key].deliver(result, document)
+    link = _sinks[key].deliver(result, document)
     logs.adopt_library_loggers()
-    return True
+    return True, link if isinstance(link, str) else None

@@ -38,7 +38,7 @@ def run(
     since: datetime | None = None,
     until: datetime | None = None,
     output: Path | None = None,
-) -> None:
+) -> Report:
     """Replay, and show what was and what would have been flagged: a table, or events in a pipe.
 
     Args:
@@ -47,6 +47,9 @@ def run(
         since: the first possible cycle; None: from the first row or result on.
         until: the last possible one; None: now.
         output: a folder for the results of the replay.
+
+    Returns:
+        What was compared.
 
     Raises:
         ConfigError: it names a monitor that there is not, a time that ends before it begins, or
@@ -80,6 +83,7 @@ def run(
                 advance(number / len(todo))
     finally:  # after Ctrl-C, what was replayed until then
         report.finish()
+    return report
 
 
 def replay(

@@ -37,6 +37,7 @@ class Report:
         self._console = console or (Console() if sys.stdout.isatty() else None)
         self._late = late
         self._shown: list[Compared] = []
+        self._cycles: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
@@ -62,22 +63,30 @@ class Report:
         for monitor, reason in replayed.failures.items():
             self._failed[monitor] += 1
             self._reasons.setdefault(f"monitor {monitor}", reason)
+        self._cycles.append(_fields(compared))
         if self._console is None:
-            log.info("cycle_replayed", **_fields(compared))
+            log.info("cycle_replayed", **self._cycles[-1])
         elif compared.noteworthy:
             self._shown.append(compared)
 
     def finish(self) -> None:
         """Print the table and what it comes to; or one last event. Also before all is done."""
         if self._console is None:
-            names = ("cycles", *_AGREEMENTS, *_FLAGGED, "skipped", "failed")
-            counts = {name: self._counts[name] for name in names}
-            log.info("replay_summary", planned=self._planned, **counts, late_rows=self._late)
+            log.info("replay_summary", **self._summary())
             return
         if self._shown:
             self._console.print(_table(self._shown))
         for line in self._lines():
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON has it: what it comes to, and each cycle."""
+        return {"summary": self._summary(), "cycles": self._cycles}
+
+    def _summary(self) -> dict[str, Any]:
+        names = ("cycles", *_AGREEMENTS, *_FLAGGED, "skipped", "failed")
+        counts = {name: self._counts[name] for name in names}
+        return {"planned": self._planned, **counts, "late_rows": self._late}
 
     def _lines(self) -> Iterator[str]:
         counts = self._counts

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from monitorkit import logs, plugin_manager
+from monitorkit import logs, plugin_manager, progress
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import MonitorkitError, told
@@ -52,7 +52,10 @@ def run_once(
         ClusterError: there is no cluster.
         MonitorkitError: see `run_cycle`.
     """
-    with _parts(config, selection, where) as (engine, results, delivery, compressing):
+    with (
+        progress.on_terminal("monitor", measured=False),
+        _parts(config, selection, where) as (engine, results, delivery, compressing),
+    ):
         outcome = run_cycle(
             config,
             engine,

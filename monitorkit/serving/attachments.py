@@ -50,13 +50,11 @@ def read(folder: Path, name: str) -> bytes | None:
 
 
 def headers(name: str) -> dict[str, str]:
-    """Of an answer with a file: what is not known to be shown is saved."""
+    """Of an answer with a file, beside `server.HEADERS`: what is not known to be shown is saved."""
     media_type = MEDIA_TYPES.get(Path(name).suffix.lower())
     shown = {
         "Content-Type": media_type or "application/octet-stream",
         "Content-Security-Policy": POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
         "Cache-Control": "private, max-age=3600",
     }
     return shown if media_type is not None else {**shown, "Content-Disposition": "attachment"}

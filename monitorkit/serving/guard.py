@@ -37,8 +37,9 @@ SCOPES: Mapping[str, tuple[KeyScope, ...]] = {
     "/monitoring/run": ("operate",),
     # Orchestrators and load balancers have no keys.
     **dict.fromkeys(("/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"), ()),
-    # A browser sends no key until a page asks for one; without it this one is a shell without data.
-    **dict.fromkeys(("/dashboard", "/dashboard/static/{file}"), ()),
+    # A browser sends no key until a page asks for one; without it the dashboard is a shell without
+    # data, and `/` leads there (others it tells what /health tells them, too).
+    **dict.fromkeys(("/", "/dashboard", "/dashboard/static/{file}"), ()),
 }
 """What a key must be allowed on a route, by its path: one of these. Any other needs `read`."""
 

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import pytest
 
-from monitorkit.contracts import CycleNote, MonitoringStatus, Outcome, RunResult
+from monitorkit.contracts import CycleNote, Outcome, RunResult
 from monitorkit.dashboard import glance
 from monitorkit.dashboard.columns import columns
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
-STATUS = MonitoringStatus(True, "ok", None, None, {}, None, None, {})
 
 
 def health(**changes: Any) -> dict[str, Any]:
@@ -78,15 +77,15 @@ Ending = Literal["completed", "skipped", "failed"]
 )
 def test_it_says_how_the_last_cycle_ended(outcome: Ending, tone: str) -> None:
     note = CycleNote(outcome, AT, "periodic", rows=12, reason="12 rows, 200 are needed")
-    sentence = glance.watching(replace(STATUS, last_cycle=note))
+    sentence = glance.watching(note)
     assert (sentence.tone, sentence.text) == (tone, f"Last cycle {outcome}")
     assert sentence.notes == ["12 rows, 200 are needed"]
     assert sentence.since == AT
 
 
 def test_it_says_that_there_was_no_cycle() -> None:
-    assert glance.watching(STATUS).text == "No cycle since the start"
-    assert glance.watching(replace(STATUS, enabled=False)).text == "No cycles here"
+    assert glance.watching(None).text == "No cycle since the start"
+    assert glance.watching(None, enabled=False).text == "No cycles here"
 
 
 def test_it_counts_predictions() -> None:

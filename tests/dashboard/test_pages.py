@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
 from made_history import copies
 
+from monitorkit import delivered
 from monitorkit.contracts import CycleNote, Finding, MonitoringStatus, Outcome, RunResult
 from monitorkit.dashboard import timeline
 from monitorkit.dashboard.pages import FRAGMENTS
 from monitorkit.dashboard.routes import POLICY
+from monitorkit.delivered import Delivered
 
 Show = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -147,6 +150,24 @@ async def test_no_name_gets_out_of_its_place(show: Show, history: list[RunResult
     assert written.scripts == []
     assert written.forbidden == []
     assert written.said.count("alert(1)") > 4
+
+
+async def test_a_cycle_leads_to_where_its_sinks_have_it(
+    show: Show, history: list[RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitorkit.dashboard.live._STALE", 0.0)
+    async with show(*history) as shown:
+        before = await page(shown)
+        assert "monitoring v1 2026-01-02" in "".join(before.text)
+        known = Delivered()
+        for number, result in enumerate(history[:4]):
+            link = "https://ml.example/#/runs/1" if number < 3 else "javascript:alert(1)"
+            known = known.with_result("mlflow", result.run_id, link)
+        delivered.write(shown.sources.config.storage.state, known)
+        after = Checked((await shown.client.get("/dashboard")).text)
+    assert before.addresses.count("https://ml.example/#/runs/1") == 0
+    assert after.addresses.count("https://ml.example/#/runs/1") == 3
+    assert [address for address in after.addresses if address.startswith("javascript")] == []
 
 
 async def test_older_cycles_are_pages_of_their_own(show: Show, history: list[RunResult]) -> None:

@@ -95,6 +95,7 @@ class BadSink(Sink[BadOptions]):
             file.write(result.run_id + "\\n")
         if not os.path.exists("healed"):
             misbehave(self.options.how)
+        return f"https://sink.example/{result.run_id}" if self.options.how == "link" else None
 
 
 @hookimpl

@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 from monitoring_place import Place, draw
 
+from monitorkit.delivered import read
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
@@ -64,6 +65,18 @@ def test_a_sink_that_fails_is_tried_again_and_harms_no_other(
     delivery.deliver()
     assert delivered(here.folder)[3:] == run_ids
     assert delivery.undelivered() == {"broken": 0, "files": 0}
+
+
+def test_where_a_sink_keeps_a_result_is_remembered(place: Make, worker: Worker) -> None:
+    here = place(sinks=[sink("linked", "link"), sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    run_ids = judged(here, 2)
+    delivery.deliver()
+    known = read(here.config.storage.state)
+    assert [known.link("linked", run_id) for run_id in run_ids] == [
+        f"https://sink.example/{run_id}" for run_id in run_ids
+    ]
+    assert known.link("files", run_ids[0]) is None
 
 
 def test_one_process_delivers_at_a_time(place: Make, worker: Worker) -> None:

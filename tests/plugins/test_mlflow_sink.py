@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitorkit_plugins.mlflow_sink import MlflowOptions, MlflowSink, measured, metric_key
+from monitorkit_plugins.mlflow_sink import MlflowOptions, MlflowSink, measured, metric_key, run_page
 from structlog.testing import capture_logs
 
 from monitorkit import Finding, Outcome, RunResult, SinkContext
@@ -93,6 +93,18 @@ FINDINGS = (
     Finding("odd", math.inf),
     Finding("odder", math.nan),
 )
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/3/runs/abc"),
+        ("https://me:secret@ml.example/x/", "https://ml.example/x/#/experiments/3/runs/abc"),
+        ("sqlite:///mlflow.db", None),
+    ],
+)
+def test_a_run_of_a_server_has_a_page_and_its_link_no_password(uri: str, page: str | None) -> None:
+    assert run_page(uri, "3", "abc") == page
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ ENTRIES = [
     {"name": f"the-{scope}", "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": [scope]}
     for scope, key in KEYS.items()
 ]
-OPEN = {"/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
+OPEN = {"/", "/health", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
 OF_PROTOCOLS = {path for path in SCOPES if path.startswith(("/v2", "/invocations", "/version"))}
 
 
@@ -68,6 +68,14 @@ async def test_every_route_needs_a_key_but_those_of_orchestrators(
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert answer.json()["type"] == "urn:monitorkit:problem:unauthorized"
         assert services.writer.rows == 0
+
+
+async def test_a_browser_without_a_key_is_sent_to_the_page_that_asks_for_one(serve: Serve) -> None:
+    async with serve({"keys": ENTRIES}) as (_, client):
+        answer = await client.get("/", headers={"Accept": "text/html,*/*"})
+        assert (answer.status_code, answer.headers["location"]) == (302, "dashboard")
+        told, known = (await client.get("/")).json(), (await client.get("/health")).json()
+        assert told["model"] == {"name": known["model_name"], "version": known["model_version"]}
 
 
 async def test_a_key_opens_what_its_scope_says_and_nothing_else(

@@ -1,0 +1,6 @@
+"""The command line: each command is one short function that calls one other function."""
+
+from monitorkit.cli import keep, plugins, serve, setup, watch
+from monitorkit.cli.commands import main
+
+__all__ = ["keep", "main", "plugins", "serve", "setup", "watch"]

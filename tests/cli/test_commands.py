@@ -1,0 +1,202 @@
+"""What every command has in common: help that teaches, JSON for scripts, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from monitorkit.cli import main
+from monitorkit.cli.commands import CRASHED, REFUSED
+from monitorkit.monitoring import calibration
+
+COMMANDS = sorted(main.commands)
+WITHOUT_OUTCOME = ["completion", "run", "ui"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_how_the_command_is_typed(name: str) -> None:
+    command = main.commands[name]
+    done = invoke(name, "--help")
+    assert done.exit_code == 0
+    shown = " ".join(done.output.split())
+    assert f"monitorkit {name}" in shown
+    assert "Examples:" in shown
+    assert all(
+        max(option.opts, key=len) in shown
+        for option in command.params
+        if isinstance(option, click.Option)
+    )
+
+
+def test_help_of_all_names_each_command_once_and_the_exit_codes() -> None:
+    shown = invoke("--help").output
+    assert [name for name in COMMANDS if shown.count(f"│ {name} ") != 1] == []
+    assert "Exit codes: 0 done; 1 refused" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_debug_and_what_has_an_outcome_has_json(name: str) -> None:
+    options = {option for parameter in main.commands[name].params for option in parameter.opts}
+    assert "--debug" in options
+    assert ("--json" in options) == (name not in WITHOUT_OUTCOME)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["config"], lambda it: it["monitoring"]["min_rows"] == 200),
+        (["plugins"], lambda it: "anytime_drift" in {kind["kind"] for kind in it}),
+        (["new-key", "--scopes", "read"], lambda it: it["key"] not in it["entry"]),
+        (["verify-log"], lambda it: it["sound"] and it["segments"] == []),
+        (["new-monitor", "mine"], lambda it: Path(it["plugin"]).exists()),
+        (["status"], lambda it: it["service"]["answers"] is False),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_stdout_is_one_document_of_json(arguments: list[str], told: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitorkit", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MONITORKIT_SERVING__PORT": "1"},
+    )
+    assert done.returncode in (0, 3), done.stderr
+    (line,) = done.stdout.splitlines()
+    assert told(json.loads(line))
+
+
+def test_what_a_check_found_is_in_the_document_and_in_the_exit_code(here: Path) -> None:
+    assert invoke("new-monitor", "mine").exit_code == 0
+    check = ["check-plugin", "mine.py", "--options", "mine = { column = 'a', limit = 0 }"]
+    check += ["--columns", "a", "--json"]
+    sound = invoke(*check)
+    assert (sound.exit_code, json.loads(sound.output)[0]["broken"]) == (0, [])
+    text = (here / "mine.py").read_text(encoding="utf-8")
+    assert "left.rows + right.rows" in text
+    spoiled = text.replace("left.rows + right.rows", "left.rows")
+    (here / "mine.py").write_text(spoiled, encoding="utf-8")
+    broken = invoke(*check)
+    assert broken.exit_code == REFUSED
+    (kind,) = json.loads(broken.output)
+    assert {law["law"] for law in kind["broken"]}
+
+
+def test_an_error_is_one_event_on_stdout_or_on_stderr_with_json() -> None:
+    for options, stream in (([], "stdout"), (["--json"], "stderr")):
+        done = subprocess.run(
+            [sys.executable, "-m", "monitorkit", "verify", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == REFUSED
+        said = {"stdout": done.stdout, "stderr": done.stderr}
+        (line,) = said.pop(stream).splitlines()
+        event = json.loads(line)
+        assert (event["event"], event["error"]) == ("refused", "ReferenceMissing")
+        assert set(said.values()) == {""}
+
+
+def test_an_error_shows_its_place_only_with_debug() -> None:
+    assert "Traceback" not in invoke("verify").output
+    shown = subprocess.run(
+        [sys.executable, "-m", "monitorkit", "verify", "--debug"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" in shown.stderr
+    assert "ReferenceMissing" in shown.stderr
+
+
+def test_a_bug_is_an_event_with_its_traceback_and_another_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(calibration, "run", fails)
+    done = invoke("calibrate")
+    assert done.exit_code == CRASHED
+    event = json.loads(done.output)
+    assert (event["event"], event["error"]) == ("crashed", "ZeroDivisionError")
+    assert "in fails" in event["exception"]
+    assert isinstance(invoke("calibrate", "--debug").exception, ZeroDivisionError)
+
+
+def test_a_person_reads_one_line_of_a_bug(here: Path) -> None:
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("script (util-linux), which gives a command a terminal, is not here")
+    (here / "bug.py").write_text(
+        "from monitorkit.cli import main\n"
+        "from monitorkit.monitoring import calibration\n"
+        "calibration.run = None\n"
+        "main(['calibrate'])\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [script, "-qec", f"{sys.executable} bug.py", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == CRASHED
+    assert "This is a bug: run it again with --debug" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_wrong_option_ends_with_2() -> None:
+    for wrong in (["verify-log", "--nope"], ["nope"], ["monitor", "--json"]):
+        assert invoke(*wrong).exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_that_shell(shell: str) -> None:
+    done = invoke("completion", shell)
+    assert done.exit_code == 0, done.output
+    assert f"_MONITORKIT_COMPLETE={shell}_complete" in done.output
+
+
+def complete(*words: str) -> list[str]:
+    """What bash is told; the last word is the one that is being typed."""
+    environment = {
+        **os.environ,
+        "_MONITORKIT_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["monitorkit", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from monitorkit.cli import main; main(prog_name='monitorkit')"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_commands_and_monitors_are_completed() -> None:
+    assert set(complete("ver")) == {"verify", "verify-log"}
+    assert complete("monitor", "--only", "feature-d") == ["feature-drift"]

@@ -1,0 +1,42 @@
+"""Where commands look for the service, and whom they trust there."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitorkit import client
+from monitorkit.config import Config
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104 - where a service listens
+        ("::", "http://[::1]:8000"),
+        ("example.test", "http://example.test:8000"),
+    ],
+)
+def test_the_service_is_sought_where_the_configuration_says(host: str, address: str) -> None:
+    assert client.address(Config(serving={"host": host, "port": 8000})) == address
+
+
+def test_a_key_goes_along_when_the_environment_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONITORKIT_KEY", raising=False)
+    assert client.authorization() == {}
+    monkeypatch.setenv("MONITORKIT_KEY", " mk_1\n")
+    assert client.authorization() == {"Authorization": "Bearer mk_1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.2:1/x", True),
+        ("http://[::1]:1", True),
+        ("http://localhost", True),
+        ("https://example.test", False),
+        ("http://", False),
+    ],
+)
+def test_no_proxy_stands_before_a_service_on_this_machine(url: str, here: bool) -> None:
+    assert client.is_here(url) is here
