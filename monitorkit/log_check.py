@@ -15,7 +15,7 @@ from monitorkit import progress
 from monitorkit.config import Config
 from monitorkit.errors import LogUnreadable
 from monitorkit.prediction_log import verification
-from monitorkit.prediction_log.verification import Finding, Report
+from monitorkit.prediction_log.verified import Finding, Report
 
 SCHEMA_VERSION = 1
 WIDTH = 200

@@ -26,7 +26,8 @@ from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.imported import ImportedSegments
 from monitorkit.prediction_log.repeats import Repeats
 from monitorkit.prediction_log.rows import Formatter
-from monitorkit.prediction_log.verification import Finding, Report, Verified, verify
+from monitorkit.prediction_log.verification import verify
+from monitorkit.prediction_log.verified import Finding, Report, Verified
 
 WRITE = str(Path(__file__).parent / "prediction_writer.py")
 
