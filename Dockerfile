@@ -7,7 +7,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /build
 COPY requirements.lock deploy/build.lock ./
 # Wheels only: a slim image compiles nothing, and no set-up script of others runs here.
-RUN python -m venv --without-pip /opt/monitorkit \
+RUN python -m venv /opt/monitorkit \
  && python -m pip --python /opt/monitorkit install --only-binary :all: --require-hashes -r requirements.lock
 RUN python -m venv tools \
  && python -m pip --python tools install --only-binary :all: --require-hashes -r build.lock

@@ -18,7 +18,7 @@ from typing import Any
 
 from image_recipe import PROJECT, Settings, Stage, Step, apply
 
-HIDDEN = ("home", "mnt", "root", "srv", "work")
+HIDDEN = ("home", "mnt", "root", "work")
 CAPABLE = ["setpriv", "--reuid={0}", "--regid={1}", "--clear-groups"]
 BARE = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
 
