@@ -100,7 +100,9 @@ def test_every_kind_is_in_the_changelog_or_the_readme(kind: plugin_manager.Kind)
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
 )
 def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    links += re.findall(r"^\[[^\]]+\]: (?!https?:)([^#\n]+)", text, flags=re.MULTILINE)
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
