@@ -39,10 +39,22 @@ def commands() -> str:
         "Each is `python -m monitorkit COMMAND`, or `monitorkit COMMAND`: what `--help` says.",
     ]
     for name, command in sorted(main.commands.items()):
-        context = click.Context(command, info_name=f"monitorkit {name}", max_content_width=_WIDTH)
-        context.terminal_width = _WIDTH
-        parts += [f"## {name}", _fenced(command.get_help(context), "text")]
+        parts += [f"## {name}", _fenced(_help(name, command), "text")]
     return _page(parts)
+
+
+def _help(name: str, command: click.Command) -> str:
+    """Click's plain help, without the boxes that a terminal gets."""
+    context = click.Context(command, info_name=f"monitorkit {name}")
+    formatter = click.HelpFormatter(width=_WIDTH)
+    for part in (
+        click.Command.format_usage,
+        click.Command.format_help_text,
+        click.Command.format_options,
+        click.Command.format_epilog,
+    ):
+        part(command, context, formatter)
+    return formatter.getvalue().strip()
 
 
 def configuration() -> str:
