@@ -22,7 +22,7 @@ class LogEvidence:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._closed: dict[str, tuple[tuple[int, int], list[str]]] = {}
 
     def ids(self) -> Counter[str]:
@@ -32,12 +32,12 @@ class LogEvidence:
             AssertionError: a closed segment changed or is gone, or a line is not whole.
         """
         found: Counter[str] = Counter()
-        names = {path.name for path in self._folder.glob("predictions*.csv")}
+        names = {path.name for path in self.folder.glob("predictions*.csv")}
         gone = set(self._closed) - names
         if gone:
             raise AssertionError(f"closed segments are gone: {sorted(gone)}")
         for name in sorted(names):
-            found.update(self._ids_of(self._folder / name))
+            found.update(self._ids_of(self.folder / name))
         return found
 
     def check(self, answered: Iterable[str]) -> Counter[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -461,6 +462,34 @@ def test_a_process_killed_in_the_middle_leaves_all_of_it_or_nothing(tmp_path: Pa
     else:
         pytest.fail("never got through")
     assert seen == {True, False}
+
+
+CUT_SHORT = """
+import resource, signal, sys
+from pathlib import Path
+from monitorkit.results import Results, decode
+
+result = decode(sys.stdin.buffer.read())
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # kills who writes a longer file
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+Results(Path(sys.argv[1])).commit(result)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such limits there")
+def test_a_process_killed_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path) -> None:
+    result = a_result()
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", CUT_SHORT, str(tmp_path)],
+        input=encode(result),
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGXFSZ
+    (left,) = tmp_path.iterdir()
+    assert left.stat().st_size == 100
+    assert Results(tmp_path).run_ids() == []
 
 
 def test_a_page_of_10000_results_opens_only_its_own_files(tmp_path: Path) -> None:

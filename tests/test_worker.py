@@ -22,6 +22,8 @@ from monitorkit.errors import DataError, WorkerDied, WorkerTimeout
 from monitorkit.worker import Worker
 
 MEBIBYTE = 2**20
+BESIDE = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path))}
+"""In which a process finds `worker_tasks`, and the monitorkit that is tested."""
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +235,7 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "printing.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=BESIDE,
         capture_output=True,
         text=True,
         timeout=120,
@@ -264,7 +266,7 @@ def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "abandoned.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=BESIDE,
         capture_output=True,
         text=True,
         timeout=120,

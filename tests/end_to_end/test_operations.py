@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -58,6 +60,31 @@ def test_sigterm_lets_every_answer_finish_and_loses_nothing(
     assert len(answered) > 8
     assert set(answered) <= set(logged)
     assert len(logged) == len(set(logged))
+
+
+def test_a_request_that_is_half_sent_at_sigterm_is_answered_and_logged(
+    folder: Path, start: Callable[..., Any], applicant: dict[str, Any]
+) -> None:
+    service = start(folder)
+    address = urlsplit(service.url)
+    body = json.dumps([applicant] * 500).encode()
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    connection.putrequest("POST", "/predict/batch")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[: len(body) // 2])
+    time.sleep(0.2)  # until it is there
+    service.process.send_signal(signal.SIGTERM)
+    service.wait_for("stopping")
+    time.sleep(0.5)  # in which it could be gone
+    connection.send(body[len(body) // 2 :])
+    answer = connection.getresponse()
+    assert answer.status == 200
+    answered = [row["prediction_id"] for row in json.loads(answer.read())["predictions"]]
+    connection.close()
+    assert service.process.wait(timeout=40) == 0
+    lines = (folder / "monitoring/predictions/predictions.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == answered
 
 
 def test_killed_under_load_it_has_every_answer_on_disk(

@@ -103,7 +103,9 @@ def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
 def test_a_disk_on_which_nothing_has_room_stops_neither_service_nor_monitoring(
     folder: Path, start: Start, small_disk: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Needs `durable.replace_file` (no half result) and the `except` of `MonitoringLoop._cycle`."""
+    """Needs `durable.replace_file` (no half result) and the `except` of the endpoint `run`; of
+    periodic cycles that of `MonitoringLoop._run_cycles`, see `monitoring/test_loop.py`.
+    """
     root, aside = folder / "monitoring", tmp_path / "aside"
     root.rename(aside)
     small_disk(root, "24m")

@@ -65,7 +65,7 @@ def test_every_line_that_is_no_row_is_told_of_with_file_and_offset_and_harms_no_
     folder: Path, start: Callable[..., Service]
 ) -> None:
     """Needs `parsing.parse` (around the lines that pyarrow refuses), `Reader._skip`,
-    `local_folder._look` for headers, and `LogFile._recover` for the end of the open segment.
+    `LocalFolder._look` for headers, and `LogFile._recover` for the end of the open segment.
     """
     predictions = folder / "monitoring/predictions"
     closed, current = "predictions-20260101T000000.000000Z.csv", "predictions.csv"
@@ -110,7 +110,7 @@ def test_every_line_that_is_no_row_is_told_of_with_file_and_offset_and_harms_no_
 def test_a_current_file_that_is_no_log_is_kept_and_another_is_begun(
     folder: Path, start: Callable[..., Service], applicant: dict[str, Any]
 ) -> None:
-    """Needs `LogFile._set_segment_aside`."""
+    """Needs `recovery.set_aside`."""
     predictions = folder / "monitoring/predictions"
     log_bytes.write(predictions / "predictions.csv", b"id,score\r\n", [b"7,0.5\r\n"])
     events = run_command(folder, "monitor", "--once")

@@ -25,7 +25,7 @@ Start = Callable[..., Service]
 def test_of_two_services_started_at_once_one_writes_and_its_lock_ends_with_it(
     folder: Path, start: Start
 ) -> None:
-    """Needs `LogFile._lock_folder`; a lock of the operating system, not a file that says so."""
+    """Needs `FolderLock.hold`; a lock of the operating system, not a file that says so."""
     both = [start(folder), start(folder)]
     deadline = time.monotonic() + 120
     while all(service.process.poll() is None for service in both):

@@ -113,8 +113,16 @@ def test_a_changed_bit_is_never_believed(tmp_path: Path, place: int, bit: int) -
     assert Store(path).load("sums", Sum) == track
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM buckets WHERE step % 2", "DELETE FROM tracks"])
-def test_missing_rows_are_noticed(tmp_path: Path, statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM buckets WHERE step % 2",
+        "DELETE FROM tracks",
+        "UPDATE tracks SET document = json_set(document, '$.cursor.a', 11)",
+        'UPDATE buckets SET "rows" = "rows" + 1',
+    ],
+)
+def test_missing_and_edited_rows_are_noticed(tmp_path: Path, statement: str) -> None:
     Store(tmp_path / FILE).save({"sums": a_track(0, 61)}, (), 0)
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute(statement)
@@ -149,9 +157,10 @@ def test_summaries_of_another_class_are_not_believed(tmp_path: Path) -> None:
 def test_what_cannot_be_kept_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     store, track = Store(tmp_path / FILE), a_track(0)
     store.save({"sums": track}, (), 0)
-    bad = Track()
-    bad.add("1", NOW.split(rows(0)), NOW, lambda _: Sum(1, object()), merge)
+    bad = a_track(0)
+    bad.add("1", NOW.split(rows(61)), NOW, lambda _: Sum(1, object()), merge)
     with pytest.raises(TypeError, match="object"):
         store.save({"sums": track, "bad": bad}, (), 0)
     assert Store(tmp_path / FILE).identities() == {"sums"}
+    assert len(written(tmp_path / FILE)) == 1  # nothing of it, its first bucket neither
     assert store.look() == "ours"

@@ -75,6 +75,7 @@ def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
 
 BAD = {
     "NUL bytes": b"\0" * 100,
+    "NUL bytes in a label": b"id,2026-01-02T03:04:05.123456Z,1,\0\0,0.5,1,2,3",
     "not UTF-8": b"id,2026-01-02T03:04:05.123456Z,\xff,0,0.5,1,2,3",
     "a label that is not UTF-8": b"id,2026-01-02T03:04:05.123456Z,1,\x80,0.5,1,2,3",
     "too few fields": b"id,2026-01-02T03:04:05.123456Z,1,0,0.5,1,2",
@@ -90,6 +91,7 @@ BAD = {
     "no id": b",2026-01-02T03:04:05.123456Z,1,0,0.5,1,2,3",
     "an open quote": b'id,2026-01-02T03:04:05.123456Z,"1,0,0.5,1,2,3',
     "a return": b"id,2026-01-02T03:04:05.123456Z,1\r,0,0.5,1,2,3",
+    "a return before the id": b"\rid,2026-01-02T03:04:05.123456Z,1,0,0.5,1,2,3",
     "an empty line": b"",
     "two rows that ran together": b"id,2026-01-02T03:04:05id,2026-01-02T03:04:05.1Z,1,0,0.5,1,2,3",
     "the header again": HEADER[:-1],

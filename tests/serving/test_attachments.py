@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from monitorkit.contracts import Outcome, RunResult, Window
+from monitorkit.serving import attachments
 from monitorkit.serving.services import Services
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -72,6 +73,11 @@ async def test_nothing_else_is_found(
     (folder / "nothing.html").write_text("there, but no result names it")
     response = await client.get(f"/monitoring/results/{RUN_ID}/reports/{name}")
     assert response.status_code == 404
+
+
+def test_names_that_lead_elsewhere_are_none() -> None:
+    """The router lets no slash through, so no request shows what this is for."""
+    assert attachments.names(result(NAME, *ODD)) == {NAME}
 
 
 async def test_what_was_pruned_says_so(

@@ -7,6 +7,7 @@ Taken out, each protection makes a test here fail: the `Guard` in `Application.a
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import re
 import tomllib
@@ -22,6 +23,7 @@ from structlog.testing import capture_logs
 from monitorkit import config, keys
 from monitorkit.config import Config, KeyEntry
 from monitorkit.errors import ConfigError
+from monitorkit.serving import guard
 from monitorkit.serving.guard import SCOPES, needed
 from monitorkit.serving.routes import routes
 from monitorkit.serving.services import Services
@@ -126,6 +128,25 @@ async def test_what_is_no_known_key_is_a_401_that_does_not_repeat_it(
         assert "0123" not in answer.text
         assert events == []
         assert services.writer.rows == 0
+
+
+async def test_every_key_is_compared_in_constant_time_also_when_one_fits(
+    serve: Serve, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[bytes] = []
+
+    def watched(known: bytes, sought: bytes) -> bool:
+        compared.append(known)
+        return hmac.compare_digest(known, sought)
+
+    monkeypatch.setattr(guard, "compare_digest", watched)
+    every = [bytes.fromhex(str(entry["sha256"])) for entry in ENTRIES]
+    async with serve({"keys": ENTRIES}) as (_, client):
+        for key, status in ((KEYS["predict"], 200), ("mk_" + "x" * 40, 401)):
+            compared.clear()
+            answer = await client.post("/predict", json=row, headers=bearer(key))
+            assert answer.status_code == status
+            assert compared == every
 
 
 async def test_two_headers_are_none(serve: Serve, row: dict[str, Any]) -> None:

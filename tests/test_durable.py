@@ -1,0 +1,39 @@
+"""Files that survive a power failure: what is synced, and when, as strace sees it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPLACE = """
+import sys
+from pathlib import Path
+from monitorkit import durable
+durable.replace_file(Path(sys.argv[1]), b"new")
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows what is synced")
+def test_a_file_is_synced_before_it_has_its_name_and_its_name_after_that(tmp_path: Path) -> None:
+    folder, trace = tmp_path / "folder", tmp_path / "trace"
+    folder.mkdir()
+    (folder / "result.json").write_bytes(b"old")
+    watched = ["strace", "-f", "-y", "-e", "trace=write,fsync,rename,renameat,renameat2"]
+    command = [sys.executable, "-c", REPLACE, str(folder / "result.json")]
+    done = subprocess.run(
+        [*watched, "-o", str(trace), *command], capture_output=True, timeout=60, check=False
+    )
+    if done.returncode:
+        pytest.skip("strace may not trace here")
+    seen = []
+    for line in trace.read_text(errors="replace").splitlines():
+        if str(folder) in line:
+            call = line.split(None, 1)[1].partition("(")[0]
+            what = "folder" if f"<{folder}>" in line else "file"
+            seen.append(f"{call.rstrip('at2')} {what}")
+    assert seen == ["write file", "fsync file", "rename file", "fsync folder"]
+    assert (folder / "result.json").read_bytes() == b"new"
