@@ -40,7 +40,10 @@ WORK = {
         *("batcher.py", "pipeline.py", "asyncio/futures", "asyncio/tasks"),
         *("metrics.py", "prometheus_client", "anyio"),
     ),
-    "our edge": ("serving/predict.py", "edge.py", "application.py"),
+    "our edge": (
+        *("serving/predict.py", "edge.py", "application.py"),
+        *("request_ids.py", "traffic.py"),
+    ),
     "Starlette": ("starlette/",),
     "uvicorn: bytes to a request": ("uvicorn/",),
     "event loop": ("runners.py", "uvloop"),

@@ -30,6 +30,7 @@ from monitorkit.serving.reloader import Reloader
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Slot
 from monitorkit.serving.services import Services
+from monitorkit.serving.traffic import Traffic
 
 log = logs.get(__name__)
 
@@ -42,7 +43,7 @@ def create_app(config: Config) -> Application:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Application) -> AsyncIterator[None]:
-        async with running(config) as services, anyio.create_task_group() as tasks:
+        async with running(config, app.traffic) as services, anyio.create_task_group() as tasks:
             sources = shown(services)
             live = Live(sources)
             tasks.start_soon(live.run)
@@ -66,8 +67,12 @@ def shown(services: Services) -> Sources:
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Services]:
+async def running(config: Config, traffic: Traffic) -> AsyncIterator[Services]:
     """Build the objects in the order in which data flows, run them, and end them in reverse.
+
+    Args:
+        config: the whole configuration.
+        traffic: the requests that the application counts.
 
     Raises:
         MonitorkitError: there is nothing to serve or nowhere to log to.
@@ -118,7 +123,7 @@ async def running(config: Config) -> AsyncIterator[Services]:
             force_cycle=monitoring.force,
             started_at=datetime.now(UTC),
         )
-        metrics.watch(services)
+        metrics.watch(services, traffic)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pipeline.run)
             tasks.start_soon(reloader.run)

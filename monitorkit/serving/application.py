@@ -16,10 +16,11 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from monitorkit import config, keys
 from monitorkit.errors import MonitorkitError
 from monitorkit.serving import hosts, problems
-from monitorkit.serving.edge import Edge
+from monitorkit.serving.edge import Edge, Named
 from monitorkit.serving.guard import Guard, needed
 from monitorkit.serving.predict import Answering
 from monitorkit.serving.problems import Problem
+from monitorkit.serving.traffic import Traffic
 
 
 class Application(Starlette):
@@ -35,6 +36,9 @@ class Application(Starlette):
         lifespan: may `add` routes once there are services.
         routes: those that are known already.
 
+    Attributes:
+        traffic: requests, counted.
+
     Raises:
         ConfigError: a key of the configuration cannot be used.
     """
@@ -45,8 +49,9 @@ class Application(Starlette):
         lifespan: Lifespan[Application] | None = None,
         *routes: Route,
     ) -> None:
+        self.traffic = Traffic()
         super().__init__(
-            middleware=[Middleware(Edge, access_log=serving.access_log)],
+            middleware=[Middleware(Edge, self.traffic, access_log=serving.access_log)],
             exception_handlers=exception_handlers(),
             lifespan=lifespan,
         )
@@ -55,7 +60,7 @@ class Application(Starlette):
         self._access_log = serving.access_log
         self._keys = keys.configured(serving.keys)
         self._hosts = hosts.of(serving)
-        self._misdirected = Edge(_misdirected, access_log=serving.access_log)
+        self._misdirected = Edge(_misdirected, self.traffic, access_log=serving.access_log)
         self._direct: dict[str, ASGIApp] = {}
         self._on_stop: list[Callable[[], None]] = []
         self.add(*routes)
@@ -68,8 +73,12 @@ class Application(Starlette):
                 # Behind the router, so that no spelling of a path leads past it.
                 route.app = Guard(route.app, self._keys, scopes)
             self.router.routes.append(route)
-            if isinstance(route.endpoint, Answering) and not route.param_convertors:
-                self._direct[route.path] = Edge(route.app, access_log=self._access_log)
+            answering = isinstance(route.endpoint, Answering)
+            if answering and not route.param_convertors:
+                self._direct[route.path] = Edge(
+                    route.app, self.traffic, access_log=self._access_log, endpoint=route.path
+                )
+            route.app = Named(route.app, route.path, events=not answering)
 
     def on_stop(self, end: Callable[[], None]) -> None:
         """Call this when the server begins to stop: it waits for answers that have no end."""

@@ -13,6 +13,12 @@ Schema = dict[str, Any]
 
 REQUEST_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a90"
 PREDICTION_ID = "018f9c4e-7d1a-7c3e-9b1a-2f6d3c5e8a91"
+REQUEST_ID_HEADER: Schema = {
+    "description": "The id of the request: the client's X-Request-ID when it is a plain word of at "
+    "most 128 characters, else the prediction_id of its first row (which then need not be repeated "
+    "here), else a new one.",
+    "schema": {"type": "string"},
+}
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
     "invalid-json": (400, "The body is not JSON", "The body is not JSON: it is empty."),
@@ -251,12 +257,7 @@ def responses() -> Schema:
             f"Problem{status}",
             {
                 "description": title,
-                "headers": {
-                    "X-Request-ID": {
-                        "description": "The id of the request.",
-                        "schema": {"type": "string"},
-                    }
-                },
+                "headers": {"X-Request-ID": REQUEST_ID_HEADER},
                 "content": {MEDIA_TYPE: {"schema": ref("Problem"), "examples": {}}},
             },
         )

@@ -11,6 +11,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from monitorkit.serving.state_metrics import State
+from monitorkit.serving.traffic import Traffic
+
 if TYPE_CHECKING:
     from monitorkit.serving.services import Services
 
@@ -32,6 +35,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._state: State | None = None
         self.lag = Histogram(
             "monitorkit_event_loop_lag_seconds",
             "How late the event loop woke a sleeping task (up to 0.001 is the timer's own step).",
@@ -58,9 +62,16 @@ class Metrics:
             registry=self._registry,
         )
 
-    def watch(self, services: Services) -> None:
+    def watch(self, services: Services, traffic: Traffic) -> None:
         """Read the counts of a service, too, each time that somebody asks."""
-        self._registry.register(_Counts(services))
+        self._state = State(services)
+        for collector in (traffic, _Counts(services), self._state):
+            self._registry.register(collector)
+
+    async def look(self) -> None:
+        """See to it that what is shown of the disk is what is there now; before `render`."""
+        if self._state is not None:
+            await self._state.look()
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text of all metrics, in the newest format that a scraper accepts.

@@ -6,7 +6,14 @@ from typing import Any
 
 import monitorkit
 from monitorkit.config import Config
-from monitorkit.serving.components import PROBLEMS, Schema, ref, responses, schemas
+from monitorkit.serving.components import (
+    PROBLEMS,
+    REQUEST_ID_HEADER,
+    Schema,
+    ref,
+    responses,
+    schemas,
+)
 from monitorkit.serving.guard import needed
 from monitorkit.serving.problems import MEDIA_TYPE
 from monitorkit.serving.protocols import described
@@ -165,7 +172,10 @@ def document(served: Served | None, config: Config) -> Schema:
                     "service",
                     "Metrics for Prometheus",
                     "",
-                    {"description": "Metrics as text", "content": {"text/plain": {}}},
+                    {
+                        "description": "Metrics as text",
+                        "content": {"text/plain": {}, "application/openmetrics-text": {}},
+                    },
                     _ANY,
                 )
             },
@@ -198,6 +208,13 @@ def document(served: Served | None, config: Config) -> Schema:
             "responses": responses(),
         },
     }
+    for operations in whole["paths"].values():
+        for operation in operations.values():
+            answer = operation["responses"]["200"]
+            operation["responses"]["200"] = {
+                **answer,
+                "headers": {"X-Request-ID": REQUEST_ID_HEADER},
+            }
     if config.serving.keys:
         _require_keys(whole)
     return whole

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from monitorkit.errors import MonitorkitError
 from monitorkit.prediction_log import Prediction
-from monitorkit.serving import problems
+from monitorkit.serving import problems, request_ids
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.requests import read_json_body, unless_gone
 from monitorkit.serving.served import Served
@@ -83,6 +83,7 @@ class Predict(Answering):
             predictions = await answer
         else:
             predictions = await unless_gone(receive, answer)
+        request_ids.answered(scope, predictions)
         return served.encode(predictions).encode()
 
 
@@ -107,12 +108,14 @@ class PredictBatch(Answering):
             rows = served.read_rows(body, self._max_rows)
             if rows:
                 predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+                request_ids.answered(scope, predictions)
             return encode_batch(served, predictions)
         rows = await to_thread.run_sync(
             served.read_rows, body, self._max_rows, limiter=self._threads
         )
         if rows:
             predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+            request_ids.answered(scope, predictions)
         return await to_thread.run_sync(encode_batch, served, predictions, limiter=self._threads)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 
-import uuid_utils
 from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Scope
@@ -24,6 +22,7 @@ from monitorkit.errors import (
     Stopping,
 )
 from monitorkit.redaction import redacted
+from monitorkit.serving import request_ids
 from monitorkit.serving.fields import FieldError, Known, field_errors
 from monitorkit.serving.protocols.shapes import shaped
 
@@ -35,8 +34,6 @@ BODY_READ = "monitorkit.body_read"
 """In a request's scope once all of its body is here."""
 
 RETRY_AFTER = {"Retry-After": "1"}
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 @dataclass(eq=False)
@@ -63,19 +60,18 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 def response(problem: Problem, scope: Scope) -> Response:
     """The HTTP response of a problem, with the id of its request; in its protocol's shape.
 
-    A connection on which a body may still come is closed: nobody reads the rest of it.
+    The header with the id is `Edge`'s. A connection on which a body may still come is closed:
+    nobody reads the rest of it.
     """
-    identity = request_id(scope)
     headers = {
         **problem.headers,
-        "X-Request-ID": identity,
         "Cache-Control": "no-store",
         **({"Connection": "close"} if _body_may_come(scope) else {}),
     }
     other = shaped(scope["path"], problem.status, problem.detail, problem.errors)
     if other is not None:
         return Response(other.body, other.status, headers, other.media_type)
-    return Response(encode(problem, identity), problem.status, headers, MEDIA_TYPE)
+    return Response(encode(problem, request_ids.of(scope)), problem.status, headers, MEDIA_TYPE)
 
 
 def encode(problem: Problem, identity: str) -> bytes:
@@ -116,21 +112,11 @@ def told(error: Problem | MonitorkitError, scope: Scope) -> Response:
     if isinstance(error, PredictionFailed):
         log.error(
             "prediction_failed",
-            request_id=request_id(scope),
+            request_id=request_ids.of(scope),
             reason=str(error),
             exc_info=error.__cause__,
         )
     return response(problem, scope)
-
-
-def request_id(scope: Scope) -> str:
-    """The id of a request: the client's X-Request-ID when it is a plain word, else a new one."""
-    known: str | None = scope.get("monitorkit.request_id")
-    if known is None:
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        known = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
-        scope["monitorkit.request_id"] = known
-    return known
 
 
 def invalid(error: ValidationError, known: Known, body: bytes | bytearray) -> Problem:

@@ -17,7 +17,7 @@ import httptools
 import uuid_utils
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from monitorkit.serving import problems
+from monitorkit.serving import problems, request_ids
 from monitorkit.serving.problems import Problem
 
 MAX_HEAD = 64 * 1024
@@ -223,13 +223,22 @@ class Protocol(HttpToolsProtocol):
             self.refuse(problems.too_slow())
 
     def _write(self, problem: Problem) -> None:
-        body = problems.encode(problem, str(uuid_utils.uuid7()))
+        cycle = self.cycle
+        # Only of a request whose head is here is the id known that its client gave.
+        here = cycle is not None and cycle.scope is self.scope and not cycle.response_complete
+        identity = (
+            request_ids.of(self.scope)  # type: ignore[arg-type] # the mapping that the app gets
+            if here
+            else str(uuid_utils.uuid7())
+        )
+        body = problems.encode(problem, identity)
         headers = [
             *self.server_state.default_headers,
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
             (b"connection", b"close"),
+            (request_ids.HEADER, identity.encode()),
         ]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))

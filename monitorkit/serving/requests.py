@@ -10,13 +10,20 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
-from monitorkit.serving import problems
+from monitorkit.serving import problems, request_ids
 from monitorkit.serving.fields import FieldError
 
 T = TypeVar("T")
 
 _READ = frozenset(
-    (b"content-type", b"content-length", b"content-encoding", b"sec-fetch-site", b"origin")
+    (
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"sec-fetch-site",
+        b"origin",
+        request_ids.HEADER,
+    )
 )
 _DIGITS = 18  # a larger length is beyond any limit, and int() refuses some thousand of them
 _JSON = re.compile(
@@ -62,8 +69,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | bytea
     return body
 
 
-def check_head(scope: Scope, limit: int, *, json: bool = True) -> None:
-    """Refuse what need not be read for that.
+def check_head(  # noqa: C901 - one pass over the headers of every request
+    scope: Scope, limit: int, *, json: bool = True
+) -> None:
+    """Refuse what need not be read for that, and keep the id that the client gave.
 
     An absent Content-Type means JSON. A compressed body is refused: nobody knows how large it is.
 
@@ -90,8 +99,10 @@ def check_head(scope: Scope, limit: int, *, json: bool = True) -> None:
             _refuse_compressed(value)
         elif name == b"sec-fetch-site":
             site = value
-        else:
+        elif name == b"origin":
             origin = value
+        else:
+            request_ids.note(scope, value)
     if site is not None or origin is not None:
         refuse_other_sites(scope, site, origin)
 

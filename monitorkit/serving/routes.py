@@ -129,6 +129,7 @@ class Endpoints:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics, for Prometheus: its text format, or OpenMetrics where that is accepted."""
         await self._services.disk.measure()
+        await self._services.metrics.look()
         body, media_type = self._services.metrics.render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": media_type, **NO_STORE})
 

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import monitorkit
 from monitorkit.contracts import MonitoringStatus, RunResult
@@ -16,7 +16,9 @@ from monitorkit.engines import Scorer
 from monitorkit.redaction import redacted
 from monitorkit.schema import spellings
 from monitorkit.serving.served import Served
-from monitorkit.serving.services import Services
+
+if TYPE_CHECKING:
+    from monitorkit.serving.services import Services
 
 PROXY_METRICS = "proxy_metrics"
 

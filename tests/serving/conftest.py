@@ -169,10 +169,10 @@ def serve(
             force_cycle=force_cycle,
             started_at=datetime.now(UTC),
         )
-        metrics.watch(services)
         sources = shown(services)
         pages = dashboard.routes(sources, Live(sources))
         app = Application(config.serving, None, *routes(services), *pages)
+        metrics.watch(services, app.traffic)
         transport = httpx.ASGITransport(app)
         try:
             async with httpx.AsyncClient(

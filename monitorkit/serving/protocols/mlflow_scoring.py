@@ -77,7 +77,7 @@ class Invocations(Scoring):
             rows = await self.read(read_csv, *arguments, inline=False)
         else:
             rows = await self.read(read_json, *arguments, inline=len(body) <= INLINE_BYTES)
-        predictions = await self.predict(served, rows, receive)
+        predictions = await self.predict(served, rows, scope, receive)
         return await self.write(encode, predictions, served.model.card.version)
 
 

@@ -112,7 +112,7 @@ class Infer(Scoring):
         served = addressed(self._slot.current, scope["path_params"])
         inline = len(body) <= INLINE_BYTES
         request = await self.read(read_request, served, body, self._max_rows, inline=inline)
-        predictions = await self.predict(served, request.rows, receive)
+        predictions = await self.predict(served, request.rows, scope, receive)
         return await self.write(encode, predictions, served, request)
 
 

@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Scope
 
 from monitorkit.prediction_log import Prediction
-from monitorkit.serving import problems
+from monitorkit.serving import problems, request_ids
 from monitorkit.serving.predict import Answering
 from monitorkit.serving.requests import check_head, read_body, unless_gone
 from monitorkit.serving.served import Served, Values
@@ -61,7 +61,7 @@ class Scoring(Answering):
         return await to_thread.run_sync(reader, *arguments, limiter=self._threads)
 
     async def predict(
-        self, served: Served, rows: Sequence[Values], receive: Receive
+        self, served: Served, rows: Sequence[Values], scope: Scope, receive: Receive
     ) -> Sequence[Prediction]:
         """Predict and log rows, and give it up when the client leaves; no rows have no answers.
 
@@ -71,7 +71,9 @@ class Scoring(Answering):
         """
         if not rows:
             return ()
-        return await unless_gone(receive, self._pipeline.answer(served, rows))
+        predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
+        request_ids.answered(scope, predictions)
+        return predictions
 
     async def write(
         self, writer: Callable[..., bytes], predictions: Sequence[Prediction], *arguments: object

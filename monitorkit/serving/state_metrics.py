@@ -1,0 +1,209 @@
+"""What /metrics shows of readiness, the model, cycles, and what the newest result says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, get_args
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from monitorkit.contracts import MonitoringStatus, RunResult, Status
+from monitorkit.results import Results
+from monitorkit.serving import status
+
+if TYPE_CHECKING:
+    from monitorkit.serving.services import Services
+
+PATIENCE = 1.0
+"""Seconds that a scrape waits for the disk; then it shows what was there before."""
+
+_SETTLED = 2 * 10**9
+"""Nanoseconds after which another change of a folder surely has another time."""
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+class Newest:
+    """The newest result in a folder, read once; for one thread at a time.
+
+    Args:
+        results: the folder, into which other processes write, too.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._stamp: int | None = None
+        self._known: RunResult | None = None
+
+    def read(self) -> RunResult | None:
+        """It, or None when there is none; looks at the folder's time and at nothing else as a rule.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        try:
+            stamp = self._results.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        if stamp != self._stamp or time.time_ns() - stamp < _SETTLED:
+            newest = next(iter(self._results.run_ids()[-1:]), None)
+            if self._known is None or self._known.run_id != newest:
+                self._known = self._results.latest()
+            self._stamp = stamp
+        return self._known
+
+
+class State(Collector):
+    """Whether it is ready, and what monitoring found.
+
+    Args:
+        services: what is asked.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._newest = Newest(services.results)
+        self._latest: RunResult | None = None
+        self._ready = False
+        # A disk that hangs holds up this thread and nobody else's.
+        self._limiter = CapacityLimiter(1)
+
+    async def look(self) -> None:
+        """Look at what is on the disk, if that can be done soon.
+
+        When it is not told in time whether the log can be written, it is not ready.
+        """
+        self._ready = False
+        with anyio.move_on_after(PATIENCE):
+            await to_thread.run_sync(self._read, limiter=self._limiter, abandon_on_cancel=True)
+
+    def _read(self) -> None:
+        self._ready = status.not_ready(self._services) is None
+        try:
+            self._latest = self._newest.read()
+        except OSError:  # then nothing is known of it, which an alert on its age tells
+            self._latest = None
+
+    def collect(self) -> Iterator[Metric]:
+        """One family after the other."""
+        yield GaugeMetricFamily(
+            "monitorkit_ready", "1 when /ready answers 200, else 0.", float(self._ready)
+        )
+        served = self._services.slot.current
+        if served is not None:
+            card = served.model.card
+            yield InfoMetricFamily(
+                "monitorkit_model",
+                "The model that is served; always 1.",
+                {"name": card.name, "version": card.version},
+            )
+        monitoring = self._services.monitoring_status()
+        interval = self._services.config.monitoring.interval.total_seconds()
+        yield from _cycles(monitoring, interval)
+        if self._latest is not None:
+            features = served.schema.names if served is not None else ()
+            yield from _result(self._latest, features)
+
+
+def _cycles(monitoring: MonitoringStatus, interval: float) -> Iterator[Metric]:
+    """What the service knows of its monitoring."""
+    yield GaugeMetricFamily(
+        "monitorkit_reference_ok",
+        "1 when the reference is the one that was frozen, as far as it was checked; else 0.",
+        float(monitoring.reference == "ok"),
+    )
+    yield _by_label(
+        CounterMetricFamily(
+            "monitorkit_cycles",
+            "Monitoring cycles of this service since its start, by how they ended.",
+            labels=["outcome"],
+        ),
+        monitoring.cycles,
+    )
+    yield GaugeMetricFamily(
+        "monitorkit_cycle_interval_seconds",
+        "[monitoring] interval; 0 when no cycles run periodically.",
+        interval if monitoring.enabled else 0.0,
+    )
+    if monitoring.last_cycle is not None:
+        yield GaugeMetricFamily(
+            "monitorkit_last_cycle_timestamp_seconds",
+            "When the last cycle of this service ended, however it did, in Unix time.",
+            monitoring.last_cycle.finished_at.timestamp(),
+        )
+    yield _by_label(
+        GaugeMetricFamily(
+            "monitorkit_undelivered_results",
+            "Results that a sink has still to take.",
+            labels=["sink"],
+        ),
+        monitoring.undelivered,
+    )
+
+
+def _result(result: RunResult, features: tuple[str, ...]) -> Iterator[Metric]:
+    """The newest result, whoever made it: `monitor --once` beside the service, too."""
+    yield GaugeMetricFamily(
+        "monitorkit_last_result_timestamp_seconds",
+        "When the newest result was made, in Unix time.",
+        result.finished_at.timestamp(),
+    )
+    yield GaugeMetricFamily(
+        "monitorkit_last_result_rows", "Rows that the newest result judged.", result.window.rows
+    )
+    seconds = GaugeMetricFamily(
+        "monitorkit_monitor_duration_seconds",
+        "How long each monitor took in the newest result.",
+        labels=["monitor"],
+    )
+    statuses = GaugeMetricFamily(
+        "monitorkit_monitor_status",
+        "1 for the status of each monitor in the newest result, 0 for the others.",
+        labels=["monitor", "status"],
+    )
+    for outcome in result.outcomes:
+        seconds.add_metric([outcome.name], outcome.seconds)
+        for each in STATUSES:
+            statuses.add_metric([outcome.name, each], float(outcome.status == each))
+    yield seconds
+    yield statuses
+    drift = result.drift
+    if drift is None:
+        return
+    if drift.dataset_drift_detected is not None:
+        yield GaugeMetricFamily(
+            "monitorkit_drift_detected",
+            "The verdict of the newest result: 1 for drift, else 0.",
+            float(drift.dataset_drift_detected),
+        )
+    yield GaugeMetricFamily(
+        "monitorkit_features_evaluated",
+        "Features that the verdict is over.",
+        drift.num_features_evaluated,
+    )
+    yield GaugeMetricFamily(
+        "monitorkit_features_drifted", "Of these, the drifted ones.", drift.num_drifted_features
+    )
+    drifted = set(drift.drifted_features)
+    columns = drifted | (set(features) - set(drift.excluded_features))
+    yield _by_label(
+        GaugeMetricFamily(
+            "monitorkit_feature_drifted",
+            "1 for each feature that drifted in the newest result, else 0.",
+            labels=["feature"],
+        ),
+        {column: float(column in drifted) for column in sorted(columns)},
+    )
+
+
+def _by_label(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]
+) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family

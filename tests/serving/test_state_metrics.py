@@ -1,0 +1,176 @@
+"""What /metrics shows of readiness, cycles and the newest result is what /health and files say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitorkit.contracts import (
+    CycleNote,
+    DriftSummary,
+    MonitoringStatus,
+    Outcome,
+    RunResult,
+    Window,
+)
+from monitorkit.results import Results
+from monitorkit.serving.services import Services
+from monitorkit.serving.state_metrics import Newest
+
+Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
+START = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def result(number: int, drifted: tuple[str, ...] = ("age",)) -> RunResult:
+    started = START + timedelta(minutes=5 * number)
+    return RunResult(
+        run_id=f"{started:%Y%m%dT%H%M%S}000000Z-{number:08x}",
+        trigger="once",
+        started_at=started,
+        finished_at=started + timedelta(seconds=1),
+        model_name="credit-risk-model",
+        window=Window(250 + number, started - timedelta(hours=1), started, "1", 86400.0),
+        min_rows=200,
+        reference_hash="ab" * 32,
+        cursor={},
+        drift=DriftSummary(
+            "feature-drift",
+            dataset_drift_detected=len(drifted) > 1,
+            drift_share=len(drifted) / 3,
+            share_threshold=0.5,
+            drifted_features=drifted,
+            num_features_evaluated=3,
+            excluded_features={"MonthlyIncome": "constant in the reference"},
+        ),
+        outcomes=[
+            Outcome("feature-drift", "anytime_drift", "drift", [], 0.25),
+            Outcome("ks", "ks", "timed_out", [], 60.0, "no answer within 60s"),
+        ],
+    )
+
+
+async def scraped(client: httpx.AsyncClient) -> dict[str, Any]:
+    """Samples by name; those with labels as a mapping from the labels' values."""
+    found: dict[str, Any] = {}
+    for family in text_string_to_metric_families((await client.get("/metrics")).text):
+        for sample in family.samples:
+            if sample.labels:
+                found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+            else:
+                found[sample.name] = sample.value
+    return found
+
+
+async def test_before_the_first_cycle_there_is_no_verdict(client: httpx.AsyncClient) -> None:
+    samples = await scraped(client)
+    assert samples["monitorkit_ready"] == 1
+    assert samples["monitorkit_model_info"] == {("credit-risk-model", "1"): 1}
+    assert samples["monitorkit_reference_ok"] == 1
+    assert samples["monitorkit_cycle_interval_seconds"] == 300
+    assert set(samples["monitorkit_cycles_total"].values()) == {0}
+    absent = {"last_cycle_timestamp_seconds", "last_result_rows", "drift_detected"}
+    assert not {f"monitorkit_{name}" for name in absent} & set(samples)
+
+
+async def test_what_the_service_knows_of_its_monitoring(
+    serve: Serve, status: MonitoringStatus
+) -> None:
+    known = replace(
+        status,
+        enabled=False,
+        reference="changed",
+        cycles={"completed": 3, "skipped": 2, "failed": 1},
+        last_cycle=CycleNote("failed", START, "periodic", reason="x"),
+        undelivered={"mlflow": 4},
+    )
+    async with serve(status=known) as (_, client):
+        samples = await scraped(client)
+    assert samples["monitorkit_reference_ok"] == 0
+    assert samples["monitorkit_cycle_interval_seconds"] == 0
+    assert samples["monitorkit_cycles_total"] == {
+        ("completed",): 3,
+        ("skipped",): 2,
+        ("failed",): 1,
+    }
+    assert samples["monitorkit_last_cycle_timestamp_seconds"] == START.timestamp()
+    assert samples["monitorkit_undelivered_results"] == {("mlflow",): 4}
+
+
+async def test_the_newest_result_is_shown_whoever_made_it(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    elsewhere = Results(services.config.storage.results)  # `monitor --once`, in another process
+    elsewhere.commit(result(1))
+    samples = await scraped(client)
+    assert samples["monitorkit_last_result_timestamp_seconds"] == result(1).finished_at.timestamp()
+    assert samples["monitorkit_last_result_rows"] == 251
+    assert samples["monitorkit_drift_detected"] == 0
+    assert samples["monitorkit_features_drifted"] == 1
+    assert samples["monitorkit_features_evaluated"] == 3
+    assert samples["monitorkit_feature_drifted"] == {
+        ("age",): 1,
+        ("NumberOfTime30-59DaysPastDueNotWorse",): 0,
+        ("DebtRatio",): 0,
+    }
+    on = {key for key, value in samples["monitorkit_monitor_status"].items() if value}
+    assert on == {("feature-drift", "drift"), ("ks", "timed_out")}
+    assert len(samples["monitorkit_monitor_status"]) == 8
+    assert samples["monitorkit_monitor_duration_seconds"] == {("feature-drift",): 0.25, ("ks",): 60}
+    elsewhere.commit(result(2, ("age", "DebtRatio")))
+    samples = await scraped(client)
+    assert samples["monitorkit_drift_detected"] == 1
+    assert samples["monitorkit_last_result_rows"] == 252
+
+
+async def test_a_result_without_a_verdict_has_none(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    services.results.commit(replace(result(1), drift=None))
+    samples = await scraped(client)
+    assert samples["monitorkit_last_result_rows"] == 251
+    assert "monitorkit_drift_detected" not in samples
+    assert "monitorkit_feature_drifted" not in samples
+
+
+async def test_it_is_ready_when_ready_says_so(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    services.slot.current = None
+    assert (await client.get("/ready")).status_code == 503
+    samples = await scraped(client)
+    assert samples["monitorkit_ready"] == 0
+    assert "monitorkit_model_info" not in samples
+
+
+def test_the_newest_result_is_read_once(
+    services_results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Takes out: a scrape that lists ten thousand results, and parses one, every time."""
+    newest = Newest(services_results)
+    assert newest.read() is None
+    services_results.commit(result(1))
+    long_ago = START.timestamp()
+    os.utime(services_results.folder, (long_ago, long_ago))
+    first = newest.read()
+    assert first is not None
+    monkeypatch.setattr(Results, "run_ids", None)
+    monkeypatch.setattr(Results, "latest", None)
+    assert newest.read() is first
+    monkeypatch.undo()
+    services_results.commit(result(2))
+    second = newest.read()
+    assert second is not None
+    assert second.run_id == result(2).run_id
+
+
+@pytest.fixture
+def services_results(tmp_path: Any) -> Results:
+    return Results(tmp_path / "results")
