@@ -163,7 +163,7 @@ def _keys(table: str, model: type[BaseModel]) -> str:
 
 
 def _cell(text: str | None) -> str:
-    return f"`{text}`".replace("|", r"\|") if text else ""
+    return f"`{text}`" if text else ""
 
 
 def _type(field: FieldInfo) -> str:
@@ -232,7 +232,8 @@ def _public(name: str, thing: Any) -> list[str]:
 
 
 def _signature(name: str, function: Any) -> str:
-    return f"{name}{inspect.signature(function)}"
+    """As it is called; annotations are text here, and need no quotes."""
+    return name + re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
 
 
 def _first(thing: Any) -> str:

@@ -63,7 +63,9 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "monitorkit"
         shutil.copytree(ROOT, self.folder, ignore=LEFT_OUT)
+        # What the owner of this clone has made and brought along.
         shutil.rmtree(self.folder / "monitoring", ignore_errors=True)
+        (self.folder / "data" / "cs-training.csv").unlink(missing_ok=True)
         port = PORT if free(PORT) else _any_port()
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
@@ -146,7 +148,7 @@ def test_the_readme(place: Place) -> None:
     assert simulate == "python -m monitorkit simulate --rows 250"
     assert "answered=250" in plain(told)
     assert monitor == "python -m monitorkit monitor --once"
-    assert new == 1
+    assert new >= 1  # a periodic cycle may come between
     assert "Verdict: " in cycle
     every = {part for shown in commands(README) for part in shown.command.split(" && ")}
     assert every - {part for part, _, _ in ran} == {
