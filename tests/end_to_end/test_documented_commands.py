@@ -101,7 +101,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Where the pages are followed, one after the other."""
     place = Place(tmp_path_factory.mktemp("reader"))
     try:
-        place.service.read("listening", 120)
+        place.service.read("listening", 300)
         yield place
     finally:
         code = place.service.end()
