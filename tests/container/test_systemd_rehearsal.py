@@ -102,7 +102,8 @@ class Machine:
         ]
         joined = f'echo $$ > {self._group}/cgroup.procs && exec "$@"'
         command = ["unshare", *spaces, "--fork", "--kill-child", "sh", "-c", script]
-        with (folder / "out").open("wb") as out:
+        self._out = folder / "out"
+        with self._out.open("wb") as out:
             self._process = subprocess.Popen(
                 ["sh", "-c", joined, "sh", *command], stdout=out, stderr=out
             )
@@ -110,12 +111,16 @@ class Machine:
     def run(self, *words: str, user: str | None = None) -> str:
         """A command on it."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        pid = children.read_text(encoding="ascii").split()[0]
+        deadline = time.monotonic() + 60
+        while not (pids := children.read_text(encoding="ascii").split()):
+            assert self._process.poll() is None, self._out.read_text(errors="replace")
+            assert time.monotonic() < deadline, self._out.read_text(errors="replace")
+            time.sleep(0.1)
         spaces = ["--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--root"]
         who = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         there = ["env", "-i", "HOME=/tmp", *VARIABLES, *words]
         done = subprocess.run(
-            ["nsenter", f"--target={pid}", *spaces, "--wd=/var/lib", *who, *there],
+            ["nsenter", f"--target={pids[0]}", *spaces, "--wd=/var/lib", *who, *there],
             capture_output=True,
             text=True,
             timeout=180,
