@@ -171,7 +171,9 @@ def test_a_log_that_is_away_is_waited_for(folder: Path, start: Start, tmp_path: 
 
 
 def test_a_log_that_nobody_may_write_is_waited_for(folder: Path, start: Start) -> None:
-    """Needs `LogFile._unsound`: what cannot even be taken back is never shown to readers."""
+    """Needs `status.can_write`, which tries the segment itself. What cannot even be taken back is
+    kept from readers by `LogFile._unsound`: see `prediction_log/test_log_faults.py`.
+    """
     segment = folder / "monitoring/predictions/predictions.csv"
     service = start(folder, env=SLOW)
     with service.client() as client:

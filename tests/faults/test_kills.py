@@ -104,8 +104,10 @@ def test_killed_under_load_nothing_is_lost_or_doubled_and_findings_are_those_of_
     tmp_path: Path,
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
-    """Needs the append before the answer (`Pipeline._flush`), the recovery (`LogFile._recover`),
-    `durable.replace_file` for results, and the timeline's one transaction (`Store.save`).
+    """Needs the append before the answer (`Pipeline._flush`) and the recovery (`LogFile._recover`).
+
+    A kill hardly hits what takes a moment: `durable.replace_file` for results and the timeline's
+    transaction and checksums (`Store`) are taken out in `test_results.py` and `test_store.py`.
     """
     draw = random.Random(SEED)  # noqa: S311 - moments, no secrets
     log = LogEvidence(folder / "monitoring/predictions")

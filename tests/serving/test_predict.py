@@ -284,6 +284,7 @@ async def test_a_number_too_large_for_a_float_is_refused(
     for path, text in (("/predict", body), ("/predict/batch", f"[{body}]")):
         document = problem(await client.post(path, content=text), 422, "invalid-fields")
         assert [error["field"] for error in document["errors"]] == ["DebtRatio"]
+        assert "input" not in document["errors"][0], "hundreds of digits help nobody"
 
 
 async def test_all_wrong_fields_come_at_once(client: httpx.AsyncClient) -> None:
