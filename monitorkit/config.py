@@ -314,6 +314,13 @@ class Logging(Section):
     format: LogFormat = "auto"
 
 
+class Telemetry(Section):
+    """Traces for OpenTelemetry."""
+
+    traces: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    service_name: str = "monitorkit"
+
+
 class Config(BaseSettings):
     """The whole configuration."""
 
@@ -330,6 +337,7 @@ class Config(BaseSettings):
     monitors: tuple[MonitorEntry, ...] = ()
     sinks: tuple[SinkEntry, ...] = ()
     logging: Logging = Logging()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:

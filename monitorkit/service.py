@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from monitorkit import config, keys, logs, plugin_manager, preparation
+from monitorkit import config, keys, logs, plugin_manager, preparation, telemetry
 from monitorkit.config import Config
 from monitorkit.serving import server
 
@@ -51,7 +51,8 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
 
             app = create_app(settings)
             uvloop = {"use_uvloop": sys.platform != "win32"}
-            anyio.run(server.serve, app, settings.serving, listener, backend_options=uvloop)
+            with telemetry.traces(settings.telemetry):
+                anyio.run(server.serve, app, settings.serving, listener, backend_options=uvloop)
     except KeyboardInterrupt:
         log.info("stopping", reason="interrupted before the service had started")
     log.info("stopped")

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from monitorkit import logs
+from monitorkit import logs, telemetry
 from monitorkit.config import Config, MonitorEntry, ReportRetention, ResultRetention
 from monitorkit.contracts import (
     SCORE_COLUMN,
@@ -103,17 +104,34 @@ def run_cycle(
     try:
         if cancelled():  # the lock was free before filelock asked: nobody waits for this cycle
             raise CycleBusy(patience)
-        return _run(
-            config,
-            engine,
-            results,
-            trigger=trigger,
-            selection=selection,
-            reports=reports,
-            cancelled=cancelled,
-        )
+        with telemetry.span("cycle", trigger=trigger) as told_of:
+            outcome = _run(
+                config,
+                engine,
+                results,
+                trigger=trigger,
+                selection=selection,
+                reports=reports,
+                cancelled=cancelled,
+            )
+            told_of.update(_spoken(outcome))
+        return outcome
     finally:
         lock.release()
+
+
+def _spoken(outcome: RunResult | Skipped) -> dict[str, Any]:
+    """What a span says of a cycle."""
+    window = {"rows": outcome.window.rows, "model_version": outcome.window.model_version}
+    if isinstance(outcome, Skipped):
+        return {"outcome": "skipped", **window}
+    drifted = None if outcome.drift is None else list(outcome.drift.drifted_features)
+    return {
+        "outcome": "completed",
+        "run_id": outcome.run_id,
+        "drifted_features": drifted,
+        **window,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from monitorkit import logs, plugin_manager, progress
+from monitorkit import logs, plugin_manager, progress, telemetry
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import MonitorkitError, told
@@ -123,6 +123,7 @@ def _parts(
     plugin_manager.checked(config)
     selection.check(config)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(telemetry.traces(config.telemetry))
         monitors = stack.enter_context(worker(config, "monitors"))
         sinks = stack.enter_context(worker(config, "sinks"))
         results = Results(config.storage.results)

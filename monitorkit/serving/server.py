@@ -17,7 +17,7 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
-from monitorkit import logs
+from monitorkit import logs, telemetry
 from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
 from monitorkit.serving import hosts
@@ -189,7 +189,7 @@ def limits(settings: Serving) -> Limits:
 
 def _configured(app: Application, settings: Serving) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        telemetry.wrapped(app),
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from monitoring_place import Place, draw, store_model
+from otlp_receiver import attributes, receiving
 from scipy import stats
 
+from monitorkit import telemetry
+from monitorkit.config import Telemetry
 from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
 from monitorkit.errors import (
     CycleBusy,
@@ -67,6 +70,29 @@ def test_at_the_gate_a_result_is_committed(place: Make) -> None:
     assert here.results.latest() == result
     assert result.window.rows == 200
     assert result.outcomes[0].status == "ok"
+
+
+def test_a_cycle_is_a_span_that_says_what_came_of_it(place: Make) -> None:
+    here = place()
+    with receiving() as received, telemetry.traces(Telemetry(traces=received.url)):
+        skipped = cycle(here)
+        assert isinstance(skipped, Skipped)
+        here.append(draw(250, seed=2))
+        result = cycle(here)
+    below, above = map(attributes, sorted(received.spans, key=lambda it: it.start_time_unix_nano))
+    assert below == {
+        "monitorkit.trigger": "once",
+        "monitorkit.outcome": "skipped",
+        "monitorkit.rows": 0,
+    }
+    assert above == {
+        "monitorkit.trigger": "once",
+        "monitorkit.outcome": "completed",
+        "monitorkit.run_id": result.run_id,
+        "monitorkit.drifted_features": [],
+        "monitorkit.rows": 250,
+        "monitorkit.model_version": "1",
+    }
 
 
 def test_rows_are_judged_as_scipy_judges_them(place: Make) -> None:

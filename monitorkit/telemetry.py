@@ -1,0 +1,98 @@
+"""Traces for OpenTelemetry, when asked for: a span for each request and each cycle, over OTLP/HTTP.
+
+Nothing of it is imported while `[telemetry] traces` is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from monitorkit.config import Telemetry
+from monitorkit.errors import ConfigError
+
+SECONDS = 5
+"""That an export may take; a collector that is away must not hold up the end of the service."""
+
+_PREFIX = "monitorkit."
+
+
+@dataclass(frozen=True, slots=True)
+class _Tracing:
+    provider: Any
+    tracer: Any
+
+
+_current: list[_Tracing] = []
+"""Of this process: one, or none."""
+
+
+@contextmanager
+def traces(settings: Telemetry) -> Iterator[None]:
+    """Send spans for a while, if the configuration says where to.
+
+    Raises:
+        ConfigError: the packages for it are not installed.
+    """
+    if not settings.traces:
+        yield
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - an extra
+            OTLPSpanExporter,
+        )
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - the same
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
+    except ImportError as error:
+        reason = f"needs {error.name}: `pip install 'monitorkit[otel]'`"
+        raise ConfigError("[telemetry] traces", (reason,)) from error
+    about = {"service.name": settings.service_name, "service.version": version("monitorkit")}
+    # The sampler is that of OTEL_TRACES_SAMPLER.
+    provider = TracerProvider(resource=Resource.create(about))
+    exporter = OTLPSpanExporter(endpoint=settings.traces, timeout=SECONDS)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    _current.append(_Tracing(provider, provider.get_tracer("monitorkit")))
+    try:
+        yield
+    finally:
+        _current.clear()
+        provider.shutdown()
+
+
+def wrapped(app: ASGIApp) -> ASGIApp:
+    """An application whose every request is a span, the child of the client's; itself, when off."""
+    if not _current:
+        return app
+    from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415 - an extra
+        OpenTelemetryMiddleware,
+    )
+
+    traced: ASGIApp = OpenTelemetryMiddleware(
+        app, tracer_provider=_current[0].provider, exclude_spans=["receive", "send"]
+    )
+    return traced
+
+
+@contextmanager
+def span(name: str, **attributes: Any) -> Iterator[dict[str, Any]]:
+    """A piece of work as a span; an error in it is noted there and goes on.
+
+    Yields:
+        Its attributes, to add to; they get the prefix `monitorkit.`.
+    """
+    if not _current:
+        yield attributes
+        return
+    with _current[0].tracer.start_as_current_span(name) as current:
+        try:
+            yield attributes
+        finally:
+            current.set_attributes(
+                {_PREFIX + key: value for key, value in attributes.items() if value is not None}
+            )
