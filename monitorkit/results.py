@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Never
 
@@ -275,8 +276,7 @@ def _laid_out(document: Mapping[str, Any]) -> Iterator[str]:
     yield ("\n  ]" if monitors else "]") + "\n}"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
 def _not_json(constant: str) -> Never:
@@ -284,23 +284,50 @@ def _not_json(constant: str) -> Never:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if value is None or isinstance(value, bool | int):
+    # A result has thousands of values, and every millisecond here is one of the service's
+    # interpreter: what is frequent goes by its exact type.
+    kind = type(value)
+    if value is None or kind is bool or kind is int:
         return value
-    if isinstance(value, float):
+    if kind is float:
         return value if math.isfinite(value) else None
-    if isinstance(value, str | datetime):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+    if kind is str:
+        return value if value.isascii() else _text(value)
+    if kind is list or kind is tuple:
         return [_plain(item) for item in value]
-    if isinstance(value, Finding) and not all(map(math.isfinite, value.interval or ())):
-        value = replace(value, interval=None)
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    raise TypeError(f"a {type(value).__name__} cannot stand in a result")
+    if kind is dict:
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    return _plain_of_others(value)
+
+
+def _plain_of_others(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        simpler = value.tolist()
+    elif isinstance(value, str | datetime):
+        return _text(value)
+    elif isinstance(value, bool | int):
+        return value
+    elif isinstance(value, float):
+        simpler = float(value)
+    elif isinstance(value, Mapping):
+        simpler = dict(value)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        simpler = list(value)
+    elif is_dataclass(value):
+        if isinstance(value, Finding) and not all(map(math.isfinite, value.interval or ())):
+            value = replace(value, interval=None)
+        kind: type = type(value)
+        simpler = {name: getattr(value, name) for name in _names(kind)}
+    else:
+        simpler = value
+    if type(simpler) is type(value):  # numpy has numbers, too, that Python has not
+        raise TypeError(f"a {type(value).__name__} cannot stand in a result")
+    return _plain(simpler)
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _text(value: str | datetime) -> str:

@@ -235,9 +235,10 @@ class Endpoints:
                     "reason": result.reason,
                 }
             )
+        document = await to_thread.run_sync(encode, result, limiter=self._threads)
         return Response(
             b'{"status":"completed","run_id":%b,"result":%b}'
-            % (to_json(result.run_id), encode(result).strip()),
+            % (to_json(result.run_id), document.strip()),
             media_type="application/json",
         )
 
