@@ -29,6 +29,10 @@ CLEAN = {
 }
 
 
+NO_SINKS = {"MONITORKIT_SINKS": "[]"}
+"""For commands of which MLflow, which takes ten seconds of each cycle, is not what is tried."""
+
+
 def events_of(text: str) -> list[Event]:
     """Every line is one JSON object; anything else fails the test that reads it."""
     return [json.loads(line) for line in text.splitlines()]

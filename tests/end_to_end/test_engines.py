@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service_process import NO_SINKS
 
 from monitorkit.monitoring.dask_engine import local_cluster
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 def found(folder: Path, command: Callable[..., Any], *arguments: str) -> Any:
     """The findings of a cycle over the whole log, by an engine that knows nothing of it."""
     (folder / "monitoring/metrics/state/timeline.sqlite").unlink(missing_ok=True)
-    events = command(folder, "monitor", "--once", "--skip", "evidently", *arguments)
+    events = command(folder, "monitor", "--once", "--skip", "evidently", *arguments, env=NO_SINKS)
     assert {event["level"] for event in events} == {"info"}
     newest = max((folder / "monitoring/metrics/monitoring_results").glob("*.json"))
     result = json.loads(newest.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from service_process import NO_SINKS
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -69,7 +70,7 @@ def test_a_log_of_real_rows_is_judged_like_our_own(
     assert (imported["event"], imported["rows"], imported["rejected"]) == ("imported", rows, 0)
     (cycle, *_) = [
         event
-        for event in command(folder, "monitor", "--once", "--only", "feature-drift")
+        for event in command(folder, "monitor", "--once", "--only", "feature-drift", env=NO_SINKS)
         if event["event"] == "cycle_completed"
     ]
     assert cycle["rows"] == rows

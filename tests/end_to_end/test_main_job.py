@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service_process import NO_SINKS
 
 from monitorkit.config import default_text
 
@@ -113,7 +114,7 @@ def test_a_shift_is_named_and_nothing_else(
     shift = ("--shift", "income=0.8", "--shift", "utilisation:=1.0")
     url = ("--url", service.url)
     command(folder, "simulate", "--rows", "2000", *url, *shift)
-    command(folder, "monitor", "--once", "--only", "feature-drift")
+    command(folder, "monitor", "--once", "--only", "feature-drift", env=NO_SINKS)
     (result,) = results(folder)
     drifted = {f["column"] for f in findings(result, "feature-drift") if f["drift"]}
     assert drifted - {"probability"} == {"MonthlyIncome", "RevolvingUtilizationOfUnsecuredLines"}
@@ -125,7 +126,7 @@ def test_no_shift_is_quiet(
 ) -> None:
     service = start(folder)
     command(folder, "simulate", "--rows", "2000", "--url", service.url)
-    command(folder, "monitor", "--once")
+    command(folder, "monitor", "--once", env=NO_SINKS)
     (result,) = results(folder)
     # Evidently's own thresholds are quick to alarm; the verdict is not theirs.
     loud = {e["name"] for e in result["monitors"] if e["status"] != "ok"}

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from service_process import NO_SINKS
 
 pytestmark = pytest.mark.slow
 
@@ -195,7 +196,7 @@ def test_forced_cycles_take_turns_with_the_command(
             target=lambda: statuses.append(client.post("/monitoring/run").status_code)
         )
         force.start()
-        command(folder, "monitor", "--once", "--skip", "evidently")
+        command(folder, "monitor", "--once", "--skip", "evidently", env=NO_SINKS)
         force.join(timeout=120)
         assert statuses == [200]
         results = client.get("/monitoring/results").json()["results"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service_process import NO_SINKS
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +24,9 @@ def test_what_was_flagged_and_what_another_threshold_would_have_flagged(
 ) -> None:
     service = start(folder)
     command(folder, "simulate", "--rows", "250", "--url", service.url)
-    command(folder, "monitor", "--once")
+    command(folder, "monitor", "--once", env=NO_SINKS)
     command(folder, "simulate", "--rows", "300", "--shift", "income=0.3", "--url", service.url)
-    command(folder, "monitor", "--once")
+    command(folder, "monitor", "--once", env=NO_SINKS)
     assert service.stop() == 0
 
     same = command(folder, "replay", "--from", "-1h", "--to", "now", "--output", "again")
