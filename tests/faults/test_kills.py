@@ -22,7 +22,7 @@ from benchmarks.traffic import Traffic
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("MONITORKIT_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("MONITORKIT_TEST_KILLS", "3"))
 WHEN = ("cycle", "soon", "start", "cycle", "soon")
 """In the middle of cycles, a moment after it listens, or before that."""
 
