@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import html
 import json
 import shutil
 import sys
@@ -130,7 +131,8 @@ def _cells(verdict: Verdict | None) -> str:
     if verdict is None:
         return "not run | -"
     fails = verdict.fails if verdict.fails in ("yes", "not run") else f"**{verdict.fails}**"
-    return f"{fails}: {verdict.how} | {verdict.seconds:.0f}"
+    # What a test found may be HTML, and this is a page.
+    return f"{fails}: {html.escape(verdict.how, quote=False)} | {verdict.seconds:.0f}"
 
 
 def trials(
