@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 from monitorkit.config import Config
@@ -16,6 +17,11 @@ def address(config: Config) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     scheme = "https" if config.serving.tls_certificate else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.serving.port}"
+
+
+def options(url: str) -> dict[str, Any]:
+    """What an httpx client takes, of either kind, to reach a service."""
+    return {"trust_env": not is_here(url), "verify": trusted(url), "headers": authorization()}
 
 
 def trusted(url: str) -> ssl.SSLContext | bool:

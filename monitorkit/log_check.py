@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from monitorkit import progress
+from monitorkit import progress, tables
 from monitorkit.config import Config
 from monitorkit.errors import LogUnreadable
 from monitorkit.prediction_log import verification
 from monitorkit.prediction_log.verified import Finding, Report
 
 SCHEMA_VERSION = 1
-WIDTH = 200
-"""Of the table in a pipe: nothing in it is cut off."""
 
 
 def run(config: Config, *, seal: bool = False) -> dict[str, Any]:
@@ -77,8 +73,7 @@ def _show(report: Report, sealed: list[str]) -> None:
     for each in report.segments:
         numbers = (each.rows, each.bad, each.torn, each.backwards, each.bytes)
         table.add_row(each.file, *(f"{number:,}" for number in numbers), each.state)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    console.print(table)
+    tables.stdout().print(table)
     for text in _summary(report):
         click.echo(text)
     for finding in report.findings:

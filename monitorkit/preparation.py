@@ -78,7 +78,7 @@ def _prepare(config: Config) -> None:
         _freeze(config, folder, None)
 
 
-def bootstrap(config: Config, source: Path | None = None) -> None:
+def bootstrap(config: Config, source: Path | None = None) -> reference.Metadata:
     """Freeze the reference for the model version that is served.
 
     Args:
@@ -92,7 +92,7 @@ def bootstrap(config: Config, source: Path | None = None) -> None:
         DataError: the data has no such columns.
     """
     reference.refuse_existing(config.storage.reference)
-    _freeze(config, fetch_production(config), source)
+    return _freeze(config, fetch_production(config), source)
 
 
 def fetch_production(config: Config) -> Path:
@@ -110,7 +110,7 @@ def fetch_production(config: Config) -> Path:
     return folder
 
 
-def _freeze(config: Config, folder: Path, source: Path | None) -> None:
+def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Metadata:
     from monitorkit.training import dataset  # noqa: PLC0415 - pandas, which serving never needs
 
     card = model.read_card(folder)
@@ -139,6 +139,7 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> None:
         sha256=metadata.reference_hash,
         source=metadata.source,
     )
+    return metadata
 
 
 def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> list[int]:

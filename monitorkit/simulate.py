@@ -161,10 +161,8 @@ def fetch_schema(url: str) -> FeatureSchema:
         ServiceUnreachable: it does not answer, has no model, or is something else.
     """
     try:
-        with httpx.Client(
-            timeout=TIMEOUT, trust_env=not service.is_here(url), verify=service.trusted(url)
-        ) as client:
-            answer = client.get(f"{url}/model/info", headers=service.authorization())
+        with httpx.Client(timeout=TIMEOUT, **service.options(url)) as client:
+            answer = client.get(f"{url}/model/info")
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise KeyRefused(url, _reason(answer))
         if answer.status_code != httpx.codes.OK:
@@ -242,13 +240,7 @@ async def _send(
 
 def _client(url: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-    return httpx.AsyncClient(
-        timeout=TIMEOUT,
-        limits=limits,
-        trust_env=not service.is_here(url),
-        verify=service.trusted(url),
-        headers=service.authorization(),
-    )
+    return httpx.AsyncClient(timeout=TIMEOUT, limits=limits, **service.options(url))
 
 
 def _seconds_to_wait(answer: httpx.Response) -> float | None:

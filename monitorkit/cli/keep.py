@@ -21,10 +21,9 @@ from monitorkit.config import Config
 )
 def bootstrap(settings: Config, source: Path | None) -> Ended:
     """Freeze the reference, once."""
-    from monitorkit import preparation, reference  # noqa: PLC0415 - each imports what it needs
+    from monitorkit import preparation  # noqa: PLC0415 - each imports what it needs
 
-    preparation.bootstrap(settings, source)
-    return Ended(reference.verify(settings.storage.reference))
+    return Ended(preparation.bootstrap(settings, source))
 
 
 @command("verify")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitorkit import client
+from monitorkit import client, tables
 from monitorkit.config import Config
 from monitorkit.contracts import CycleNote
 from monitorkit.dashboard import glance, timeline
@@ -35,13 +34,14 @@ SECONDS = 0.5
 CELLS = 24
 """Cycles in a sparkline of the table."""
 
-WIDTH = 200
-"""Of the table in a pipe: nothing in it is cut off."""
-
 _STYLES = {"good": "green", "warn": "yellow", "bad": "red", "quiet": "dim"}
 _VERDICTS = {"drifted": "red", "undecided": "dim", "left out": "dim", "not judged": "dim"}
 _BARS = "▁▂▃▄▅▆▇█"
-_NOTE = TypeAdapter(CycleNote)
+_NOTE: TypeAdapter[CycleNote | None] = TypeAdapter(CycleNote | None)
+_FOREIGN = "what answers there is not monitorkit"
+
+Told = Sequence[tuple[str, Sentence]]
+"""What each sentence is about, and the sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Service:
 
     Attributes:
         url: where it was asked.
-        health: its answer; None: it gave none.
+        health: its answer; None: it gave none that is monitorkit's.
         reason: why not.
     """
 
@@ -72,7 +72,7 @@ class Status:
 
     service: Service
     history: History
-    sentences: Sequence[tuple[str, Sentence]]
+    sentences: Told
     found: Sequence[Column]
 
     @property
@@ -89,7 +89,7 @@ def run(config: Config, url: str | None = None) -> Status:
         url: of the service; None: as the configuration has it.
     """
     status = look(config, url)
-    show(status, Console() if sys.stdout.isatty() else Console(width=WIDTH))
+    show(status, tables.stdout())
     return status
 
 
@@ -99,44 +99,40 @@ def look(config: Config, url: str | None = None) -> Status:
     index = Index(Results(config.storage.results))
     history = index.read_on(SECONDS, at_least=RECENT) or History()
     found = columns(history.latest) if history.latest is not None else []
-    return Status(service, history, _sentences(service, history, found), found)
+    drift = glance.drifting(history.latest, found)
+    if service.health is not None:
+        try:
+            return Status(service, history, _running(service.health, history, drift), found)
+        except (KeyError, TypeError, ValidationError):
+            service = Service(service.url, None, _FOREIGN)
+    nobody = Sentence("bad", "Not running", [f"{service.url}: {service.reason}"])
+    return Status(service, history, [("Serving", nobody), ("Drift", drift)], found)
 
 
 def ask(url: str) -> Service:
     """What the service at an address says at /health."""
     try:
-        with httpx.Client(
-            timeout=TIMEOUT, trust_env=not client.is_here(url), verify=client.trusted(url)
-        ) as session:
-            answer = session.get(f"{url}/health", headers=client.authorization())
-        health = answer.json()
-        _NOTE.validate_python(health["last_cycle"]) if health["last_cycle"] else None
-        glance.serving(health)
-        glance.predictions(health, {})
+        with httpx.Client(timeout=TIMEOUT, **client.options(url)) as session:
+            return Service(url, session.get(f"{url}/health").json())
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return Service(url, None, str(error) or type(error).__name__)
-    except (ValueError, KeyError, TypeError, ValidationError):
-        return Service(url, None, "what answers there is not monitorkit")
-    return Service(url, health)
+    except ValueError:
+        return Service(url, None, _FOREIGN)
 
 
-def _sentences(
-    service: Service, history: History, found: Sequence[Column]
-) -> list[tuple[str, Sentence]]:
-    drift = glance.drifting(history.latest, found)
-    health = service.health
-    if health is None:
-        nobody = Sentence("bad", "Not running", [f"nothing answers at {service.url}"])
-        if service.reason:
-            nobody = Sentence("bad", "Not running", [f"{service.url}: {service.reason}"])
-        return [("Serving", nobody), ("Drift", drift)]
+def _running(health: Mapping[str, Any], history: History, drift: Sentence) -> Told:
+    """What a service says, beside the drift.
+
+    Raises:
+        KeyError, TypeError, ValidationError: it is not monitorkit.
+    """
     measures = history.outlines[0].measures if history.outlines else {}
-    note = health["last_cycle"] and _NOTE.validate_python(health["last_cycle"])
+    note = _NOTE.validate_python(health["last_cycle"])
     return [
         ("Serving", glance.serving(health)),
         ("Drift", drift),
         ("Predictions", glance.predictions(health, measures)),
-        ("Monitoring", glance.watching(note or None)),
+        ("Monitoring", glance.watching(note)),
     ]
 
 
