@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Never
-
-import numpy as np
 
 from monitorkit import durable, logs
 from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Window
 from monitorkit.errors import ResultError
+from monitorkit.plain import plain
 from monitorkit.retention import Kept, Limits, kept, prune
 
 SCHEMA_VERSION = 1
@@ -54,30 +50,41 @@ def encode(result: RunResult) -> bytes:
     Raises:
         TypeError: for a value that JSON does not have, or a time without a zone.
     """
+    return ("".join(_laid_out(as_json(result))) + "\n").encode()
+
+
+def as_json(result: RunResult) -> dict[str, Any]:
+    """The document as JSON has it, before it is text.
+
+    Raises:
+        TypeError: as `encode`.
+    """
     drift = result.drift
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": result.run_id,
-        "trigger": result.trigger,
-        "started_at": result.started_at,
-        "finished_at": result.finished_at,
-        "model_name": result.model_name,
-        "model_version": result.window.model_version,
-        "dataset_drift_detected": drift.dataset_drift_detected if drift else None,
-        "drift_share": drift.drift_share if drift else None,
-        "drift_share_threshold": drift.share_threshold if drift else None,
-        "num_drifted_features": drift.num_drifted_features if drift else None,
-        "num_features_evaluated": drift.num_features_evaluated if drift else None,
-        "drifted_features": drift.drifted_features if drift else None,
-        "excluded_features": drift.excluded_features if drift else None,
-        "verdict_monitor": drift.monitor if drift else None,
-        "window": result.window,
-        "gate": {"min_rows": result.min_rows, "passed": result.window.rows >= result.min_rows},
-        "reference_hash": result.reference_hash,
-        "cursor": result.cursor,
-        "monitors": result.outcomes,
-    }
-    return ("".join(_laid_out(_plain(document))) + "\n").encode()
+    whole: dict[str, Any] = plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": result.run_id,
+            "trigger": result.trigger,
+            "started_at": result.started_at,
+            "finished_at": result.finished_at,
+            "model_name": result.model_name,
+            "model_version": result.window.model_version,
+            "dataset_drift_detected": drift.dataset_drift_detected if drift else None,
+            "drift_share": drift.drift_share if drift else None,
+            "drift_share_threshold": drift.share_threshold if drift else None,
+            "num_drifted_features": drift.num_drifted_features if drift else None,
+            "num_features_evaluated": drift.num_features_evaluated if drift else None,
+            "drifted_features": drift.drifted_features if drift else None,
+            "excluded_features": drift.excluded_features if drift else None,
+            "verdict_monitor": drift.monitor if drift else None,
+            "window": result.window,
+            "gate": {"min_rows": result.min_rows, "passed": result.window.rows >= result.min_rows},
+            "reference_hash": result.reference_hash,
+            "cursor": result.cursor,
+            "monitors": result.outcomes,
+        }
+    )
+    return whole
 
 
 def decode(document: bytes, source: str = "a result") -> RunResult:
@@ -236,7 +243,7 @@ class Results:
 
 def _summary(result: RunResult) -> dict[str, Any]:
     drift = result.drift
-    summary: dict[str, Any] = _plain(
+    summary: dict[str, Any] = plain(
         {
             "run_id": result.run_id,
             "trigger": result.trigger,
@@ -281,62 +288,6 @@ _json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 def _not_json(constant: str) -> Never:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _plain(value: Any) -> Any:
-    # A result has thousands of values, and every millisecond here is one of the service's
-    # interpreter: what is frequent goes by its exact type.
-    kind = type(value)
-    if value is None or kind is bool or kind is int:
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else None
-    if kind is str:
-        return value if value.isascii() else _text(value)
-    if kind is list or kind is tuple:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
-    return _plain_of_others(value)
-
-
-def _plain_of_others(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        simpler = value.tolist()
-    elif isinstance(value, str | datetime):
-        return _text(value)
-    elif isinstance(value, bool | int):
-        return value
-    elif isinstance(value, float):
-        simpler = float(value)
-    elif isinstance(value, Mapping):
-        simpler = dict(value)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        simpler = list(value)
-    elif is_dataclass(value):
-        if isinstance(value, Finding) and not all(map(math.isfinite, value.interval or ())):
-            value = replace(value, interval=None)
-        kind: type = type(value)
-        simpler = {name: getattr(value, name) for name in _names(kind)}
-    else:
-        simpler = value
-    if type(simpler) is type(value):  # numpy has numbers, too, that Python has not
-        raise TypeError(f"a {type(value).__name__} cannot stand in a result")
-    return _plain(simpler)
-
-
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
-
-
-def _text(value: str | datetime) -> str:
-    if isinstance(value, str):
-        # What is no text in UTF-8, such as a broken file name in an error, stays legible.
-        return value.encode("utf-8", "backslashreplace").decode()
-    if value.tzinfo is None:
-        raise TypeError(f"{value!r} has no time zone")
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _result(document: Mapping[str, Any]) -> RunResult:

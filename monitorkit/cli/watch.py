@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,8 +101,7 @@ def monitor(
     outcome = standalone.run_once(settings, selection, reports=reports, where=place)
     if isinstance(outcome, Skipped):
         return Ended({"outcome": "skipped", "reason": outcome.reason, "result": None})
-    result = json.loads(results.encode(outcome))
-    return Ended({"outcome": "completed", "reason": None, "result": result})
+    return Ended({"outcome": "completed", "reason": None, "result": results.as_json(outcome)})
 
 
 def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
