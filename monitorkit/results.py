@@ -6,7 +6,9 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Never
@@ -22,6 +24,7 @@ SCHEMA_VERSION = 1
 log = logs.get(__name__)
 
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
+_SETTLED = 2 * 10**9  # nanoseconds
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 
 
@@ -105,6 +108,34 @@ def decode(document: bytes, source: str = "a result") -> RunResult:
         return _result(fields_)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(source, f"it is not a whole result: {error!r}") from error
+
+
+class Changes:
+    """Whether a folder may hold other results than when that was asked before.
+
+    Args:
+        folder: of results; it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stamp: int | None = None
+
+    @contextmanager
+    def maybe(self) -> Iterator[bool]:
+        """Look at the folder's time alone; true at first, and again when what is done then fails.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        try:
+            stamp = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            stamp = 0
+        # Of a folder that has just changed the next change may have the same time.
+        settled = time.time_ns() - stamp >= _SETTLED
+        yield stamp != self._stamp
+        self._stamp = stamp if settled else None
 
 
 class Results:

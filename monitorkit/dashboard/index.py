@@ -18,12 +18,11 @@ from monitorkit.dashboard.outlines import (
 )
 from monitorkit.dashboard.thinned import begins, thinned
 from monitorkit.errors import ResultError
-from monitorkit.results import Results, decode
+from monitorkit.results import Changes, Results, decode
 
 RECENT = 60
 """Cycles of which each column's numbers are kept."""
 
-_SETTLED = 2 * 10**9  # nanoseconds
 _PAUSE = 0.0005  # after each file: whoever waits for the interpreter gets it
 
 
@@ -59,7 +58,7 @@ class Index:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._stamp: int | None = None
+        self._changes = Changes(results.folder)
         self._run_ids: list[str] = []  # newest first
         self._outlines: dict[str, Outline] = {}
         self._columns: dict[str, Columns] = {}
@@ -113,15 +112,8 @@ class Index:
 
     def _list(self) -> bool:
         """See which results there are; true when that changed."""
-        try:
-            stamp = self._results.folder.stat().st_mtime_ns
-        except FileNotFoundError:
-            stamp = 0
-        if stamp == self._stamp:
-            return False
-        # Of a folder that has just changed the next change may have the same time.
-        self._stamp = None if time.time_ns() - stamp < _SETTLED else stamp
-        run_ids = list(reversed(self._results.run_ids()))
+        with self._changes.maybe() as changed:
+            run_ids = list(reversed(self._results.run_ids())) if changed else self._run_ids
         if run_ids == self._run_ids:
             return False
         self._run_ids = run_ids

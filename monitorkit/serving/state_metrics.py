@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, get_args
 
@@ -13,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from monitorkit.contracts import MonitoringStatus, RunResult, Status
-from monitorkit.results import Results
+from monitorkit.results import Changes, Results
 from monitorkit.serving import status
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds that a scrape waits for the disk; then it shows what was there before."""
-
-_SETTLED = 2 * 10**9
-"""Nanoseconds after which another change of a folder surely has another time."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -37,7 +33,7 @@ class Newest:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._stamp: int | None = None
+        self._changes = Changes(results.folder)
         self._known: RunResult | None = None
 
     def read(self) -> RunResult | None:
@@ -46,15 +42,11 @@ class Newest:
         Raises:
             OSError: the folder cannot be read.
         """
-        try:
-            stamp = self._results.folder.stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-        if stamp != self._stamp or time.time_ns() - stamp < _SETTLED:
-            newest = next(iter(self._results.run_ids()[-1:]), None)
-            if self._known is None or self._known.run_id != newest:
-                self._known = self._results.latest()
-            self._stamp = stamp
+        with self._changes.maybe() as changed:
+            if changed:
+                newest = next(iter(self._results.run_ids()[-1:]), None)
+                if self._known is None or self._known.run_id != newest:
+                    self._known = self._results.latest()
         return self._known
 
 
