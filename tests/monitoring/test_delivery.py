@@ -20,7 +20,9 @@ Make = Callable[..., Place]
 
 
 def sink(name: str, how: str = "ok") -> dict[str, Any]:
-    return {"name": name, "use": "bad_sink", "timeout": "2s", "options": {"how": how}}
+    # A worker's first task imports pandas: on a busy machine that alone takes seconds.
+    timeout = "6s" if how == "hang" else "30s"
+    return {"name": name, "use": "bad_sink", "timeout": timeout, "options": {"how": how}}
 
 
 def judged(here: Place, count: int) -> list[str]:
