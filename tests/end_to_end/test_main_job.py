@@ -51,17 +51,7 @@ def findings(result: dict[str, Any], monitor: str) -> list[dict[str, Any]]:
 
 
 def check_the_whole_job(folder: Path, service: Any, command: Any) -> None:
-    """250 requests by curl and `monitor --once` give what the issue asks for."""
-    url = service.url
-    body = json.dumps(APPLICANT)
-    for _ in range(250):
-        answer = subprocess.run(
-            ["curl", "-sS", "--noproxy", "*", f"{url}/predict", "-H", JSON, "-d", body],
-            capture_output=True,
-            check=True,
-            timeout=30,
-        )
-        assert 0 <= json.loads(answer.stdout)["probability"] <= 1
+    """After 250 requests, `monitor --once` gives what the issue asks for."""
     events = command(folder, "monitor", "--once")
     (result,) = results(folder)
     with service.client() as client:
@@ -91,6 +81,15 @@ def test_two_commands_from_an_empty_folder(
     service = start(tmp_path)
     written = service.wait_for("default_config_written")
     assert (tmp_path / written["file"]).read_text() == default_text()
+    body = json.dumps(APPLICANT)
+    for _ in range(250):
+        answer = subprocess.run(
+            ["curl", "-sS", "--noproxy", "*", f"{service.url}/predict", "-H", JSON, "-d", body],
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
+        assert 0 <= json.loads(answer.stdout)["probability"] <= 1
     check_the_whole_job(tmp_path, service, command)
 
 
@@ -104,6 +103,7 @@ def test_the_same_on_real_rows(
     metadata = json.loads((tmp_path / "monitoring/reference/reference_metadata.json").read_text())
     assert metadata["num_samples"] == 2400
     assert "cs-training.csv" in metadata["source"]
+    command(tmp_path, "simulate", "--rows", "250", "--url", service.url)
     check_the_whole_job(tmp_path, service, command)
 
 
@@ -138,9 +138,10 @@ def test_no_shift_is_quiet(
 def test_below_the_gate_the_cycle_is_skipped_with_count_and_reason(
     folder: Path, start: Callable[..., Any], command: Callable[..., Any]
 ) -> None:
-    service = start(folder)
+    env = {**NO_SINKS, "MONITORKIT_MONITORS": '[{"name": "feature-drift", "use": "ks"}]'}
+    service = start(folder, env=env)
     command(folder, "simulate", "--rows", "199", "--url", service.url)
-    events = command(folder, "monitor", "--once")
+    events = command(folder, "monitor", "--once", env=env)
     (skipped,) = [event for event in events if event["event"] == "cycle_skipped"]
     assert (skipped["rows"], skipped["min_rows"]) == (199, 200)
     assert results(folder) == []

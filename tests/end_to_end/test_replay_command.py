@@ -11,6 +11,8 @@ from service_process import NO_SINKS
 
 pytestmark = pytest.mark.slow
 
+QUICKLY = ("--skip", "evidently")
+
 MILD = """
 [[monitors]]
 name = "feature-drift"
@@ -24,12 +26,12 @@ def test_what_was_flagged_and_what_another_threshold_would_have_flagged(
 ) -> None:
     service = start(folder)
     command(folder, "simulate", "--rows", "250", "--url", service.url)
-    command(folder, "monitor", "--once", env=NO_SINKS)
+    command(folder, "monitor", "--once", *QUICKLY, env=NO_SINKS)
     command(folder, "simulate", "--rows", "300", "--shift", "income=0.3", "--url", service.url)
-    command(folder, "monitor", "--once", env=NO_SINKS)
+    command(folder, "monitor", "--once", *QUICKLY, env=NO_SINKS)
     assert service.stop() == 0
 
-    same = command(folder, "replay", "--from", "-1h", "--to", "now", "--output", "again")
+    same = command(folder, "replay", "--from", "-1h", "--to", "now", "--output", "again", *QUICKLY)
     cycles = [event for event in same if event["event"] == "cycle_replayed"]
     assert [cycle["agreement"] for cycle in cycles] == ["same", "same"]
     assert [cycle["replayed"]["rows"] for cycle in cycles] == [250, 550]
