@@ -39,7 +39,7 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }
 TROUBLES: tuple[Mode, ...] = ("away", "slow", "garbage", "error")
-TROUBLES_AT_START: tuple[Mode, ...] = ("slow", "garbage")
+TROUBLES_AT_START: tuple[Mode, ...] = ("away", "slow", "garbage")
 
 
 def until(condition: Callable[[], bool], seconds: float = 180) -> None:
