@@ -182,9 +182,11 @@ VARYING = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID"),
     (r"\b[0-9a-f]{64}\b", "HASH"),
     (r"(127\.0\.0\.1|localhost):\d+", "HOST"),
+    # Of as many rows as the window that shows a drift first happens to have: whole, or not.
+    (r"\bmedian \S+ -> \S+", "MEDIANS"),
     (r"-?\b\d+\.\d+(e[+-]?\d+)?", "N"),
 )
-"""Ids, times, ports and fractions; whole numbers are compared."""
+"""Ids, times, ports, medians and fractions; other whole numbers are compared."""
 
 
 def normalised(text: str) -> list[str]:
