@@ -279,7 +279,8 @@ BAD = [
 def test_a_monitor_that_misbehaves_harms_itself_alone(
     place: Make, worker: Worker, at: str, how: str, status: str, says: str
 ) -> None:
-    bad = {"name": "bad", "use": "bad", "timeout": "1s", "options": {"at": at, "how": how}}
+    timeout = "1s" if how == "hang" else "30s"
+    bad = {"name": "bad", "use": "bad", "timeout": timeout, "options": {"at": at, "how": how}}
     good = {"name": "feature-drift", "use": "ks"}
     here = place(monitors=[bad, good, {**good, "name": "after"}])
     here.append(draw(300, seed=2))
