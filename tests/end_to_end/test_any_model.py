@@ -215,6 +215,7 @@ def test_a_users_model_goes_through_the_whole_job(
     assert any("ks" in metric["key"] for metric in runs[0]["data"]["metrics"])
 
 
+@pytest.mark.exhaustive
 def test_another_model_is_refused_at_start_with_a_clear_error(
     mlflow_server: str,
     register: Callable[..., None],
@@ -230,6 +231,7 @@ def test_another_model_is_refused_at_start_with_a_clear_error(
     assert "signature" in last["reason"]
 
 
+@pytest.mark.exhaustive
 def test_the_data_set_must_fit_the_model(
     mlflow_server: str, register: Callable[..., None], tumours: Path, start: Callable[..., Any]
 ) -> None:

@@ -31,6 +31,7 @@ def found(folder: Path, command: Callable[..., Any], *arguments: str) -> Any:
     ]
 
 
+@pytest.mark.exhaustive
 def test_every_engine_finds_the_same(
     folder: Path, start: Callable[..., Any], command: Callable[..., Any]
 ) -> None:

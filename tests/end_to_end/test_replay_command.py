@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from service_process import NO_SINKS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 QUICKLY = ("--skip", "evidently")
 

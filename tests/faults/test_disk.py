@@ -100,6 +100,7 @@ def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
     assert service.stop() == 0
 
 
+@pytest.mark.exhaustive
 def test_a_disk_on_which_nothing_has_room_stops_neither_service_nor_monitoring(
     folder: Path, start: Start, small_disk: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_log_that_is_away_is_waited_for(folder: Path, start: Start, tmp_path: 
     assert service.stop() == 0
 
 
+@pytest.mark.exhaustive
 def test_a_log_that_nobody_may_write_is_waited_for(folder: Path, start: Start) -> None:
     """Needs `status.can_write`, which tries the segment itself. What cannot even be taken back is
     kept from readers by `LogFile._unsound`: see `prediction_log/test_log_faults.py`.

@@ -18,7 +18,7 @@ from service_process import Service, configure, run_command
 
 from benchmarks.evidence import LogEvidence
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 SEED = int(os.environ.get("MONITORKIT_TEST_SEED", "7"))
 LONGEST = 180.0

@@ -22,7 +22,7 @@ from proxy import Mode, Proxy
 from service_process import CLEAN, Service
 from sklearn.preprocessing import FunctionTransformer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 Start = Callable[..., Service]
 
