@@ -160,6 +160,7 @@ def run(copy: Path, tests: Sequence[str], *, seconds: float, all_of_them: bool =
     """
     report, output = copy / REPORT, copy / "output"
     report.unlink(missing_ok=True)
+    # Whatever they are marked.
     arguments = ["-m", "", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "--tb=short"]
     arguments += [f"--junitxml={report}", f"--basetemp={copy / 'tmp'}"]
     arguments += [*([] if all_of_them else ["-x"]), *tests]

@@ -363,4 +363,4 @@ def test_30000_rows_are_read_in_no_time(tmp_path: Path) -> None:
         started = time.perf_counter()
         reference.load(tmp_path)
         seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 1  # 0.02 s on a quiet machine
+    assert min(seconds) < 0.2  # 0.02 s on a quiet machine

@@ -507,4 +507,4 @@ def test_a_page_of_10000_results_opens_only_its_own_files(tmp_path: Path) -> Non
         seconds = time.perf_counter() - started
     assert events == []
     assert len(page) == 20
-    assert seconds < 5  # 0.03 s on a quiet machine
+    assert seconds < 0.5  # 0.03 s on a quiet machine

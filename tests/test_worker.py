@@ -52,7 +52,7 @@ def test_what_takes_too_long_is_stopped_and_the_process_replaced(worker: Worker)
     started = time.monotonic()
     with pytest.raises(WorkerTimeout, match=r"sleeping took longer than 0\.2 s"):
         worker.call("sleeping", 0.2, tasks.sleep, 60)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 5
     assert worker.call("asking", 30, tasks.pid) != before
     with pytest.raises(ProcessLookupError):
         os.kill(before, 0)
@@ -62,7 +62,7 @@ def test_what_does_not_listen_is_stopped_all_the_same(worker: Worker) -> None:
     started = time.monotonic()
     with pytest.raises(WorkerTimeout):
         worker.call("sleeping", 0.2, tasks.sleep_deaf, 60)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 10
 
 
 def test_an_end_of_the_process_is_told(worker: Worker) -> None:

@@ -215,20 +215,38 @@ def test_a_users_model_goes_through_the_whole_job(
     assert any("ks" in metric["key"] for metric in runs[0]["data"]["metrics"])
 
 
+REFUSED = [("regression", "classif"), ("no-signature", "signature")]
+
+
 @pytest.mark.exhaustive
-def test_another_model_is_refused_at_start_with_a_clear_error(
+@pytest.mark.parametrize(("kind", "says"), REFUSED)
+def test_other_models_are_refused_at_start_with_a_clear_error(
+    kind: str,
+    says: str,
     mlflow_server: str,
     register: Callable[..., None],
     tumours: Path,
     start: Callable[..., Any],
 ) -> None:
-    register("no-signature", "production")
+    register(kind, "production")
     service = start(tumours, "--config", "tumours.toml", env={"MLFLOW_TRACKING_URI": mlflow_server})
     assert service.process.wait(timeout=60) == 1
     time.sleep(0.2)
     last = service.events[-1]
     assert (last["level"], last["error"]) == ("error", "ModelRefused")
-    assert "signature" in last["reason"]
+    assert says in last["reason"]
+
+
+def test_a_registry_that_is_away_does_not_stop_a_service_that_has_a_model(
+    folder: Path, start: Callable[..., Any]
+) -> None:
+    database = folder / "monitoring/mlflow/mlflow.db"
+    database.write_bytes(b"not a database at all" * 100)
+    service = start(folder)
+    with service.client() as client:
+        health = client.get("/health").json()
+    assert health["model_loaded"] is True
+    service.wait_for("registry_trouble")
 
 
 @pytest.mark.exhaustive

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
-KILLS = 2
+KILLS = 3
 
 
 def verify_log(folder: Path) -> tuple[int, dict[str, Any]]:

@@ -11,8 +11,6 @@ from service_process import NO_SINKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
-QUICKLY = ("--skip", "evidently")
-
 MILD = """
 [[monitors]]
 name = "feature-drift"
@@ -26,12 +24,12 @@ def test_what_was_flagged_and_what_another_threshold_would_have_flagged(
 ) -> None:
     service = start(folder)
     command(folder, "simulate", "--rows", "250", "--url", service.url)
-    command(folder, "monitor", "--once", *QUICKLY, env=NO_SINKS)
+    command(folder, "monitor", "--once", env=NO_SINKS)
     command(folder, "simulate", "--rows", "300", "--shift", "income=0.3", "--url", service.url)
-    command(folder, "monitor", "--once", *QUICKLY, env=NO_SINKS)
+    command(folder, "monitor", "--once", env=NO_SINKS)
     assert service.stop() == 0
 
-    same = command(folder, "replay", "--from", "-1h", "--to", "now", "--output", "again", *QUICKLY)
+    same = command(folder, "replay", "--from", "-1h", "--to", "now", "--output", "again")
     cycles = [event for event in same if event["event"] == "cycle_replayed"]
     assert [cycle["agreement"] for cycle in cycles] == ["same", "same"]
     assert [cycle["replayed"]["rows"] for cycle in cycles] == [250, 550]

@@ -192,7 +192,7 @@ async def test_bodies_that_are_made_to_hurt_are_refused_in_a_moment(
             answer = await connection.answer()
             assert answer.status in (400, 422)
             assert len(answer.body) < 20_000
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 5
         assert services.writer.rows == 0
 
 
@@ -306,7 +306,7 @@ async def test_who_sends_a_byte_now_and_then_is_cut_off(
             assert await connection.rest() == b""
         else:
             assert (await connection.answer()).problem == problem
-        assert 0.9 < time.monotonic() - started < 20
+        assert 0.9 < time.monotonic() - started < 4
         dripping.cancel()
         await connection.close()
         await until(lambda: not running.server_state.connections)
@@ -325,7 +325,7 @@ async def test_a_kept_connection_is_closed_when_it_is_idle_and_not_before(
             await asyncio.sleep(2.2)  # longer than a request may take to come
         started = time.monotonic()
         assert await connection.rest() == b""
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 3
 
 
 async def until(condition: Callable[[], bool]) -> None:
