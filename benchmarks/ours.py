@@ -68,7 +68,7 @@ class Ours:
         window = buckets(first, end, self.rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self.weigher.repeats.design_effect(occupied(cells[:, part]))
+        repeats = self.weigher.repeats.design_effect([occupied(cells[:, part])])
         weighed = self.weigher.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
@@ -85,7 +85,7 @@ class Ours:
         if not columns:
             return found
         for end in range(self.first, min(DAY, cells.shape[1] + 1)):
-            found[end] = self.weigher.repeats.design_effect(occupied(cells[:, :end])) or 1.0
+            found[end] = self.weigher.repeats.design_effect([occupied(cells[:, :end])]) or 1.0
         if cells.shape[1] >= DAY:
             beyond = [_least_beyond_chance(*each) for each in zip(cells, columns, strict=True)]
             found[DAY:] = 1.0 + np.maximum(np.minimum.reduce(beyond), 0.0)

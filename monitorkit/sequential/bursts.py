@@ -15,8 +15,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,32 +92,67 @@ class Repeats:
         """Of each of the columns."""
         return [table.column(each.first, each.end) for each in self.columns]
 
-    def design_effect(self, occupied: Sequence[Occupied]) -> float | None:
+    def design_effect(self, runs: Iterable[Sequence[Occupied]]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
 
         Args:
-            occupied: of each of the columns, its buckets in time order.
+            runs: of buckets in time order; of each of the columns, what a run's buckets hold.
         """
-        found = map(_beyond_chance, occupied, self.columns)
+        columns = [_Pairs(each) for each in self.columns]
+        for run in runs:
+            for pairs, occupied in zip(columns, run, strict=True):
+                pairs.add(occupied)
+        found = [pairs.beyond_chance() for pairs in columns]
         known = [beyond for beyond in found if beyond is not None]
         return 1.0 + max(min(known), 0.0) if known else None
 
 
-def _beyond_chance(occupied: Occupied, unique: Unique) -> float | None:
-    """Pairs for each row; None: the column has no values."""
-    bucket, cell, rows = occupied
-    if not rows.size:
-        return None
-    sizes = np.bincount(bucket, rows).astype(np.int64)
-    piece = (np.cumsum(sizes) - sizes) // unique.together
-    place = piece[bucket] * (unique.end - unique.first) + cell
-    order = np.argsort(place, kind="stable")
-    begins = np.flatnonzero(np.diff(place[order], prepend=-1))
-    together = np.add.reduceat(rows[order], begins).astype(np.float64)
-    pairs = float((together * (together - 1)).sum())
-    many = np.bincount(piece, sizes)
-    chance = unique.chance * float((many * (many - 1)).sum())
-    return (pairs - chance) / float(sizes.sum())
+class _Pairs:
+    """Ordered pairs of rows in one cell and one piece, of one run of buckets after the other.
+
+    A piece is the buckets that begin within so many rows (`Unique.together`). The last one of a run
+    may go on in the next run, so its cells stay open.
+    """
+
+    def __init__(self, unique: Unique) -> None:
+        self._unique = unique
+        self._rows = 0
+        self._pairs = self._all_pairs = 0.0
+        self._places = self._counts = np.zeros(0, np.int64)
+
+    def add(self, occupied: Occupied) -> None:
+        """Count one more run of buckets."""
+        bucket, cell, rows = occupied
+        if not rows.size:
+            return
+        sizes = np.bincount(bucket, rows).astype(np.int64)
+        piece = (self._rows + np.cumsum(sizes) - sizes) // self._unique.together
+        self._rows += int(sizes.sum())
+        width = self._unique.end - self._unique.first
+        places = np.concatenate((self._places, piece[bucket] * width + cell))
+        counts = np.concatenate((self._counts, rows))
+        order = np.argsort(places, kind="stable")
+        places = places[order]
+        begins = np.flatnonzero(np.diff(places, prepend=-1))
+        places, counts = places[begins], np.add.reduceat(counts[order], begins)
+        closed = int(np.searchsorted(places, piece[-1] * width))
+        self._places, self._counts = places[closed:], counts[closed:]
+        self._close(places[:closed] // width, counts[:closed])
+
+    def beyond_chance(self) -> float | None:
+        """Pairs for each row; None: the column has no values."""
+        if not self._rows:
+            return None
+        self._close(np.zeros_like(self._places), self._counts)
+        self._places = self._counts = self._places[:0]
+        return (self._pairs - self._unique.chance * self._all_pairs) / self._rows
+
+    def _close(self, piece: NDArray[np.int64], counts: NDArray[Any]) -> None:
+        if counts.size:
+            counts = counts.astype(np.float64)
+            many = np.add.reduceat(counts, np.flatnonzero(np.diff(piece, prepend=-1)))
+            self._pairs += float((counts * (counts - 1)).sum())
+            self._all_pairs += float((many * (many - 1)).sum())
 
 
 def design_effect(

@@ -103,6 +103,7 @@ class Events:
         self._edges = np.unique(np.array(edges, np.int64))
         local = np.arange(cells.starts[-1]) - np.repeat(cells.starts[:-1], np.diff(cells.starts))
         self._gaps = local % 2 == 0
+        self._places = np.searchsorted(self._edges, np.arange(self._gaps.size), side="right")
         self.column = np.array([event.column for event in events], np.int64)
         self.measure = np.array([MEASURES.index(event.measure) for event in events], np.int64)
         self.names = [event.name for event in events]
@@ -145,7 +146,7 @@ class Events:
 
     def tallies(self, table: Table) -> NDArray[np.int64]:
         """(buckets, ...) a tally of each bucket."""
-        parts = table.up_to(self._edges, self._gaps)
+        parts = table.up_to(self._edges.size, self._places, self._gaps)
         nothing = np.zeros_like(table.rows)
         return np.column_stack((nothing, table.rows, table.missing, *parts))
 

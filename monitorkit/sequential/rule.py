@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from monitorkit.sequential.evidence import (
     variation_error,
 )
 from monitorkit.sequential.starts import grid_step
-from monitorkit.sequential.table import Table
+from monitorkit.sequential.table import Occupied, Table
 from monitorkit.sequential.verdicts import (
     Judged,
     Look,
@@ -107,16 +107,11 @@ class Rule:
         buckets = timeline.buckets
         if not buckets:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
-        table = Table.of([each.summary for each in buckets])
         # Without it, from the grid's start before the first bucket on.
         since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
-        repeats = self.weigher.repeats
+        tallies, repeats = self._counted([each.summary for each in buckets])
         weighed = self.weigher.weigh(
-            buckets,
-            self._events.tallies(table),
-            repeats.design_effect(repeats.occupied(table)),
-            (since, timeline.now),
-            timeline.bucket,
+            buckets, tallies, repeats, (since, timeline.now), timeline.bucket
         )
         if weighed is None:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
@@ -155,6 +150,18 @@ class Rule:
             else:
                 judged.append(self._share(shares, group, verdict, effective, common))
         return Look(judged, effective, weighed.estimated, columns)
+
+    def _counted(self, summaries: Sequence[Counts]) -> tuple[NDArray[np.int64], float | None]:
+        """(buckets, ...) tallies, and the design effect that repeated rows show."""
+        tallies: list[NDArray[np.int64]] = []
+
+        def occupied() -> Iterator[list[Occupied]]:
+            for table in Table.runs(summaries):
+                tallies.append(self._events.tallies(table))
+                yield self.weigher.repeats.occupied(table)
+
+        effect = self.weigher.repeats.design_effect(occupied())
+        return np.concatenate(tallies), effect
 
     def _best(
         self,

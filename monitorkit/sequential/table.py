@@ -1,8 +1,8 @@
-"""The occupied cells of a window's buckets as one table, so that all are counted at once."""
+"""The occupied cells of a run of buckets as one table, so that all are counted at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from monitorkit.cells import Counts
 
 Occupied = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Buckets, cells that hold rows in them, and how many rows: (k,) each, in order of the buckets."""
+
+MOST_CELLS = 1 << 18
+"""A table has about so many at most: of a busy day they would be millions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,27 +48,40 @@ class Table:
             np.concatenate([each.astype(np.int64) for each in counts]),
         )
 
+    @classmethod
+    def runs(cls, summaries: Sequence[Counts]) -> Iterator[Table]:
+        """Of one bucket at least: one table after the other, which take little memory."""
+        run: list[Counts] = []
+        cells = 0
+        for each in summaries:
+            if run and cells + each.counts.size > MOST_CELLS:
+                yield cls.of(run)
+                run, cells = [], 0
+            run.append(each)
+            cells += each.counts.size
+        yield cls.of(run)
+
     def column(self, first: int, end: int) -> Occupied:
         """Of the column with these cells, counted from its first one."""
         chosen = np.flatnonzero((self.cell >= first) & (self.cell < end))
         return self.bucket[chosen], self.cell[chosen] - first, self.count[chosen]
 
     def up_to(
-        self, edges: NDArray[np.int64], gaps: NDArray[np.bool_]
+        self, edges: int, places: NDArray[np.int64], gaps: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of each bucket in the cells before each of some edges, and those in gaps.
 
         Args:
-            edges: (n,) positions of cells, ascending.
-            gaps: (cells,) which of all cells lie between known values.
+            edges: how many, n.
+            places: (cells,) of all cells, how many edges are at or before it.
+            gaps: (cells,) which of them lie between known values.
 
         Returns:
             (buckets, n) both.
         """
-        places = np.searchsorted(edges, np.arange(gaps.size), side="right")
-        place = self.bucket * (edges.size + 1) + places[self.cell]
+        place = self.bucket * (edges + 1) + places[self.cell]
         inside = gaps[self.cell]
-        shape = self.rows.size, edges.size + 1
+        shape = self.rows.size, edges + 1
 
         def summed(place: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
             counts = np.bincount(place, count, shape[0] * shape[1]).reshape(shape)[:, :-1]

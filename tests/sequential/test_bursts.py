@@ -85,7 +85,7 @@ CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
 def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: int) -> None:
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(2)
     summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
-    found = finder.design_effect(finder.occupied(Table.of(summaries)))
+    found = finder.design_effect([finder.occupied(Table.of(summaries))])
 
     assert [each.column for each in finder.columns] == [1]
     assert found == pytest.approx(repeats, rel=0.05, abs=0.05)
@@ -96,8 +96,21 @@ def test_bursts_of_little_traffic_may_last_for_hours() -> None:
     rows = rows_of(random, 30, 10)
     each = [CELLS.summarise(rows.take(slice(at, at + 1))) for at in range(len(rows))]
 
-    found = finder.design_effect(finder.occupied(Table.of(each)))
+    found = finder.design_effect([finder.occupied(Table.of(each))])
     assert found == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize(("rows", "repeats"), [(1, 10), (60, 4), (2000, 3)])
+def test_a_window_in_runs_says_the_same_as_the_whole(rows: int, repeats: int) -> None:
+    """Runs may end within a piece, of much traffic as of little."""
+    finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(3)
+    day = rows_of(random, 24 * rows, repeats)
+    each = [CELLS.summarise(day.take(slice(a, a + rows))) for a in range(0, len(day), rows)]
+    whole = finder.design_effect([finder.occupied(Table.of(each))])
+    for size in (1, 2, 7, len(each)):
+        runs = [Table.of(each[at : at + size]) for at in range(0, len(each), size)]
+        assert finder.design_effect(map(finder.occupied, runs)) == whole
+    assert whole == pytest.approx(repeats, rel=0.2)
 
 
 def test_a_dense_summary_says_the_same_as_its_parts() -> None:
@@ -127,7 +140,7 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
     cells = ReferenceCells(two_columns(crowded=False))
     finder = Repeats(cells, (0, 1, 2))
     found = finder.design_effect(
-        finder.occupied(Table.of([cells.summarise(two_columns(crowded=True))]))
+        [finder.occupied(Table.of([cells.summarise(two_columns(crowded=True))]))]
     )
 
     assert [each.column for each in finder.columns] == [0, 1]
@@ -139,4 +152,4 @@ def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
     summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
 
     assert finder.columns == ()
-    assert finder.design_effect(finder.occupied(Table.of([summary]))) is None
+    assert finder.design_effect([finder.occupied(Table.of([summary]))]) is None

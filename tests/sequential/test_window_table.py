@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
+import pytest
 
 from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Chunk
+from monitorkit.sequential import table
 from monitorkit.sequential.table import Table
 
 
@@ -42,10 +44,28 @@ def test_it_has_what_each_bucket_has() -> None:
 def test_rows_before_edges_are_sums_of_cells() -> None:
     gaps = np.concatenate([np.arange(2 * known.size + 1) % 2 == 0 for known in CELLS.known])
     edges = np.array([0, 1, 7, int(CELLS.starts[1]), int(CELLS.starts[1]) + 90, gaps.size])
-    found = TABLE.up_to(edges, gaps)
+    places = np.searchsorted(edges, np.arange(gaps.size), side="right")
+    found = TABLE.up_to(edges.size, places, gaps)
     for at, part in enumerate(PARTS):
         columns = [CELLS.column(index, part).window for index in range(len(CELLS.names))]
         whole = np.concatenate(columns)
         assert found[0][at].tolist() == [int(whole[:edge].sum()) for edge in edges.tolist()]
         between = whole * gaps
         assert found[1][at].tolist() == [int(between[:edge].sum()) for edge in edges.tolist()]
+
+
+@pytest.mark.parametrize("most", [1, 30, 100, 10_000])
+def test_runs_are_the_whole_in_parts_of_limited_size(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MOST_CELLS", most)
+    runs = list(Table.runs(PARTS))
+    assert [rows for run in runs for rows in run.rows.tolist()] == TABLE.rows.tolist()
+    for part in ("missing", "cell", "count"):
+        together = np.concatenate([getattr(run, part) for run in runs])
+        assert together.tolist() == getattr(TABLE, part).tolist()
+    firsts = np.cumsum([0, *(run.rows.size for run in runs)])
+    buckets = [run.bucket + first for run, first in zip(runs, firsts[:-1], strict=True)]
+    assert np.concatenate(buckets).tolist() == TABLE.bucket.tolist()
+    assert all(run.cell.size <= most for run in runs if run.rows.size > 1)
+    assert (len(runs) == 1) == (most == 10_000)
