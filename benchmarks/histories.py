@@ -11,9 +11,9 @@ import numpy as np
 import uuid_utils
 from numpy.typing import NDArray
 
-from monitorkit.config import Log
 from monitorkit.prediction_log import Prediction, Writer
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.settings import Log
 
 CHUNK = 10_000
 

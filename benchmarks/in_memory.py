@@ -12,12 +12,12 @@ import pyarrow as pa
 from pyarrow import csv
 
 from monitorkit import config, plugin_manager, reference
-from monitorkit.config import MonitorEntry
 from monitorkit.contracts import Bucket, Chunk, Monitor, Timeline
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.folders import BLOCK_BYTES
 from monitorkit.prediction_log.rows import FIXED
+from monitorkit.settings import MonitorEntry
 
 # What NannyML is asked for.
 FEATURES = (

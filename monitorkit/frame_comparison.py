@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from monitorkit import comparison_html, plugin_manager
-from monitorkit.config import MonitorEntry
 from monitorkit.contracts import SCORE_COLUMN, Bucket, Finding, Timeline
 from monitorkit.frames import Pair, paired
+from monitorkit.settings import MonitorEntry
 
 MONITORS = ("anytime_drift", "psi")
 """What is asked when nothing else is said: neither alarms for a difference that is tiny."""

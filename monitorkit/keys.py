@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from monitorkit.config import KeyEntry, KeyScope
 from monitorkit.errors import ConfigError
+from monitorkit.settings import KeyEntry, KeyScope
 
 PREFIX = "mk_"
 """Tells what it is where one is found lying about."""

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from monitorkit import plugin_manager, reference, results
-from monitorkit.config import Config, MonitorEntry, SinkEntry
+from monitorkit.config import Config
 from monitorkit.contracts import (
     Chunk,
     Finding,
@@ -27,6 +27,7 @@ from monitorkit.contracts import (
 )
 from monitorkit.errors import ConfigError, told
 from monitorkit.plugin_manager import Kind
+from monitorkit.settings import MonitorEntry, SinkEntry
 from monitorkit.testing import LAWS, NOW, Law, Trial, check_sink, make_chunk
 
 ROWS = 300

@@ -21,9 +21,10 @@ import pluggy
 from pydantic import ValidationError
 
 from monitorkit import hookspecs, logs
-from monitorkit.config import Config, MonitorEntry, SinkEntry
+from monitorkit.config import Config
 from monitorkit.contracts import Chunk, Monitor, Options, Sink, SinkContext
 from monitorkit.errors import ConfigError, PluginError
+from monitorkit.settings import MonitorEntry, SinkEntry
 
 log = logs.get(__name__)
 

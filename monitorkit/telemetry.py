@@ -13,8 +13,8 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from monitorkit.config import Telemetry
 from monitorkit.errors import ConfigError
+from monitorkit.settings import Telemetry
 
 SECONDS = 5
 """That an export may take; a collector that is away must not hold up the end of the service."""

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from monitorkit import config
-from monitorkit.config import Config, FeatureBounds, KeyEntry, MonitorEntry, SinkEntry
+from monitorkit.config import Config
 from monitorkit.errors import ConfigError
+from monitorkit.settings import FeatureBounds, KeyEntry, MonitorEntry, SinkEntry
 from monitorkit.units import Duration, Size, format_duration
 
 REPOSITORY = Path(__file__).parents[1]

@@ -13,9 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitorkit import config, plugin_manager
-from monitorkit.config import Config, MonitorEntry, SinkEntry
+from monitorkit.config import Config
 from monitorkit.contracts import SinkContext
 from monitorkit.errors import ConfigError, PluginError
+from monitorkit.settings import MonitorEntry, SinkEntry
 from monitorkit.testing import check_monitor, make_chunk
 
 BUILT_IN = {

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from monitorkit import telemetry
-from monitorkit.config import Telemetry
 from monitorkit.errors import ConfigError
+from monitorkit.settings import Telemetry
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -76,7 +76,7 @@ def test_without_an_address_nothing_is_wrapped_or_imported() -> None:
     script = (
         "import sys\n"
         "from monitorkit import telemetry\n"
-        "from monitorkit.config import Telemetry\n"
+        "from monitorkit.settings import Telemetry\n"
         "with telemetry.traces(Telemetry()), telemetry.span('cycle'):\n"
         "    telemetry.wrapped(None)\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from monitorkit import logs, telemetry
-from monitorkit.config import Config, MonitorEntry, ReportRetention, ResultRetention
+from monitorkit.config import Config
 from monitorkit.contracts import (
     SCORE_COLUMN,
     DriftSummary,
@@ -28,6 +28,7 @@ from monitorkit.monitoring.reports import Reports
 from monitorkit.prediction_log import Cursor
 from monitorkit.results import Results, new_run_id
 from monitorkit.retention import Limits
+from monitorkit.settings import MonitorEntry, ReportRetention, ResultRetention
 
 log = logs.get(__name__)
 

@@ -8,10 +8,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from monitorkit import delivered, logs, plugin_manager
-from monitorkit.config import Config, SinkEntry
+from monitorkit.config import Config
 from monitorkit.contracts import Sink, SinkContext
 from monitorkit.errors import told
 from monitorkit.results import Results
+from monitorkit.settings import SinkEntry
 from monitorkit.worker import Worker
 
 BATCH = 100  # results that one sink takes in one go at most, so that a new sink delays nobody long

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monitorkit.config import Config, Storage
+from monitorkit.config import Config
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.monitoring.protocol import Engine
 from monitorkit.monitoring.scoring import KEPT
+from monitorkit.settings import Storage
 
 
 class ScratchStorage(Storage):

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from monitorkit import config, keys
+from monitorkit import keys
 from monitorkit.errors import MonitorkitError
 from monitorkit.serving import hosts, problems
 from monitorkit.serving.edge import Edge, Named
@@ -21,6 +21,7 @@ from monitorkit.serving.guard import Guard, needed
 from monitorkit.serving.predict import Answering
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.traffic import Traffic
+from monitorkit.settings import Serving
 
 
 class Application(Starlette):
@@ -45,7 +46,7 @@ class Application(Starlette):
 
     def __init__(
         self,
-        serving: config.Serving,
+        serving: Serving,
         lifespan: Lifespan[Application] | None = None,
         *routes: Route,
     ) -> None:

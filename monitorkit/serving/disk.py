@@ -14,7 +14,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from monitorkit import logs
-from monitorkit.config import Storage
+from monitorkit.settings import Storage
 
 log = logs.get(__name__)
 

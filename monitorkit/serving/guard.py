@@ -7,10 +7,10 @@ from hmac import compare_digest
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitorkit.config import KeyScope
 from monitorkit.keys import Key, digest
 from monitorkit.serving import problems
 from monitorkit.serving.problems import Problem
+from monitorkit.settings import KeyScope
 
 REALM = 'Bearer realm="monitorkit"'
 

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 from starlette.types import Scope
 
-from monitorkit.config import Serving
 from monitorkit.serving.problems import Problem
+from monitorkit.settings import Serving
 
 EVERY = "*"
 REMEMBERED = 256

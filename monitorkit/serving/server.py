@@ -18,12 +18,12 @@ import uvicorn
 from anyio.abc import TaskStatus
 
 from monitorkit import logs, telemetry
-from monitorkit.config import Serving
 from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
 from monitorkit.serving import hosts
 from monitorkit.serving.application import Application
 from monitorkit.serving.deadlines import Deadlines
 from monitorkit.serving.protocol import Limits, Protocol
+from monitorkit.settings import Serving
 
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 """On every answer, those that uvicorn gives by itself included."""

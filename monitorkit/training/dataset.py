@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit import logs, schema
-from monitorkit.config import Data
 from monitorkit.errors import DataError, SchemaError
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.settings import Data
 from monitorkit.training import synthetic as applicants
 from monitorkit.training.table import MISSING, Table, content
 

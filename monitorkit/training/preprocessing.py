@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit import logs
-from monitorkit.config import Training
 from monitorkit.errors import ConfigError
+from monitorkit.settings import Training
 
 if TYPE_CHECKING:
     import pandas as pd

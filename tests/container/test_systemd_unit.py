@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from monitorkit import config
 from monitorkit.cli import main
+from monitorkit.settings import Serving
 
 UNIT = Path(__file__).parents[2] / "deploy" / "monitorkit.service"
 THRESHOLD = 15
@@ -104,7 +105,7 @@ def test_its_variables_are_keys_of_the_configuration(monkeypatch: pytest.MonkeyP
 
 
 def test_a_stop_leaves_time_for_the_answers_under_way_and_reaches_the_workers_last() -> None:
-    grace = config.Serving().shutdown_grace.total_seconds()
+    grace = Serving().shutdown_grace.total_seconds()
     (stop,) = settings()["TimeoutStopSec"]
     assert float(stop.removesuffix("s")) >= grace + 10
     assert settings()["KillMode"] == ["mixed"]

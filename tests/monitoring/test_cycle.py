@@ -17,7 +17,6 @@ from otlp_receiver import attributes, receiving
 from scipy import stats
 
 from monitorkit import telemetry
-from monitorkit.config import Telemetry
 from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
 from monitorkit.errors import (
     CycleBusy,
@@ -31,6 +30,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.store import FILE
 from monitorkit.retention import Limits
+from monitorkit.settings import Telemetry
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]

@@ -12,7 +12,7 @@ from filelock import FileLock
 from monitoring_place import Place, draw
 from structlog.testing import capture_logs
 
-from monitorkit.config import Config, Log, SinkEntry
+from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import CycleBusy, ReferenceChanged
 from monitorkit.monitoring.compressing import Compressing
@@ -21,6 +21,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.retention import LogRetention
 from monitorkit.prediction_log import Reader, chain
+from monitorkit.settings import Log, SinkEntry
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]

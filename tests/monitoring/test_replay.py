@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from monitoring_place import SCHEMA, Place, draw, store_model
 
 from monitorkit import reference
-from monitorkit.config import Log, to_toml
+from monitorkit.config import to_toml
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, ReferenceMissing
 from monitorkit.importing.backfill import Options, import_file
@@ -33,6 +33,7 @@ from monitorkit.monitoring.scratch import scratch_engine
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.results import Results
 from monitorkit.retention import Limits
+from monitorkit.settings import Log
 
 Make = Callable[..., Place]
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from monitorkit import model
 from monitorkit.app import shown
-from monitorkit.config import Config, Registry
+from monitorkit.config import Config
 from monitorkit.contracts import MonitoringStatus, RunResult, Skipped, Window
 from monitorkit.dashboard import routes as dashboard
 from monitorkit.dashboard.live import Live
@@ -35,6 +35,7 @@ from monitorkit.serving.protocols import parquet_tables
 from monitorkit.serving.routes import routes
 from monitorkit.serving.served import Served, Slot
 from monitorkit.serving.services import Services
+from monitorkit.settings import Registry
 from monitorkit.worker import Worker
 
 SCHEMA = FeatureSchema(

@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from monitorkit import model, signature
-from monitorkit.config import Registry
 from monitorkit.serving.served import Served
+from monitorkit.settings import Registry
 
 with warnings.catch_warnings():
     # MLflow says this of classes of its own when they are imported.

@@ -14,10 +14,11 @@ import pytest
 import structlog
 from pydantic import ByteSize
 
-from monitorkit.config import Config, Storage
+from monitorkit.config import Config
 from monitorkit.serving import disk as disk_module
 from monitorkit.serving.disk import Disk, free_bytes
 from monitorkit.serving.services import Services
+from monitorkit.settings import Storage
 
 MIB = 1024 * 1024
 

@@ -20,7 +20,6 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from monitorkit.app import shown
-from monitorkit.config import Serving
 from monitorkit.contracts import (
     CycleNote,
     DriftSummary,
@@ -39,6 +38,7 @@ from monitorkit.serving.components import PROBLEMS
 from monitorkit.serving.routes import LINKS, routes
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
+from monitorkit.settings import Serving
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 Cycle = Callable[[bool], Awaitable[RunResult | Skipped]]

@@ -25,12 +25,12 @@ import trustme
 from structlog.testing import capture_logs
 from wire import Answer, Connection, connected, listening, post
 
-from monitorkit.config import Serving
 from monitorkit.serving import server
 from monitorkit.serving.deadlines import Deadlines
 from monitorkit.serving.protocol import LINGER, MAX_HEAD
 from monitorkit.serving.server import Server
 from monitorkit.serving.services import Services
+from monitorkit.settings import Serving
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 Row = dict[str, Any]

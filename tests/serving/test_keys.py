@@ -21,12 +21,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from structlog.testing import capture_logs
 
 from monitorkit import config, keys
-from monitorkit.config import Config, KeyEntry
+from monitorkit.config import Config
 from monitorkit.errors import ConfigError
 from monitorkit.serving import guard
 from monitorkit.serving.guard import SCOPES, needed
 from monitorkit.serving.routes import routes
 from monitorkit.serving.services import Services
+from monitorkit.settings import KeyEntry
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 from wire import connected, listening
 
-from monitorkit.config import Serving
 from monitorkit.errors import ConfigError
 from monitorkit.serving import hosts, server
 from monitorkit.serving.application import Application
 from monitorkit.serving.services import Services
+from monitorkit.settings import Serving
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 KEYS = [{"name": "a", "environment": "SOME_KEY", "scopes": ["predict", "read"]}]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from monitorkit.config import Data
 from monitorkit.errors import DataError
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.settings import Data
 from monitorkit.training import dataset, synthetic
 from monitorkit.training.dataset import Dataset
 

@@ -12,8 +12,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from monitorkit import logs
-from monitorkit.config import Training
 from monitorkit.errors import ConfigError
+from monitorkit.settings import Training
 from monitorkit.training import dataset, preprocessing
 
 ESTIMATORS = ("random_forest", "hist_gradient_boosting", "logistic_regression")

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from monitorkit.config import Training
+from monitorkit.settings import Training
 from monitorkit.training import dataset, preprocessing, synthetic
 from monitorkit.training.train import _evaluate, _frame
 
