@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.bursts import Unique
-from monitorkit.sequential.table import Occupied
+from monitorkit.sequential.bursts import Held, Unique
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -68,7 +67,7 @@ class Ours:
         window = buckets(first, end, self.rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self.weigher.repeats.design_effect([occupied(cells[:, part])])
+        repeats = self.weigher.repeats.design_effect(held(cells[:, part]))
         weighed = self.weigher.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
@@ -84,8 +83,9 @@ class Ours:
         found = np.ones(cells.shape[1] + 1)
         if not columns:
             return found
+        first_day = held(cells[:, :DAY])
         for end in range(self.first, min(DAY, cells.shape[1] + 1)):
-            found[end] = self.weigher.repeats.design_effect([occupied(cells[:, :end])]) or 1.0
+            found[end] = self.weigher.repeats.design_effect(first_day[:end]) or 1.0
         if cells.shape[1] >= DAY:
             beyond = [_least_beyond_chance(*each) for each in zip(cells, columns, strict=True)]
             found[DAY:] = 1.0 + np.maximum(np.minimum.reduce(beyond), 0.0)
@@ -145,10 +145,16 @@ def _pairs(
     return np.concatenate(earlier), np.concatenate(later)
 
 
-def occupied(cells: NDArray[np.int64]) -> list[Occupied]:
+def held(cells: NDArray[np.int64]) -> list[Held]:
     """Of a window's cells (columns, cycles, rate)."""
-    found = []
-    for each in cells:
-        cycle, row = np.nonzero(each >= 0)
-        found.append((cycle, each[cycle, row], np.ones(cycle.size, np.int64)))
-    return found
+    return [_held(cells[:, cycle]) for cycle in range(cells.shape[1])]
+
+
+def _held(cells: NDArray[np.int64]) -> Held:
+    """Of a cycle's cells (columns, rate)."""
+    parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
+    return Held(
+        np.array([counts.sum() for _, counts in parts], np.int64),
+        np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.float64),
+        parts.__getitem__,
+    )

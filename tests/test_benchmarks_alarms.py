@@ -38,7 +38,7 @@ from benchmarks.libraries import (
     river_alarm,
     river_delay,
 )
-from benchmarks.ours import GATE, Ours, occupied
+from benchmarks.ours import GATE, Ours, held
 from benchmarks.streams import (
     CHANGES,
     CYCLE,
@@ -134,9 +134,9 @@ def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate
     ours = Ours(tallies.weigher, rate)
     least = ours.least_effects(cells)
     ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
-    windows = [occupied(cells[:, max(end - DAY, 0) : end]) for end in ends]
+    windows = [held(cells[:, max(end - DAY, 0) : end]) for end in ends]
 
-    exact = np.array([tallies.weigher.repeats.design_effect([window]) for window in windows])
+    exact = np.array([tallies.weigher.repeats.design_effect(window) for window in windows])
     assert np.all(least[ends] <= exact + 1e-9)
     assert np.all(least[ends] > 0.9 * exact)
     assert exact.min() > 3

@@ -15,15 +15,15 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.cells import ReferenceCells
-from monitorkit.sequential.table import Occupied, Table
+from monitorkit.cells import Counts, ReferenceCells
 
 PIECES = (64, 32, 16)
 """A look-back is cut into so many pieces: bursts are shorter than the longest of them."""
@@ -59,6 +59,24 @@ class Unique:
         return max(int(CHANCE_PAIRS / self.chance), 1)
 
 
+Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
+"""Cells of a column that hold rows, counted from its first one, and how many: (k,) each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What a bucket holds of the columns that show repeats, as far as most windows need it.
+
+    Attributes:
+        rows: (columns,) that have a value. `pairs`: (columns,) ordered ones of rows in one cell.
+        cells: of a column; not kept, for of a busy day they are millions.
+    """
+
+    rows: NDArray[np.int64]
+    pairs: NDArray[np.float64]
+    cells: Callable[[int], Cells]
+
+
 class Repeats:
     """How often rows have the same value in columns where values hardly ever are the same.
 
@@ -88,71 +106,60 @@ class Repeats:
                 found.append(Unique(column, first, end, chance))
         self.columns: tuple[Unique, ...] = tuple(found)
 
-    def occupied(self, table: Table) -> list[Occupied]:
-        """Of each of the columns."""
-        return [table.column(each.first, each.end) for each in self.columns]
+    def held(self, counts: Counts) -> Held:
+        """What a bucket holds of the columns."""
+        parts = [self._cells(counts, at)[1] for at in range(len(self.columns))]
+        return Held(
+            np.array([part.sum() for part in parts], np.int64),
+            np.array([_ordered_pairs(part) for part in parts], np.float64),
+            partial(self._cells, counts),
+        )
 
-    def design_effect(self, runs: Iterable[Sequence[Occupied]]) -> float | None:
+    def design_effect(self, window: Sequence[Held]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
 
         Args:
-            runs: of buckets in time order; of each of the columns, what a run's buckets hold.
+            window: its buckets, in time order.
         """
-        columns = [_Pairs(each) for each in self.columns]
-        for run in runs:
-            for pairs, occupied in zip(columns, run, strict=True):
-                pairs.add(occupied)
-        found = [pairs.beyond_chance() for pairs in columns]
+        found = [_beyond_chance(window, at, unique) for at, unique in enumerate(self.columns)]
         known = [beyond for beyond in found if beyond is not None]
         return 1.0 + max(min(known), 0.0) if known else None
 
+    def _cells(self, counts: Counts, at: int) -> Cells:
+        unique = self.columns[at]
+        if counts.dense:
+            rows = counts.counts[unique.first : unique.end]
+            cells = np.flatnonzero(rows)
+            return cells, rows[cells].astype(np.int64)
+        part = slice(*np.searchsorted(counts.cells, (unique.first, unique.end)))
+        return counts.cells[part] - unique.first, counts.counts[part].astype(np.int64)
 
-class _Pairs:
-    """Ordered pairs of rows in one cell and one piece, of one run of buckets after the other.
 
-    A piece is the buckets that begin within so many rows (`Unique.together`). The last one of a run
-    may go on in the next run, so its cells stay open.
-    """
+def _beyond_chance(window: Sequence[Held], at: int, unique: Unique) -> float | None:
+    """Pairs for each row; None: the column has no values."""
+    window = [held for held in window if held.rows[at]]
+    if not window:
+        return None
+    rows = np.array([held.rows[at] for held in window], np.int64)
+    piece = (np.cumsum(rows) - rows) // unique.together
+    begins = np.flatnonzero(np.diff(piece, prepend=-1))
+    pairs = 0.0
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(window)], strict=True):
+        if end - begin == 1:  # as all are where there is much traffic
+            pairs += float(window[begin].pairs[at])
+        else:
+            cells, counts = zip(*(held.cells(at) for held in window[begin:end]), strict=True)
+            together = np.bincount(np.concatenate(cells), np.concatenate(counts))
+            pairs += _ordered_pairs(together)
+    many = np.add.reduceat(rows, begins).astype(np.float64)
+    chance = unique.chance * float((many * (many - 1)).sum())
+    return (pairs - chance) / float(rows.sum())
 
-    def __init__(self, unique: Unique) -> None:
-        self._unique = unique
-        self._rows = 0
-        self._pairs = self._all_pairs = 0.0
-        self._places = self._counts = np.zeros(0, np.int64)
 
-    def add(self, occupied: Occupied) -> None:
-        """Count one more run of buckets."""
-        bucket, cell, rows = occupied
-        if not rows.size:
-            return
-        sizes = np.bincount(bucket, rows).astype(np.int64)
-        piece = (self._rows + np.cumsum(sizes) - sizes) // self._unique.together
-        self._rows += int(sizes.sum())
-        width = self._unique.end - self._unique.first
-        places = np.concatenate((self._places, piece[bucket] * width + cell))
-        counts = np.concatenate((self._counts, rows))
-        order = np.argsort(places, kind="stable")
-        places = places[order]
-        begins = np.flatnonzero(np.diff(places, prepend=-1))
-        places, counts = places[begins], np.add.reduceat(counts[order], begins)
-        closed = int(np.searchsorted(places, piece[-1] * width))
-        self._places, self._counts = places[closed:], counts[closed:]
-        self._close(places[:closed] // width, counts[:closed])
-
-    def beyond_chance(self) -> float | None:
-        """Pairs for each row; None: the column has no values."""
-        if not self._rows:
-            return None
-        self._close(np.zeros_like(self._places), self._counts)
-        self._places = self._counts = self._places[:0]
-        return (self._pairs - self._unique.chance * self._all_pairs) / self._rows
-
-    def _close(self, piece: NDArray[np.int64], counts: NDArray[Any]) -> None:
-        if counts.size:
-            counts = counts.astype(np.float64)
-            many = np.add.reduceat(counts, np.flatnonzero(np.diff(piece, prepend=-1)))
-            self._pairs += float((counts * (counts - 1)).sum())
-            self._all_pairs += float((many * (many - 1)).sum())
+def _ordered_pairs(counts: NDArray[Any]) -> float:
+    """Of rows in one cell."""
+    many = counts.astype(np.float64)
+    return float((many * (many - 1)).sum())
 
 
 def design_effect(

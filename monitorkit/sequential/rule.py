@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,8 +22,8 @@ from monitorkit.sequential.evidence import (
     log_evidence_below,
     variation_error,
 )
+from monitorkit.sequential.kept import Kept
 from monitorkit.sequential.starts import grid_step
-from monitorkit.sequential.table import Occupied, Table
 from monitorkit.sequential.verdicts import (
     Judged,
     Look,
@@ -88,6 +88,7 @@ class Rule:
         self._events = self.weigher.events
         self._cells = cells
         self._chance = 1 - confidence
+        self._kept = Kept(self._events, self.weigher.repeats)
 
     def look(
         self,
@@ -109,7 +110,7 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         # Without it, from the grid's start before the first bucket on.
         since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
-        tallies, repeats = self._counted([each.summary for each in buckets])
+        tallies, repeats = self._kept.count([each.summary for each in buckets])
         weighed = self.weigher.weigh(
             buckets, tallies, repeats, (since, timeline.now), timeline.bucket
         )
@@ -150,18 +151,6 @@ class Rule:
             else:
                 judged.append(self._share(shares, group, verdict, effective, common))
         return Look(judged, effective, weighed.estimated, columns)
-
-    def _counted(self, summaries: Sequence[Counts]) -> tuple[NDArray[np.int64], float | None]:
-        """(buckets, ...) tallies, and the design effect that repeated rows show."""
-        tallies: list[NDArray[np.int64]] = []
-
-        def occupied() -> Iterator[list[Occupied]]:
-            for table in Table.runs(summaries):
-                tallies.append(self._events.tallies(table))
-                yield self.weigher.repeats.occupied(table)
-
-        effect = self.weigher.repeats.design_effect(occupied())
-        return np.concatenate(tallies), effect
 
     def _best(
         self,

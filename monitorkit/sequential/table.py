@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import Counts
 
-Occupied = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Buckets, cells that hold rows in them, and how many rows: (k,) each, in order of the buckets."""
-
 MOST_CELLS = 1 << 18
 """A table has about so many at most: of a busy day they would be millions."""
 
@@ -23,7 +20,8 @@ class Table:
 
     Attributes:
         rows: (buckets,). `missing`: (buckets, columns), rows without a value.
-        bucket, cell, count: (k,) as in `Occupied`; the cells of all columns are laid end to end.
+        bucket, cell, count: (k,) buckets, cells that hold rows in them, and how many; sorted by
+            bucket. The cells of all columns are laid end to end.
     """
 
     rows: NDArray[np.int64]
@@ -60,11 +58,6 @@ class Table:
             run.append(each)
             cells += each.counts.size
         yield cls.of(run)
-
-    def column(self, first: int, end: int) -> Occupied:
-        """Of the column with these cells, counted from its first one."""
-        chosen = np.flatnonzero((self.cell >= first) & (self.cell < end))
-        return self.bucket[chosen], self.cell[chosen] - first, self.count[chosen]
 
     def up_to(
         self, edges: int, places: NDArray[np.int64], gaps: NDArray[np.bool_]

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Chunk
 from monitorkit.sequential.bursts import FEWEST, Repeats, design_effect
-from monitorkit.sequential.table import Table
 
 SHARES = np.linspace(0.15, 0.85, 8)
 BUCKETS = 256
@@ -85,7 +84,7 @@ CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
 def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: int) -> None:
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(2)
     summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
-    found = finder.design_effect([finder.occupied(Table.of(summaries))])
+    found = finder.design_effect([finder.held(each) for each in summaries])
 
     assert [each.column for each in finder.columns] == [1]
     assert found == pytest.approx(repeats, rel=0.05, abs=0.05)
@@ -96,21 +95,36 @@ def test_bursts_of_little_traffic_may_last_for_hours() -> None:
     rows = rows_of(random, 30, 10)
     each = [CELLS.summarise(rows.take(slice(at, at + 1))) for at in range(len(rows))]
 
-    found = finder.design_effect([finder.occupied(Table.of(each))])
+    found = finder.design_effect([finder.held(part) for part in each])
     assert found == pytest.approx(10, rel=0.1)
 
 
-@pytest.mark.parametrize(("rows", "repeats"), [(1, 10), (60, 4), (2000, 3)])
-def test_a_window_in_runs_says_the_same_as_the_whole(rows: int, repeats: int) -> None:
-    """Runs may end within a piece, of much traffic as of little."""
+@pytest.mark.parametrize("rows", [1, 60, 400, 3000])
+def test_pairs_are_those_within_pieces_of_so_many_rows(rows: int) -> None:
+    """Pieces of many small buckets, of some, and buckets that are one; counted row by row here."""
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(3)
-    day = rows_of(random, 24 * rows, repeats)
-    each = [CELLS.summarise(day.take(slice(a, a + rows))) for a in range(0, len(day), rows)]
-    whole = finder.design_effect([finder.occupied(Table.of(each))])
-    for size in (1, 2, 7, len(each)):
-        runs = [Table.of(each[at : at + size]) for at in range(0, len(each), size)]
-        assert finder.design_effect(map(finder.occupied, runs)) == whole
-    assert whole == pytest.approx(repeats, rel=0.2)
+    (unique,) = finder.columns
+    day = rows_of(random, max(4 * rows, 300), 3)
+    values = day.features[:, 1]
+    starts = range(0, len(day), rows)
+    summaries = [CELLS.summarise(day.take(slice(a, a + rows))) for a in starts]
+
+    pieces: dict[int, list[float]] = {}
+    for at, value in enumerate(values.tolist()):
+        begin = at // rows * rows
+        pieces.setdefault(begin // unique.together, []).append(value)
+    pairs = chance = 0.0
+    known = CELLS.known[1]
+    for piece in pieces.values():
+        cells = np.searchsorted(known, piece) * 2 + np.isin(piece, known)
+        counts = np.unique(cells, return_counts=True)[1]
+        pairs += float((counts * (counts - 1)).sum())
+        chance += unique.chance * len(piece) * (len(piece) - 1)
+    expected = 1 + max((pairs - chance) / len(values), 0.0)
+    assert finder.design_effect([finder.held(each) for each in summaries]) == pytest.approx(
+        expected, rel=1e-12
+    )
+    assert expected > 2
 
 
 def test_a_dense_summary_says_the_same_as_its_parts() -> None:
@@ -120,11 +134,15 @@ def test_a_dense_summary_says_the_same_as_its_parts() -> None:
     assert whole.dense
     assert not summaries[0].dense
     finder = Repeats(CELLS, (0, 1))
-    ((_, cells, rows),) = finder.occupied(Table.of(summaries))
-    places, rows = np.unique(np.repeat(cells, rows), return_counts=True)
+    parts = [finder.held(each).cells(0) for each in summaries]
+    cells = np.concatenate([np.repeat(*part) for part in parts])
+    places, rows = np.unique(cells, return_counts=True)
 
-    ((_, found, counts),) = finder.occupied(Table.of([whole]))
+    held = finder.held(whole)
+    found, counts = held.cells(0)
     assert [found.tolist(), counts.tolist()] == [places.tolist(), rows.tolist()]
+    assert held.rows.tolist() == [rows.sum()]
+    assert held.pairs.tolist() == [(rows * (rows - 1)).sum()]
 
 
 def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
@@ -139,9 +157,7 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
 
     cells = ReferenceCells(two_columns(crowded=False))
     finder = Repeats(cells, (0, 1, 2))
-    found = finder.design_effect(
-        [finder.occupied(Table.of([cells.summarise(two_columns(crowded=True))]))]
-    )
+    found = finder.design_effect([finder.held(cells.summarise(two_columns(crowded=True)))])
 
     assert [each.column for each in finder.columns] == [0, 1]
     assert found == pytest.approx(1, abs=0.1)
@@ -152,4 +168,4 @@ def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
     summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
 
     assert finder.columns == ()
-    assert finder.design_effect([finder.occupied(Table.of([summary]))]) is None
+    assert finder.design_effect([finder.held(summary)]) is None
