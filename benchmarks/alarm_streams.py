@@ -26,7 +26,7 @@ from benchmarks.alarms_report import (
 from benchmarks.detectors import NormedWasserstein, Windows, benjamini_hochberg
 from benchmarks.kept import Key
 from benchmarks.libraries import evidently_drifts, ranks, river_alarm, river_delay
-from benchmarks.ours import Ours
+from benchmarks.ours import Cycles, Ours
 from benchmarks.streams import (
     CHANGES,
     DAY,
@@ -84,7 +84,7 @@ def our_stream(key: Key) -> bool:
     tallies = tallies_of(str(name))
     counted, cells = by_cycle(tallies.rows, rows, int(rate)), tallies.cells_of(rows, int(rate))
     ours = ours_of(str(name), int(rate))
-    return ours.first_alarm(counted, cells, bursty=kind == "bursts") is not None
+    return ours.first_alarm(counted, Cycles(cells), bursty=kind == "bursts") is not None
 
 
 def others_stream(key: Key) -> Mapping[str, bool]:
@@ -177,13 +177,12 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
     population = tallies.source.changed(changed, seed)
     drawn = quiet(size, LONGEST_DELAY * rate, random)
     counted = np.concatenate((before, by_cycle(tallies.of(population), drawn, rate)))
-    cells = np.concatenate(
-        (tallies.cells_of(calm, rate), tallies.cells_of(drawn, rate, population)), axis=1
-    )
+    calm_cells, cells = tallies.cells_of(calm, rate), tallies.cells_of(drawn, rate, population)
+    cycles = Cycles(np.concatenate((calm_cells, cells), axis=1))
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
     ours = ours_of(name, rate)
     for end in range(DAY + 1, len(counted) + 1):
-        alarm = ours.alarm_at(counted, cells, end)
+        alarm = ours.alarm_at(counted, cycles, end)
         if alarm is not None and column in {at for at, _ in alarm.groups}:
             found[OURS] = (end - DAY) * rate
             break

@@ -91,7 +91,7 @@ def report(found: Found) -> str:
         "night.",
         "",
         *(f"- {fact}" for fact in facts(("numpy", "scipy", "scikit-learn"))),
-        f"- a look at 24 hours of 10 features and the score takes {found.cost:.0f} ms (target 50)",
+        f"- a first look at 24 hours of 10 features and the score: {found.cost:.0f} ms (target 50)",
         "",
         "## Share of quiet streams with a false alarm",
         "",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.bursts import Held, Unique
+from monitorkit.sequential.bursts import Held, Repeated, Unique
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -37,55 +37,50 @@ class Ours:
         self.first = -(-GATE // rate)
 
     def first_alarm(
-        self, tallies: NDArray[np.int64], cells: NDArray[np.int64], *, bursty: bool = False
+        self, tallies: NDArray[np.int64], cycles: Cycles, *, bursty: bool = False
     ) -> Alarm | None:
         """The first cycle after which a column is called drifted.
 
         Args:
             tallies: (cycles, ...) of a stream.
-            cells: (columns that show repeats, cycles, rate); negative where a value is missing.
+            cycles: of it.
             bursty: rows repeat, and this is worth to be used beforehand.
         """
         alarms = (
-            self.alarm_at(tallies, cells, end)
-            for end in self.possible(tallies, cells if bursty else None)
+            self.alarm_at(tallies, cycles, end)
+            for end in self.possible(tallies, cycles if bursty else None)
         )
         return next((alarm for alarm in alarms if alarm is not None), None)
 
-    def possible(
-        self, tallies: NDArray[np.int64], bursts: NDArray[np.int64] | None = None
-    ) -> list[int]:
-        """Cycles after which an alarm is possible; with the cells of a stream with bursts."""
+    def possible(self, tallies: NDArray[np.int64], bursts: Cycles | None = None) -> list[int]:
+        """Cycles after which an alarm is possible; with those of a stream with bursts."""
         effects = None if bursts is None else self.least_effects(bursts)
         return self._candidates(tallies, effects, self.first)
 
-    def alarm_at(
-        self, tallies: NDArray[np.int64], cells: NDArray[np.int64], end: int
-    ) -> Alarm | None:
+    def alarm_at(self, tallies: NDArray[np.int64], cycles: Cycles, end: int) -> Alarm | None:
         """What is called drifted after a cycle."""
         first = max(0, end - DAY)
         window = buckets(first, end, self.rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self.weigher.repeats.design_effect(held(cells[:, part]))
+        repeats = self.weigher.repeats.design_effect(cycles.held(first, end))
         weighed = self.weigher.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
         drifted = np.flatnonzero((weighed.evidence >= weighed.needed).any(axis=0)).tolist()
         return Alarm(end, tuple(self.weigher.groups[at] for at in drifted)) if drifted else None
 
-    def least_effects(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    def least_effects(self, cycles: Cycles) -> NDArray[np.float64]:
         """(cycles + 1,) at most the design effect of the window that ends after so many cycles.
 
         That by repeated rows; the rule takes the larger one of this and another one.
         """
-        columns = self.weigher.repeats.columns
+        cells, columns = cycles.cells, self.weigher.repeats.columns
         found = np.ones(cells.shape[1] + 1)
         if not columns:
             return found
-        first_day = held(cells[:, :DAY])
         for end in range(self.first, min(DAY, cells.shape[1] + 1)):
-            found[end] = self.weigher.repeats.design_effect(first_day[:end]) or 1.0
+            found[end] = self.weigher.repeats.design_effect(cycles.held(0, end)) or 1.0
         if cells.shape[1] >= DAY:
             beyond = [_least_beyond_chance(*each) for each in zip(cells, columns, strict=True)]
             found[DAY:] = 1.0 + np.maximum(np.minimum.reduce(beyond), 0.0)
@@ -145,16 +140,30 @@ def _pairs(
     return np.concatenate(earlier), np.concatenate(later)
 
 
-def held(cells: NDArray[np.int64]) -> list[Held]:
-    """Of a window's cells (columns, cycles, rate)."""
-    return [_held(cells[:, cycle]) for cycle in range(cells.shape[1])]
+class Cycles:
+    """The cells of a stream by cycle.
+
+    Args:
+        cells: (columns that show repeats, cycles, rate); negative where a value is missing.
+    """
+
+    def __init__(self, cells: NDArray[np.int64]) -> None:
+        self.cells = cells
+        self._held: dict[int, Held] = {}
+
+    def held(self, first: int, end: int) -> list[Held]:
+        """Of the cycles from one to before another one; each is counted once."""
+        for cycle in range(first, end):
+            if cycle not in self._held:
+                self._held[cycle] = _held(self.cells[:, cycle])
+        return [self._held[cycle] for cycle in range(first, end)]
 
 
 def _held(cells: NDArray[np.int64]) -> Held:
     """Of a cycle's cells (columns, rate)."""
     parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
-    return Held(
+    repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
         np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.float64),
-        parts.__getitem__,
     )
+    return Held(repeated, parts.__getitem__)

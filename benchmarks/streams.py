@@ -157,11 +157,14 @@ class Tallies:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.cells = ReferenceCells(source.chunk(source.reference))
-        names = range(len(self.cells.names))
-        self.rule = Rule(self.cells, names, Limits(), parse_rate(BUDGET), 0.99)
-        self.weigher = self.rule.weigher
+        self.weigher = self.new_rule().weigher
         self.rows = self.of(source.population)
         self._cells_of_repeats = self._cells(source.population)
+
+    def new_rule(self) -> Rule:
+        """One that has looked at nothing yet."""
+        columns = range(len(self.cells.names))
+        return Rule(self.cells, columns, Limits(), parse_rate(BUDGET), 0.99)
 
     def cells_of(
         self, rows: NDArray[np.int64], rate: int, population: Rows | None = None

@@ -22,7 +22,7 @@ _DENSE_FROM = 4
 _BLOCK_ROWS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Counts:
     """How many rows fell into which cell, of the cells of all columns laid end to end.
 

@@ -38,7 +38,7 @@ from benchmarks.libraries import (
     river_alarm,
     river_delay,
 )
-from benchmarks.ours import GATE, Ours, held
+from benchmarks.ours import GATE, Cycles, Ours
 from benchmarks.streams import (
     CHANGES,
     CYCLE,
@@ -66,7 +66,7 @@ def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
     for seed in range(STREAMS):
         rows = quiet(len(tallies.rows), 30 * DAY * 10, np.random.default_rng([5, seed]))
         counted = by_cycle(tallies.rows, rows, 10)
-        alarm = ours.first_alarm(counted, tallies.cells_of(rows, 10))
+        alarm = ours.first_alarm(counted, Cycles(tallies.cells_of(rows, 10)))
         alarmed += alarm is not None
 
     assert alarmed < 5
@@ -99,14 +99,14 @@ def test_cycles_that_cannot_alarm_do_not(
         (by_cycle(tallies.rows, calm, rate), by_cycle(tallies.of(changed), late, rate))
     )
     parts = tallies.cells_of(calm, rate), tallies.cells_of(late, rate, changed)
-    cells = np.concatenate(parts, axis=1)
+    cycles = Cycles(np.concatenate(parts, axis=1))
     ours = Ours(tallies.weigher, rate)
     ends = range(max(-(-GATE // rate), calm_cycles - 10), len(counted) + 1)
-    judged = [end for end in ends if ours.alarm_at(counted, cells, end)]
+    judged = [end for end in ends if ours.alarm_at(counted, cycles, end)]
 
     assert judged
     assert set(judged) <= set(ours.possible(counted))
-    assert set(judged) <= set(ours.possible(counted, cells))
+    assert set(judged) <= set(ours.possible(counted, cycles))
 
 
 @pytest.mark.parametrize("bound", [0.002, 0.3, 0.97])
@@ -130,11 +130,11 @@ def test_hardly_any_quiet_cycle_needs_to_be_judged(tallies: Tallies) -> None:
 @pytest.mark.parametrize("rate", [1, 10, 40])
 def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate: int) -> None:
     rows = bursts(len(tallies.rows), 2 * DAY * rate, np.random.default_rng(rate))
-    cells = tallies.cells_of(rows, rate)
+    cycles = Cycles(tallies.cells_of(rows, rate))
     ours = Ours(tallies.weigher, rate)
-    least = ours.least_effects(cells)
+    least = ours.least_effects(cycles)
     ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
-    windows = [held(cells[:, max(end - DAY, 0) : end]) for end in ends]
+    windows = [cycles.held(max(end - DAY, 0), end) for end in ends]
 
     exact = np.array([tallies.weigher.repeats.design_effect(window) for window in windows])
     assert np.all(least[ends] <= exact + 1e-9)
@@ -166,7 +166,7 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         counted = np.concatenate((before, after))
         late = tallies.cells_of(np.arange(2000), 100, window)
         cells = np.concatenate((tallies.cells_of(calm, 100), late), axis=1)
-        alarm = Ours(tallies.weigher, 100).alarm_at(counted, cells, DAY + 20)
+        alarm = Ours(tallies.weigher, 100).alarm_at(counted, Cycles(cells), DAY + 20)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
 
@@ -285,7 +285,7 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
             found.delays["real", change, detector] = [200 if detector == OURS else late] * 3
     text = report(found)
 
-    assert "takes 12 ms" in text
+    assert "and the score: 12 ms" in text
     assert "| monitorkit | 0.0% (10: 25.9%) |" in text
     assert "| always | 100.0% (10: 100.0%) |" in text
     assert "| age -5 | 200 / 200 | 400 / 400 |" in text

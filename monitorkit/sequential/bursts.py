@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,16 +63,29 @@ Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """What a bucket holds of the columns that show repeats, as far as most windows need it.
+class Repeated:
+    """How often a bucket's rows repeat each other, in each of `Repeats.columns`.
 
     Attributes:
-        rows: (columns,) that have a value. `pairs`: (columns,) ordered ones of rows in one cell.
-        cells: of a column; not kept, for of a busy day they are millions.
+        rows: (columns,) that have a value.
+        pairs: (columns,) ordered ones of rows in one cell.
     """
 
     rows: NDArray[np.int64]
     pairs: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What a bucket holds.
+
+    Attributes:
+        repeated: by itself.
+        cells: of the column at a position in `Repeats.columns`; looked up where several buckets are
+            put together, for of a busy day they are millions.
+    """
+
+    repeated: Repeated
     cells: Callable[[int], Cells]
 
 
@@ -106,14 +118,23 @@ class Repeats:
                 found.append(Unique(column, first, end, chance))
         self.columns: tuple[Unique, ...] = tuple(found)
 
-    def held(self, counts: Counts) -> Held:
-        """What a bucket holds of the columns."""
-        parts = [self._cells(counts, at)[1] for at in range(len(self.columns))]
-        return Held(
+    def repeated(self, counts: Counts) -> Repeated:
+        """Of a bucket by itself."""
+        parts = [self.cells(counts, at)[1] for at in range(len(self.columns))]
+        return Repeated(
             np.array([part.sum() for part in parts], np.int64),
             np.array([_ordered_pairs(part) for part in parts], np.float64),
-            partial(self._cells, counts),
         )
+
+    def cells(self, counts: Counts, at: int) -> Cells:
+        """Of the column at a position in `columns`."""
+        unique = self.columns[at]
+        if counts.dense:
+            rows = counts.counts[unique.first : unique.end]
+            cells = np.flatnonzero(rows)
+            return cells, rows[cells].astype(np.int64)
+        part = slice(*np.searchsorted(counts.cells, (unique.first, unique.end)))
+        return counts.cells[part] - unique.first, counts.counts[part].astype(np.int64)
 
     def design_effect(self, window: Sequence[Held]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.
@@ -125,28 +146,19 @@ class Repeats:
         known = [beyond for beyond in found if beyond is not None]
         return 1.0 + max(min(known), 0.0) if known else None
 
-    def _cells(self, counts: Counts, at: int) -> Cells:
-        unique = self.columns[at]
-        if counts.dense:
-            rows = counts.counts[unique.first : unique.end]
-            cells = np.flatnonzero(rows)
-            return cells, rows[cells].astype(np.int64)
-        part = slice(*np.searchsorted(counts.cells, (unique.first, unique.end)))
-        return counts.cells[part] - unique.first, counts.counts[part].astype(np.int64)
-
 
 def _beyond_chance(window: Sequence[Held], at: int, unique: Unique) -> float | None:
     """Pairs for each row; None: the column has no values."""
-    window = [held for held in window if held.rows[at]]
+    window = [held for held in window if held.repeated.rows[at]]
     if not window:
         return None
-    rows = np.array([held.rows[at] for held in window], np.int64)
+    rows = np.array([held.repeated.rows[at] for held in window], np.int64)
     piece = (np.cumsum(rows) - rows) // unique.together
     begins = np.flatnonzero(np.diff(piece, prepend=-1))
     pairs = 0.0
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(window)], strict=True):
         if end - begin == 1:  # as all are where there is much traffic
-            pairs += float(window[begin].pairs[at])
+            pairs += float(window[begin].repeated.pairs[at])
         else:
             cells, counts = zip(*(held.cells(at) for held in window[begin:end]), strict=True)
             together = np.bincount(np.concatenate(cells), np.concatenate(counts))

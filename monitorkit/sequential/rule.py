@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import ColumnCells, Counts, ReferenceCells
 from monitorkit.contracts import Bucket, Timeline
+from monitorkit.sequential.counted import Counted
 from monitorkit.sequential.events import FEW_VALUES, PARTS, Limits, Measure
 from monitorkit.sequential.evidence import (
     distance_error,
@@ -22,7 +23,6 @@ from monitorkit.sequential.evidence import (
     log_evidence_below,
     variation_error,
 )
-from monitorkit.sequential.kept import Kept
 from monitorkit.sequential.starts import grid_step
 from monitorkit.sequential.verdicts import (
     Judged,
@@ -88,7 +88,7 @@ class Rule:
         self._events = self.weigher.events
         self._cells = cells
         self._chance = 1 - confidence
-        self._kept = Kept(self._events, self.weigher.repeats)
+        self._counted = Counted(self._events, self.weigher.repeats)
 
     def look(
         self,
@@ -110,7 +110,7 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         # Without it, from the grid's start before the first bucket on.
         since = timeline.since or buckets[0].start - grid_step(timeline.bucket)
-        tallies, repeats = self._kept.count([each.summary for each in buckets])
+        tallies, repeats = self._counted.of([each.summary for each in buckets])
         weighed = self.weigher.weigh(
             buckets, tallies, repeats, (since, timeline.now), timeline.bucket
         )

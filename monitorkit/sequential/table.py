@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from monitorkit.cells import Counts
 
 MOST_CELLS = 1 << 18
-"""A table has about so many at most: of a busy day they would be millions."""
+"""A table has so many at most, but for one of a single bucket: of a busy day they are millions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class Table:
 
     @classmethod
     def runs(cls, summaries: Sequence[Counts]) -> Iterator[Table]:
-        """Of one bucket at least: one table after the other, which take little memory."""
+        """One table after the other, which take little memory; none of no buckets."""
         run: list[Counts] = []
         cells = 0
         for each in summaries:
@@ -57,7 +57,8 @@ class Table:
                 run, cells = [], 0
             run.append(each)
             cells += each.counts.size
-        yield cls.of(run)
+        if run:
+            yield cls.of(run)
 
     def up_to(
         self, edges: int, places: NDArray[np.int64], gaps: NDArray[np.bool_]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitorkit.cells import ReferenceCells
+from monitorkit.cells import Counts, ReferenceCells
 from monitorkit.contracts import Chunk
-from monitorkit.sequential.bursts import FEWEST, Repeats, design_effect
+from monitorkit.sequential.bursts import FEWEST, Held, Repeats, design_effect
 
 SHARES = np.linspace(0.15, 0.85, 8)
 BUCKETS = 256
@@ -80,11 +80,15 @@ def rows_of(random: np.random.Generator, clients: int, repeats: int) -> Chunk:
 CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
 
 
+def window(finder: Repeats, summaries: list[Counts]) -> list[Held]:
+    return [Held(finder.repeated(each), partial(finder.cells, each)) for each in summaries]
+
+
 @pytest.mark.parametrize(("repeats", "buckets"), [(1, 1), (1, 200), (4, 1), (10, 30)])
 def test_repeated_rows_show_in_the_column_of_many_values(repeats: int, buckets: int) -> None:
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(2)
     summaries = [CELLS.summarise(rows_of(random, 200, repeats)) for _ in range(buckets)]
-    found = finder.design_effect([finder.held(each) for each in summaries])
+    found = finder.design_effect(window(finder, summaries))
 
     assert [each.column for each in finder.columns] == [1]
     assert found == pytest.approx(repeats, rel=0.05, abs=0.05)
@@ -95,36 +99,43 @@ def test_bursts_of_little_traffic_may_last_for_hours() -> None:
     rows = rows_of(random, 30, 10)
     each = [CELLS.summarise(rows.take(slice(at, at + 1))) for at in range(len(rows))]
 
-    found = finder.design_effect([finder.held(part) for part in each])
+    found = finder.design_effect(window(finder, each))
     assert found == pytest.approx(10, rel=0.1)
 
 
-@pytest.mark.parametrize("rows", [1, 60, 400, 3000])
-def test_pairs_are_those_within_pieces_of_so_many_rows(rows: int) -> None:
-    """Pieces of many small buckets, of some, and buckets that are one; counted row by row here."""
+@pytest.mark.parametrize(
+    ("rows", "dense"),
+    [([1], 0), ([60, 0, 7], 0), ([400, 900, 20], 0), ([20_000], 1), ([40, 20_000], 1)],
+)
+def test_pairs_are_those_within_pieces_of_so_many_rows(rows: list[int], dense: int) -> None:
+    """Pieces of many buckets, some of them empty or dense, and buckets that are a piece each."""
     finder, random = Repeats(CELLS, (0, 1, 2)), np.random.default_rng(3)
     (unique,) = finder.columns
-    day = rows_of(random, max(4 * rows, 300), 3)
-    values = day.features[:, 1]
-    starts = range(0, len(day), rows)
-    summaries = [CELLS.summarise(day.take(slice(a, a + rows))) for a in starts]
+    sizes = (rows * 400)[: max(8, 300 // max(rows))]
+    day = rows_of(random, -(-sum(sizes) // 3), 3)
+    day.features[random.random(len(day)) < 0.1, 1] = np.nan
+    begins = np.cumsum([0, *sizes])
+    parts = [day.take(slice(*begins[at : at + 2])) for at in range(len(sizes))]
+    summaries = [CELLS.summarise(part) for part in parts]
 
+    # Row by row: the piece of each one is that in which its bucket begins.
     pieces: dict[int, list[float]] = {}
-    for at, value in enumerate(values.tolist()):
-        begin = at // rows * rows
-        pieces.setdefault(begin // unique.together, []).append(value)
-    pairs = chance = 0.0
+    before = 0
+    for part in parts:
+        values = part.features[~np.isnan(part.features[:, 1]), 1].tolist()
+        pieces.setdefault(before // unique.together, []).extend(values)
+        before += len(values)
+    pairs = several = 0.0
     known = CELLS.known[1]
     for piece in pieces.values():
         cells = np.searchsorted(known, piece) * 2 + np.isin(piece, known)
         counts = np.unique(cells, return_counts=True)[1]
         pairs += float((counts * (counts - 1)).sum())
-        chance += unique.chance * len(piece) * (len(piece) - 1)
-    expected = 1 + max((pairs - chance) / len(values), 0.0)
-    assert finder.design_effect([finder.held(each) for each in summaries]) == pytest.approx(
-        expected, rel=1e-12
-    )
+        several += len(piece) * (len(piece) - 1)
+    expected = 1 + (pairs - unique.chance * several) / before
+    assert finder.design_effect(window(finder, summaries)) == expected
     assert expected > 2
+    assert sum(each.dense for each in summaries) >= dense
 
 
 def test_a_dense_summary_says_the_same_as_its_parts() -> None:
@@ -134,15 +145,15 @@ def test_a_dense_summary_says_the_same_as_its_parts() -> None:
     assert whole.dense
     assert not summaries[0].dense
     finder = Repeats(CELLS, (0, 1))
-    parts = [finder.held(each).cells(0) for each in summaries]
+    parts = [finder.cells(each, 0) for each in summaries]
     cells = np.concatenate([np.repeat(*part) for part in parts])
     places, rows = np.unique(cells, return_counts=True)
 
-    held = finder.held(whole)
-    found, counts = held.cells(0)
+    found, counts = finder.cells(whole, 0)
     assert [found.tolist(), counts.tolist()] == [places.tolist(), rows.tolist()]
-    assert held.rows.tolist() == [rows.sum()]
-    assert held.pairs.tolist() == [(rows * (rows - 1)).sum()]
+    repeated = finder.repeated(whole)
+    assert repeated.rows.tolist() == [rows.sum()]
+    assert repeated.pairs.tolist() == [(rows * (rows - 1)).sum()]
 
 
 def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
@@ -157,7 +168,7 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
 
     cells = ReferenceCells(two_columns(crowded=False))
     finder = Repeats(cells, (0, 1, 2))
-    found = finder.design_effect([finder.held(cells.summarise(two_columns(crowded=True)))])
+    found = finder.design_effect(window(finder, [cells.summarise(two_columns(crowded=True))]))
 
     assert [each.column for each in finder.columns] == [0, 1]
     assert found == pytest.approx(1, abs=0.1)
@@ -168,4 +179,4 @@ def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
     summary = CELLS.summarise(rows_of(np.random.default_rng(2), 100, 5))
 
     assert finder.columns == ()
-    assert finder.design_effect([finder.held(summary)]) is None
+    assert finder.design_effect(window(finder, [summary])) is None

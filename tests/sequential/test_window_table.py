@@ -67,3 +67,4 @@ def test_runs_are_the_whole_in_parts_of_limited_size(
     assert np.concatenate(buckets).tolist() == TABLE.bucket.tolist()
     assert all(run.cell.size <= most for run in runs if run.rows.size > 1)
     assert (len(runs) == 1) == (most == 10_000)
+    assert list(Table.runs([])) == []
