@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -57,6 +58,12 @@ class EffectOptions(ColumnOptions):
 C = TypeVar("C", bound=ColumnOptions)
 
 
+@lru_cache(maxsize=2)
+def _cells_of(reference: Chunk) -> ReferenceCells:
+    """Made once for all monitors of a reference: with many columns they take much memory."""
+    return ReferenceCells(reference)
+
+
 class CountsMonitor(Monitor[C, Counts]):
     """Base of the monitors that judge from exact counts; they share one summary per bucket.
 
@@ -67,7 +74,7 @@ class CountsMonitor(Monitor[C, Counts]):
 
     def __init__(self, options: C, reference: Chunk) -> None:
         super().__init__(options, reference)
-        self.cells = ReferenceCells(reference)
+        self.cells = _cells_of(reference)
         named = {*(options.columns or ()), *options.exclude}
         if unknown := sorted(named - set(self.cells.names)):
             raise PluginError(type(self).__name__, f"there is no column {', '.join(unknown)}")

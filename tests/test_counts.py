@@ -10,9 +10,12 @@ from compared import compared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from monitorkit_plugins.ks import Ks, KsOptions
+from monitorkit_plugins.wasserstein import Wasserstein, WassersteinOptions
 from scipy import stats
 
 from monitorkit.counts import chi_square_test, ks_test, quantile_bins
+from monitorkit.testing import make_chunk
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "give_me_some_credit_12k.csv"
 
@@ -70,3 +73,12 @@ def test_real_rows_give_scipys_numbers() -> None:
         column = compared(reference.tolist(), window.tolist())
         expected = stats.ks_2samp(reference, window, method="asymp")
         assert ks_test(column) == pytest.approx((expected.statistic, expected.pvalue), abs=1e-12)
+
+
+def test_the_monitors_of_a_reference_share_its_cells() -> None:
+    reference = make_chunk(50)
+    one, other = Ks(KsOptions(), reference), Wasserstein(WassersteinOptions(), reference)
+    of_another = Ks(KsOptions(), reference.take(slice(None)))
+
+    assert one.cells is other.cells
+    assert of_another.cells is not one.cells
