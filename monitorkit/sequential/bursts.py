@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.sequential.table import Table
 
 PIECES = (64, 32, 16)
 """A look-back is cut into so many pieces: bursts are shorter than the longest of them."""
@@ -117,14 +118,23 @@ class Repeats:
                 first, end = cells.starts[column : column + 2].tolist()
                 found.append(Unique(column, first, end, chance))
         self.columns: tuple[Unique, ...] = tuple(found)
+        # Of the cells' own type, else all cells that are searched are copied to another one.
+        self._bounds = [np.array((each.first, each.end), np.int32) for each in found]
+        self._column = np.full(cells.starts[-1], len(found), np.int64)
+        for at, each in enumerate(found):
+            self._column[each.first : each.end] = at
 
-    def repeated(self, counts: Counts) -> Repeated:
-        """Of a bucket by itself."""
-        parts = [self.cells(counts, at)[1] for at in range(len(self.columns))]
-        return Repeated(
-            np.array([part.sum() for part in parts], np.int64),
-            np.array([_ordered_pairs(part) for part in parts], np.float64),
+    def repeated(self, table: Table) -> list[Repeated]:
+        """Of each of a table's buckets by itself."""
+        shape = table.rows.size, len(self.columns) + 1
+        place = table.bucket * shape[1] + self._column[table.cell]
+        count = table.count.astype(np.float64)
+        rows, pairs = (
+            np.bincount(place, of, shape[0] * shape[1]).reshape(shape)[:, :-1]
+            for of in (count, count * (count - 1))
         )
+        both = zip(rows.astype(np.int64), pairs, strict=True)
+        return [Repeated(of_rows.copy(), of_pairs.copy()) for of_rows, of_pairs in both]
 
     def cells(self, counts: Counts, at: int) -> Cells:
         """Of the column at a position in `columns`."""
@@ -133,7 +143,7 @@ class Repeats:
             rows = counts.counts[unique.first : unique.end]
             cells = np.flatnonzero(rows)
             return cells, rows[cells].astype(np.int64)
-        part = slice(*np.searchsorted(counts.cells, (unique.first, unique.end)))
+        part = slice(*np.searchsorted(counts.cells, self._bounds[at]))
         return counts.cells[part] - unique.first, counts.counts[part].astype(np.int64)
 
     def design_effect(self, window: Sequence[Held]) -> float | None:

@@ -18,6 +18,8 @@ from monitorkit.sequential.table import Table
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _OfBucket:
+    """No views: they would keep what was counted of all buckets that were new with this one."""
+
     tally: NDArray[np.int64]
     repeated: Repeated
 
@@ -44,10 +46,14 @@ class Counted:
             (buckets, ...) tallies, and the design effect that repeated rows show.
         """
         new = [each for each in window if each not in self._known]
-        tallies = (tally for table in Table.runs(new) for tally in self._events.tallies(table))
-        for each, tally in zip(new, tallies, strict=True):
-            # A copy: a view would keep those of all buckets that were new with it.
-            self._known[each] = _OfBucket(tally.copy(), self._repeats.repeated(each))
+        counted = (
+            _OfBucket(tally.copy(), repeated)
+            for table in Table.runs(new)
+            for tally, repeated in zip(
+                self._events.tallies(table), self._repeats.repeated(table), strict=True
+            )
+        )
+        self._known.update(zip(new, counted, strict=True))
         known = [self._known[each] for each in window]
         held = [
             Held(of.repeated, partial(self._repeats.cells, each))

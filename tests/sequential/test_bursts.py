@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from monitorkit.cells import Counts, ReferenceCells
 from monitorkit.contracts import Chunk
 from monitorkit.sequential.bursts import FEWEST, Held, Repeats, design_effect
+from monitorkit.sequential.table import Table
 
 SHARES = np.linspace(0.15, 0.85, 8)
 BUCKETS = 256
@@ -81,7 +82,9 @@ CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
 
 
 def window(finder: Repeats, summaries: list[Counts]) -> list[Held]:
-    return [Held(finder.repeated(each), partial(finder.cells, each)) for each in summaries]
+    repeated = finder.repeated(Table.of(summaries))
+    cells = [partial(finder.cells, each) for each in summaries]
+    return [Held(*each) for each in zip(repeated, cells, strict=True)]
 
 
 @pytest.mark.parametrize(("repeats", "buckets"), [(1, 1), (1, 200), (4, 1), (10, 30)])
@@ -151,7 +154,7 @@ def test_a_dense_summary_says_the_same_as_its_parts() -> None:
 
     found, counts = finder.cells(whole, 0)
     assert [found.tolist(), counts.tolist()] == [places.tolist(), rows.tolist()]
-    repeated = finder.repeated(whole)
+    (repeated,) = finder.repeated(Table.of([whole]))
     assert repeated.rows.tolist() == [rows.sum()]
     assert repeated.pairs.tolist() == [(rows * (rows - 1)).sum()]
 
