@@ -264,7 +264,7 @@ def test_bursts_repeat_rows_and_a_rhythm_has_two_halves() -> None:
 
 
 def test_the_report_says_what_was_found(tmp_path: Path) -> None:
-    found = Found(cost=12.3)
+    found = Found(costs={"real": (12.3, 20.1)})
     for detector in (
         OURS,
         *PEERS,
@@ -285,7 +285,7 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
             found.delays["real", change, detector] = [200 if detector == OURS else late] * 3
     text = report(found)
 
-    assert "and the score: 12 ms" in text
+    assert "real rows: 12 ms (target 50); the first one after a start: 20 ms" in text
     assert "| monitorkit | 0.0% (10: 25.9%) |" in text
     assert "| always | 100.0% (10: 100.0%) |" in text
     assert "| age -5 | 200 / 200 | 400 / 400 |" in text

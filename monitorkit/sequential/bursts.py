@@ -179,9 +179,8 @@ def _beyond_chance(window: Sequence[Held], at: int, unique: Unique) -> float | N
 
 
 def _ordered_pairs(counts: NDArray[Any]) -> float:
-    """Of rows in one cell."""
-    many = counts.astype(np.float64)
-    return float((many * (many - 1)).sum())
+    """Of rows in one cell: whole numbers, so exact."""
+    return float(counts @ counts - counts.sum())
 
 
 def design_effect(
