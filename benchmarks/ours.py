@@ -164,6 +164,6 @@ def _held(cells: NDArray[np.int64]) -> Held:
     parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
     repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
-        np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.float64),
+        np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
     )
     return Held(repeated, parts.__getitem__)

@@ -56,6 +56,10 @@ class Counts:
         return len(self.cells) < len(self.counts)
 
 
+Cells = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
+"""Cells of a column that hold rows, counted from its first one, and how many: (k,) each."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnCells:
     """One column of the reference and of a window, cell by cell.
@@ -222,6 +226,16 @@ class ReferenceCells:
             distances,
         )
 
+    def occupied(self, index: int, counts: Counts) -> Cells:
+        """The cells that hold rows of the column at a position in `names`."""
+        first, end = self._starts[index : index + 2].tolist()
+        if counts.dense:
+            rows = counts.counts[first:end]
+            cells = np.flatnonzero(rows)
+            return cells, rows[cells]
+        part = self._part(index, counts)
+        return counts.cells[part] - first, counts.counts[part]
+
     @property
     def starts(self) -> NDArray[np.int64]:
         """(columns + 1,) the first cell of each column, all cells laid end to end, and the end."""
@@ -234,7 +248,9 @@ class ReferenceCells:
 
     def _part(self, index: int, counts: Counts) -> slice:
         """Where a column's cells are in sparse counts."""
-        return slice(*np.searchsorted(counts.cells, self._starts[index : index + 2]))
+        # Of the cells' own type, else all that are searched are copied to another one.
+        bounds = self._starts[index : index + 2].astype(np.int32)
+        return slice(*np.searchsorted(counts.cells, bounds))
 
     def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A column's counts and sums of distances for all its cells."""

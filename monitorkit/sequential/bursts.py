@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.cells import Cells, Counts, ReferenceCells
 from monitorkit.sequential.table import Table
 
 PIECES = (64, 32, 16)
@@ -59,10 +59,6 @@ class Unique:
         return max(int(CHANCE_PAIRS / self.chance), 1)
 
 
-Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
-"""Cells of a column that hold rows, counted from its first one, and how many: (k,) each."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeated:
     """How often a bucket's rows repeat each other, in each of `Repeats.columns`.
@@ -73,7 +69,7 @@ class Repeated:
     """
 
     rows: NDArray[np.int64]
-    pairs: NDArray[np.float64]
+    pairs: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,33 +114,23 @@ class Repeats:
                 first, end = cells.starts[column : column + 2].tolist()
                 found.append(Unique(column, first, end, chance))
         self.columns: tuple[Unique, ...] = tuple(found)
-        # Of the cells' own type, else all cells that are searched are copied to another one.
-        self._bounds = [np.array((each.first, each.end), np.int32) for each in found]
+        self._reference = cells
         self._column = np.full(cells.starts[-1], len(found), np.int64)
         for at, each in enumerate(found):
             self._column[each.first : each.end] = at
 
     def repeated(self, table: Table) -> list[Repeated]:
         """Of each of a table's buckets by itself."""
-        shape = table.rows.size, len(self.columns) + 1
-        place = table.bucket * shape[1] + self._column[table.cell]
-        count = table.count.astype(np.float64)
         rows, pairs = (
-            np.bincount(place, of, shape[0] * shape[1]).reshape(shape)[:, :-1]
-            for of in (count, count * (count - 1))
+            table.sums(self._column, len(self.columns), of)
+            for of in (table.count, table.count * (table.count - 1))
         )
-        both = zip(rows.astype(np.int64), pairs, strict=True)
+        both = zip(rows, pairs, strict=True)
         return [Repeated(of_rows.copy(), of_pairs.copy()) for of_rows, of_pairs in both]
 
     def cells(self, counts: Counts, at: int) -> Cells:
         """Of the column at a position in `columns`."""
-        unique = self.columns[at]
-        if counts.dense:
-            rows = counts.counts[unique.first : unique.end]
-            cells = np.flatnonzero(rows)
-            return cells, rows[cells].astype(np.int64)
-        part = slice(*np.searchsorted(counts.cells, self._bounds[at]))
-        return counts.cells[part] - unique.first, counts.counts[part].astype(np.int64)
+        return self._reference.occupied(self.columns[at].column, counts)
 
     def design_effect(self, window: Sequence[Held]) -> float | None:
         """Of a window, at least 1; None: no column shows repeats.

@@ -73,12 +73,26 @@ class Table:
         Returns:
             (buckets, n) both.
         """
-        place = self.bucket * (edges + 1) + places[self.cell]
-        inside = gaps[self.cell]
-        shape = self.rows.size, edges + 1
+        before, between = (
+            np.cumsum(self.sums(places, edges, of), axis=1)
+            for of in (self.count, self.count * gaps[self.cell])
+        )
+        return before, between
 
-        def summed(place: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-            counts = np.bincount(place, count, shape[0] * shape[1]).reshape(shape)[:, :-1]
-            return np.cumsum(counts.astype(np.int64), axis=1)
+    def sums(
+        self, group: NDArray[np.int64], groups: int, of: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Sums over the cells of each group, by bucket.
 
-        return summed(place, self.count), summed(place[inside], self.count[inside])
+        Args:
+            group: (cells,) of all cells, which of the groups it is in; `groups`: in none.
+            groups: how many there are.
+            of: (k,) what is summed up, of each entry.
+
+        Returns:
+            (buckets, groups).
+        """
+        shape = self.rows.size, groups + 1
+        place = self.bucket * shape[1] + group[self.cell]
+        found = np.bincount(place, of, shape[0] * shape[1]).reshape(shape)
+        return found[:, :-1].astype(np.int64)
