@@ -36,7 +36,6 @@ class Server:
         environment: beyond ours.
         rows: how many it has logged; None: it logs nothing.
         body: turns a row's JSON into what this server reads.
-        port: to listen on; 0: any that is free.
         settle: seconds after its start in which its worker processes still import.
     """
 
@@ -48,7 +47,6 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     rows: Callable[[], int] | None = None
     body: Callable[[str], str] = str
-    port: int = 0
     settle: float = 0.0
 
 
@@ -67,7 +65,7 @@ def started(server: Server, log: Path) -> Iterator[Running]:
     Raises:
         RuntimeError: it does not start; names the file that says why.
     """
-    port = server.port or free_port()
+    port = free_port()
     command = [part.format(port=port) for part in server.command]
     address = f"http://127.0.0.1:{port}"
     # `mlflow models serve` starts the uvicorn that it finds.

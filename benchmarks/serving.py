@@ -14,11 +14,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from benchmarks.machine import say
 from benchmarks.report import (
     BATCH,
     BATCH_ROWS,
+    BETWEEN,
     CYCLES,
     FSYNC,
     MANY,
@@ -45,6 +48,8 @@ from monitorkit.schema import Feature, FeatureSchema
 
 RESULT = Path(__file__).with_name("results") / "serving.md"
 HISTORY_ROWS = 1_000_000
+TURNS = 4
+"""How often a round measures with cycles and without them, in turn, on one service."""
 
 
 def main() -> None:
@@ -126,33 +131,69 @@ class Place:
         batch: int = 0,
     ) -> None:
         """Start a server, drive it with each load, and count the rows that it logged."""
-        bodies = self.bodies(server, model, batch)
-        log = self.folder / "server.log"
-        before = server.rows() if server.rows is not None else 0
-        with servers.started(server, log) as running:
-            time.sleep(server.settle)
-            url = running.address + server.path
-            answers = run(url, bodies, loads[0], running.pid, seconds=1.0, drain=2.0).answers
-            per_second = 0.0
+        with self.driven(model, server, loads[0], batch) as driver:
             for load in loads:
-                if load.rate and per_second < load.rate:
-                    continue  # it cannot keep up; an open loop would only grow its queue
-                drain = 1.0 + load.connections / max(per_second, 20.0)
-                measured = run(url, bodies, load, running.pid, seconds=self.seconds, drain=drain)
-                answers += measured.answers
-                per_second = max(per_second, measured.per_second)
-                self.results.runs[server.name, model, load][number] = measured
-                say(
-                    f"round {number + 1}, {model}, {server.name}, {load}: "
-                    f"{measured.per_second:,.0f}/s, p99 {measured.p99:.2f} ms"
-                )
-                if measured.wrong:
-                    self.results.notes.append(
-                        f"{server.name}, {model}, {load}: {measured.wrong} requests failed."
-                    )
+                driver.drive(load, server.name, number)
+
+    @contextmanager
+    def driven(self, model: str, server: Server, first: Load, batch: int = 0) -> Iterator[Driver]:
+        """A server that is warm from one load; at the end the rows that it logged are counted."""
+        bodies = self.bodies(server, model, batch)
+        before = server.rows() if server.rows is not None else 0
+        with servers.started(server, self.folder / "server.log") as running:
+            time.sleep(server.settle)
+            driver = Driver(self, model, running, running.address + server.path, bodies)
+            driver.warm_up(first)
+            yield driver
         if server.rows is not None:
-            missing = server.rows() - before - answers * max(batch, 1)
+            missing = server.rows() - before - driver.answers * max(batch, 1)
             self.results.rows[server.name, model].append(missing)
+
+
+@dataclass
+class Driver:
+    """Sends loads to a running server, and notes what came back.
+
+    Attributes:
+        place: its results take what is measured.
+        model: that the server answers with.
+        running: the server.
+        url: to send to.
+        bodies: to send.
+        answers: so far, those to the warm-up among them.
+        per_second: the most so far.
+    """
+
+    place: Place
+    model: str
+    running: servers.Running
+    url: str
+    bodies: Path
+    answers: int = 0
+    per_second: float = 0.0
+
+    def warm_up(self, load: Load) -> None:
+        """One second that is not measured."""
+        found = run(self.url, self.bodies, load, self.running.pid, seconds=1.0, drain=2.0)
+        self.answers += found.answers
+
+    def drive(self, load: Load, name: str, number: int) -> None:
+        """Send one load, and note what was measured under a server's name and a number."""
+        if load.rate and self.per_second < load.rate:
+            return  # it cannot keep up; an open loop would only grow its queue
+        drain = 1.0 + load.connections / max(self.per_second, 20.0)
+        seconds = self.place.seconds
+        measured = run(self.url, self.bodies, load, self.running.pid, seconds=seconds, drain=drain)
+        self.answers += measured.answers
+        self.per_second = max(self.per_second, measured.per_second)
+        results = self.place.results
+        results.runs[name, self.model, load][number] = measured
+        say(
+            f"{number}, {self.model}, {name}, {load}: "
+            f"{measured.per_second:,.0f}/s, p99 {measured.p99:.2f} ms"
+        )
+        if measured.wrong:
+            results.notes.append(f"{name}, {self.model}, {load}: {measured.wrong} requests failed.")
 
 
 def measure_ours(place: Place, model: str, number: int) -> None:
@@ -173,12 +214,23 @@ def measure_ours(place: Place, model: str, number: int) -> None:
     place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)
     servers.forget(folder)
     write_history(place, model)
-    with cycles(place) as watch:
-        port = servers.free_port()
-        watch.append(f"http://127.0.0.1:{port}")
-        server = replace(servers.monitorkit(folder, name=CYCLES), port=port)
-        place.measure_all(model, server, number, loads=(SOME, OPEN))
+    measure_cycles(place, model, number)
     servers.forget(folder)
+
+
+def measure_cycles(place: Place, model: str, number: int) -> None:
+    """One service with a million rows, in turn without cycles and with one after the other.
+
+    The neighbours of a shared machine change within a minute: what is compared comes right after
+    each other, several times, and each pair gives a ratio.
+    """
+    server = servers.monitorkit(place.folder / model, name=BETWEEN)
+    with place.driven(model, server, SOME) as driver:
+        for turn in range(TURNS):
+            for load in (SOME, OPEN):
+                driver.drive(load, BETWEEN, number * TURNS + turn)
+                with cycles(driver.running.address, place.results):
+                    driver.drive(load, CYCLES, number * TURNS + turn)
 
 
 def measure_peers(place: Place, model: str, environments: Path, number: int) -> None:
@@ -212,31 +264,30 @@ def write_history(place: Place, model: str) -> None:
 
 
 @contextmanager
-def cycles(place: Place) -> Iterator[list[str]]:
-    """Force one monitoring cycle after the other at the address that is put into the list."""
-    addresses: list[str] = []
-    done, ended = threading.Event(), []
+def cycles(address: str, results: Results) -> Iterator[None]:
+    """Force one monitoring cycle after the other; the last one ends before this does."""
+    done = threading.Event()
+    ended: list[str] = []
 
     def force() -> None:
+        request = urllib.request.Request(f"{address}/monitoring/run", method="POST")
         while not done.is_set():
-            if not addresses:
-                done.wait(0.05)
-                continue
-            request = urllib.request.Request(f"{addresses[-1]}/monitoring/run", method="POST")
             try:
                 with urllib.request.urlopen(request, timeout=300) as answer:
                     ended.append(json.load(answer)["status"])
-            except (OSError, ValueError):  # not up yet, or already down
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.CONFLICT:  # the service's own cycle is under way
+                    raise
                 done.wait(0.2)
 
     thread = threading.Thread(target=force)
     thread.start()
     try:
-        yield addresses
+        yield
     finally:
         done.set()
         thread.join()
-        place.results.cycles.append(ended.count("completed"))
+        results.cycles.append(ended.count("completed"))
 
 
 def _plain(value: float) -> float | int | None:
