@@ -7,6 +7,7 @@ u_1 and u_2, ..., at u_m, above u_m. Counts per cell add up, so windows merge wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,23 @@ from monitorkit.contracts import SCORE_COLUMN, Chunk
 # From one occupied cell in so many on, all are laid out: adding is faster than sorting.
 _DENSE_FROM = 4
 
+_LOW = tuple((kind, np.iinfo(kind).max) for kind in (np.uint8, np.uint16, np.uint32, np.int64))
+_LARGE_BYTES = 12
+
 # Blocks that fit into the processor's cache: a quarter faster on a million rows.
 _BLOCK_ROWS = 1 << 16
+
+
+Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
+"""Cells that hold rows, and how many: (k,) each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Counts:
     """How many rows fell into which cell, of the cells of all columns laid end to end.
 
-    Sparse while few cells are occupied, dense from a quarter on: some 14 bytes for each occupied
-    cell, or 6 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at
+    Sparse while few cells are occupied, dense from a quarter on: some 13 bytes for each occupied
+    cell, or 5 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at
     most 2**-33 of its cell's scale: the gap's width, or outside the reference's range its length
     (1 when that is shorter).
 
@@ -35,8 +43,9 @@ class Counts:
         rows: rows summed up.
         missing: (columns,) int64, rows without a value.
         cells: (k,) int32, the occupied cells, sorted; empty when dense.
-        counts: (k,) rows in each of them, or (all cells,) when dense; of the smallest type that
-            takes them.
+        low: (k,) rows in each of them, or (all cells,) when dense, as far as the type takes them:
+            most cells have few rows, and some columns one value that half of the rows have.
+        large, excess: (j,) where there are more, int32, and how many more, int64.
         distances: (k,) int64, or (all gaps,) when dense: sums of the values' distances from their
             gap's edge, in units of 2**-32 of its scale. Outside the range: only what is left of
             whole scales.
@@ -46,18 +55,41 @@ class Counts:
     rows: int
     missing: NDArray[np.int64]
     cells: NDArray[np.int32]
-    counts: NDArray[np.integer[Any]]
+    low: NDArray[np.integer[Any]]
+    large: NDArray[np.int32]
+    excess: NDArray[np.int64]
     distances: NDArray[np.int64]
     scales: NDArray[np.int64]
 
     @property
     def dense(self) -> bool:
         """Whether every cell has an entry, occupied or not."""
-        return len(self.cells) < len(self.counts)
+        return len(self.cells) < self.entries
 
+    @property
+    def entries(self) -> int:
+        """Cells that have a count: k, or all of them."""
+        return len(self.low)
 
-Cells = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
-"""Cells of a column that hold rows, counted from its first one, and how many: (k,) each."""
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(k,) rows in each of the occupied cells, or (all cells,) when dense."""
+        return self.part(0, self.entries)
+
+    def part(self, first: int, end: int) -> NDArray[np.int64]:
+        """Of `counts`, those from one position to before another one."""
+        found = self.low[first:end].astype(np.int64)
+        begin, stop = np.searchsorted(self.large, (first, end)).tolist()
+        found[self.large[begin:stop] - first] += self.excess[begin:stop]
+        return found
+
+    def occupied(self) -> Cells:
+        """The cells that hold rows, of all columns laid end to end."""
+        counts = self.counts
+        if not self.dense:
+            return self.cells, counts
+        cells = np.flatnonzero(counts)
+        return cells, counts[cells]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,8 +194,7 @@ class ReferenceCells:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
             return self._packed((rows, missing, scales), counts, distances)
         cells, counts, distances = added(
-            (left.cells, left.counts.astype(np.int64), left.distances),
-            (right.cells, right.counts.astype(np.int64), right.distances),
+            (left.cells, left.counts, left.distances), (right.cells, right.counts, right.distances)
         )
         return self._packed((rows, missing, scales), counts, distances, cells)
 
@@ -191,7 +222,7 @@ class ReferenceCells:
             rows,
             missing,
             np.empty(0, np.int32) if cells is None else cells.astype(np.int32, copy=False),
-            counts.astype(_smallest(int(counts.max(initial=0)))),
+            *_split(counts),
             distances,
             scales,
         )
@@ -227,14 +258,14 @@ class ReferenceCells:
         )
 
     def occupied(self, index: int, counts: Counts) -> Cells:
-        """The cells that hold rows of the column at a position in `names`."""
+        """The cells that hold rows of the column at a position in `names`, the first of them 0."""
         first, end = self._starts[index : index + 2].tolist()
         if counts.dense:
-            rows = counts.counts[first:end]
+            rows = counts.part(first, end)
             cells = np.flatnonzero(rows)
             return cells, rows[cells]
-        part = self._part(index, counts)
-        return counts.cells[part] - first, counts.counts[part]
+        begin, stop = self._part(index, counts)
+        return counts.cells[begin:stop] - first, counts.part(begin, stop)
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -246,24 +277,25 @@ class ReferenceCells:
         """The reference's own counts."""
         return self._reference
 
-    def _part(self, index: int, counts: Counts) -> slice:
-        """Where a column's cells are in sparse counts."""
+    def _part(self, index: int, counts: Counts) -> tuple[int, int]:
+        """Where a column's cells begin and end in sparse counts."""
         # Of the cells' own type, else all that are searched are copied to another one.
         bounds = self._starts[index : index + 2].astype(np.int32)
-        return slice(*np.searchsorted(counts.cells, bounds))
+        begin, end = np.searchsorted(counts.cells, bounds).tolist()
+        return begin, end
 
     def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A column's counts and sums of distances for all its cells."""
-        first, end = self._starts[index : index + 2]
+        first, end = self._starts[index : index + 2].tolist()
         rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
         if counts.dense:
-            rows[:] = counts.counts[first:end]
+            rows = counts.part(first, end)
             units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / UNITS
         else:
-            part = self._part(index, counts)
-            occupied = counts.cells[part] - first
-            rows[occupied] = counts.counts[part]
-            units[occupied] = counts.distances[part] / UNITS
+            begin, stop = self._part(index, counts)
+            occupied = counts.cells[begin:stop] - first
+            rows[occupied] = counts.part(begin, stop)
+            units[occupied] = counts.distances[begin:stop] / UNITS
         units[[0, -1]] += counts.scales[index]
         known = self.known[index]
         if known.size:
@@ -277,6 +309,16 @@ def _values(chunk: Chunk) -> list[NDArray[np.float64]]:
     return [*chunk.features.T, chunk.scores]
 
 
-def _smallest(value: int) -> np.dtype[Any]:
-    """The smallest type that takes a count; never uint64, which does not add up with int64."""
-    return np.min_scalar_type(value) if value < UNITS else np.dtype(np.int64)
+def _split(
+    counts: NDArray[np.int64],
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int32], NDArray[np.int64]]:
+    """`low`, `large` and `excess` of counts, in the type with which they take least memory."""
+    found = []
+    for kind, most in _LOW:
+        large = np.flatnonzero(counts > most).astype(np.int32)
+        size = counts.size * np.dtype(kind).itemsize + large.size * _LARGE_BYTES
+        found.append((size, kind, most, large))
+        if not large.size:
+            break
+    _, kind, most, large = min(found, key=itemgetter(0))
+    return np.minimum(counts, most).astype(kind), large, counts[large] - most

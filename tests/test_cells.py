@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from monitorkit import SCORE_COLUMN, Chunk
-from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.cells import Counts, ReferenceCells, _split
 from monitorkit.column_counter import FARTHEST, ColumnCounter
 from monitorkit.testing import make_chunk
 
@@ -20,7 +20,7 @@ from monitorkit.testing import make_chunk
 def same(left: Counts, right: Counts) -> bool:
     return left.rows == right.rows and all(
         np.array_equal(getattr(left, name), getattr(right, name))
-        for name in ("missing", "cells", "counts", "distances", "scales")
+        for name in ("missing", "cells", "low", "large", "excess", "distances", "scales")
     )
 
 
@@ -160,6 +160,26 @@ def test_few_rows_are_kept_sparse_and_many_dense() -> None:
     assert len(many.counts) == 2 * 1000 + 1 + 3
 
 
+def test_one_value_that_most_rows_have_makes_no_other_count_take_more_memory() -> None:
+    """Needs `_split` to keep what is beyond the type of most counts apart."""
+    values = np.concatenate((np.arange(2000.0), np.zeros(100_000), np.full(1_000, 7.0)))
+    total = ReferenceCells(one_column(range(2000))).summarise(one_column(values))
+    assert total.dense
+    assert total.low.dtype == np.uint8
+    assert total.part(1, 16).tolist() == total.counts[1:16].tolist()
+    assert total.counts[1:16].tolist() == [100_001, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1_001]
+    bytes_taken = total.low.nbytes + total.large.nbytes + total.excess.nbytes
+    assert bytes_taken < total.entries + 100
+
+
+@given(st.lists(st.sampled_from([0, 1, 255, 256, 65_535, 65_536, 2**32, 2**40]), max_size=40))
+def test_counts_are_kept_exactly_in_whatever_type(counts: list[int]) -> None:
+    low, large, excess = _split(np.array(counts, np.int64))
+    together = low.astype(np.int64)
+    together[large] += excess
+    assert together.tolist() == counts
+
+
 def test_counts_beyond_four_billion_are_exact() -> None:
     cells = ReferenceCells(one_column([1, 2]))
     total = cells.summarise(one_column([1.0]))
@@ -167,4 +187,4 @@ def test_counts_beyond_four_billion_are_exact() -> None:
         total = cells.merge(total, total)
     assert total.rows == 2**40
     assert cells.column(0, total).window.tolist() == [0, 2**40, 0, 0, 0]
-    assert total.counts.dtype == np.int64
+    assert sorted(total.counts.tolist())[-2:] == [2**40, 2**40]  # of the score as well

@@ -33,17 +33,13 @@ class Table:
     @classmethod
     def of(cls, summaries: Sequence[Counts]) -> Table:
         """Of one bucket at least."""
-        cells = [np.flatnonzero(each.counts) if each.dense else each.cells for each in summaries]
-        counts = [
-            each.counts[at] if each.dense else each.counts
-            for each, at in zip(summaries, cells, strict=True)
-        ]
+        cells, counts = zip(*(each.occupied() for each in summaries), strict=True)
         return cls(
             np.array([each.rows for each in summaries], np.int64),
             np.stack([each.missing for each in summaries]),
             np.repeat(np.arange(len(summaries)), [each.size for each in cells]),
             np.concatenate(cells).astype(np.int64),
-            np.concatenate([each.astype(np.int64) for each in counts]),
+            np.concatenate(counts),
         )
 
     @classmethod
@@ -52,11 +48,11 @@ class Table:
         run: list[Counts] = []
         cells = 0
         for each in summaries:
-            if run and cells + each.counts.size > MOST_CELLS:
+            if run and cells + each.entries > MOST_CELLS:
                 yield cls.of(run)
                 run, cells = [], 0
             run.append(each)
-            cells += each.counts.size
+            cells += each.entries
         if run:
             yield cls.of(run)
 

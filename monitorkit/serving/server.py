@@ -39,7 +39,10 @@ log = logs.get(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's own handlers raise the signal again at the end, which makes the exit code 143.
+    """uvicorn that takes no signals.
+
+    Its own handlers would set `should_exit` before `serve` sees the first signal, and `serve` would
+    take it for the second one, which ends answers that are under way.
 
     Args:
         app: answers.

@@ -202,7 +202,9 @@ def immutable(path: Path, yes: bool) -> bool:
 
 
 def test_a_log_that_somebody_else_changes_loses_nothing_more(folder: Path, start: Start) -> None:
-    """Needs `LogFile._changed_by_others`, `LogFile._retire(cut=True)` and `Reader._resume`."""
+    """Needs `LogFile._changed_by_others`, `LogFile._open`, which closes a segment that was cut, and
+    `Reader._resume`.
+    """
     predictions = folder / "monitoring/predictions"
     segment = predictions / "predictions.csv"
     service = start(folder, env=SLOW)
@@ -218,13 +220,15 @@ def test_a_log_that_somebody_else_changes_loses_nothing_more(folder: Path, start
         kept = [*first[:-1], recovered(client)]
         assert LogEvidence(predictions).check(kept).total() == 50
 
-        # Cut in the middle of a row.
+        # Cut in the middle of a row, when monitoring has read beyond: it does not go on there.
+        read = judged(client)["window"]["rows"]
         os.truncate(segment, segment.stat().st_size - 40)
         kept[-1:] = [recovered(client), ask(client)]
         service.wait_for("prediction_log_changed")
         torn = predictions.glob("*.torn")
         assert sum(path.read_bytes().count(b"\n") for path in torn) == 1
         assert LogEvidence(predictions).check(kept).total() == 51
+        assert judged(client)["window"]["rows"] == read + 2
 
         # Half a line, and a whole one that is no row.
         with segment.open("ab") as file:
