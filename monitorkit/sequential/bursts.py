@@ -176,7 +176,7 @@ def _ordered_pairs(buckets: Sequence[Cells], piece: NDArray[np.int64]) -> int:
     place = np.repeat(piece, [found.size for found, _ in buckets]) * (int(cells.max()) + 1) + cells
     order = np.argsort(place)
     begins = np.flatnonzero(np.diff(place[order], prepend=-1))
-    together = np.add.reduceat(counts[order].astype(np.int64), begins)
+    together = np.add.reduceat(counts[order], begins)
     return int((together * (together - 1)).sum())
 
 
