@@ -79,8 +79,9 @@ class Counts:
     def part(self, first: int, end: int) -> NDArray[np.int64]:
         """Of `counts`, those from one position to before another one."""
         found = self.low[first:end].astype(np.int64)
-        begin, stop = np.searchsorted(self.large, (first, end)).tolist()
-        found[self.large[begin:stop] - first] += self.excess[begin:stop]
+        if self.large.size:
+            begin, stop = np.searchsorted(self.large, (first, end)).tolist()
+            found[self.large[begin:stop] - first] += self.excess[begin:stop]
         return found
 
     def occupied(self) -> Cells:

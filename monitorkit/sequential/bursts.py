@@ -150,33 +150,24 @@ def _beyond_chance(window: Sequence[Held], at: int, unique: Unique) -> float | N
     rows = np.array([held.repeated.rows[at] for held in window], np.int64)
     piece = (np.cumsum(rows) - rows) // unique.together
     begins = np.flatnonzero(np.diff(piece, prepend=-1))
-    buckets = np.diff(begins, append=len(window))
-    alone = begins[buckets == 1].tolist()  # as all are where there is much traffic
-    pairs = sum(int(window[bucket].repeated.pairs[at]) for bucket in alone)
-    number = np.repeat(np.arange(begins.size), buckets)
-    shared = np.flatnonzero(np.repeat(buckets, buckets) > 1).tolist()
-    if shared:
-        pairs += _ordered_pairs([window[each].cells(at) for each in shared], number[shared])
+    pairs = 0
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(window)], strict=True):
+        if end - begin == 1:  # as all are where there is much traffic
+            pairs += int(window[begin].repeated.pairs[at])
+        else:
+            pairs += _ordered_pairs([held.cells(at) for held in window[begin:end]])
     many = np.add.reduceat(rows, begins).astype(np.float64)
     chance = unique.chance * float((many * (many - 1)).sum())
     return (pairs - chance) / float(rows.sum())
 
 
-def _ordered_pairs(buckets: Sequence[Cells], piece: NDArray[np.int64]) -> int:
-    """Of rows in one cell of one piece, once the buckets of a piece are put together.
+def _ordered_pairs(buckets: Sequence[Cells]) -> int:
+    """Of rows in one cell, once several buckets are put together: whole numbers, so exact.
 
-    Sorted, for few cells have rows; and without a dot product, whose threads wait for each other on
-    a busy machine.
-
-    Args:
-        buckets: the cells of each.
-        piece: (buckets,) to which it belongs.
+    No dot product: it would go to BLAS, whose threads wait for each other on a busy machine.
     """
     cells, counts = (np.concatenate(each) for each in zip(*buckets, strict=True))
-    place = np.repeat(piece, [found.size for found, _ in buckets]) * (int(cells.max()) + 1) + cells
-    order = np.argsort(place)
-    begins = np.flatnonzero(np.diff(place[order], prepend=-1))
-    together = np.add.reduceat(counts[order], begins)
+    together = np.bincount(cells, counts)
     return int((together * (together - 1)).sum())
 
 
