@@ -71,9 +71,9 @@ def kill_at(process: subprocess.Popen[Any], folder: Path, moment: Moment, after:
 def test_a_first_start_that_is_killed_at_any_step_goes_on_at_the_next_one(
     tmp_path: Path, start: Callable[..., Service], applicant: dict[str, Any]
 ) -> None:
-    """Needs `registry.finish_first`, the temporary folder of `registry.fetch`, and the renamed folder
-    of `reference.freeze`. `sqlite_store.begun_whole` has a test in `test_registry.py`: a kill in the
-    moments that it is for cannot be aimed at.
+    """Needs `registry.finish_first`, the temporary folder of `registry.fetch`, and the renamed
+    folder of `reference.freeze`. `sqlite_store.begun_whole` has its test in `test_registry.py`, for
+    no kill can be aimed at its moments.
     """
     draw = random.Random(SEED)  # noqa: S311 - moments, no secrets
     folder = configure(tmp_path / "new")
