@@ -176,4 +176,6 @@ def test_the_end_of_summer_time_is_an_hour_like_any_other(
     assert result["window"]["rows"] == 60
     assert datetime.fromisoformat(result["window"]["last"]) == times[-1]
     assert datetime.fromisoformat(result["window"]["first"]) == times[0]
+    began_at = datetime.fromisoformat(result["started_at"])
+    assert times[-1] <= began_at < times[-1] + timedelta(minutes=30)
     assert "warning" not in {event["level"] for event in service.events}
