@@ -65,7 +65,7 @@ def started(server: Server, log: Path) -> Iterator[Running]:
     Raises:
         RuntimeError: it does not start; names the file that says why.
     """
-    port = free_port()
+    port = _free_port()
     command = [part.format(port=port) for part in server.command]
     address = f"http://127.0.0.1:{port}"
     # `mlflow models serve` starts the uvicorn that it finds.
@@ -86,7 +86,7 @@ def started(server: Server, log: Path) -> Iterator[Running]:
         _stop(process)
 
 
-def free_port() -> int:
+def _free_port() -> int:
     """A port on which nobody listens at this moment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
 """Requests a second, latency and cost of monitorkit and its peers, side by side on one machine.
 
-`python -m benchmarks.serving` (about half an hour; `--quick` takes some minutes) starts one server
+`python -m benchmarks.serving` (about an hour; `--quick` takes some minutes) starts one server
 after the other, drives each with wrk, and writes `benchmarks/results/serving.md`. Absolute numbers
 depend on the machine and its neighbours; ratios are taken within a round, in which the servers that
 are compared run right after each other, and the median round counts.
