@@ -6,6 +6,7 @@ u_1 and u_2, ..., at u_m, above u_m. Counts per cell add up, so windows merge wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.column_counter import UNITS, ColumnCounter, Part, added
+from monitorkit.column_counter import UNITS, Chunks, ColumnCounter, added
 from monitorkit.contracts import SCORE_COLUMN, Chunk
 
 # From one occupied cell in so many on, all are laid out: adding is faster than sorting.
@@ -24,6 +25,7 @@ _LARGE_BYTES = 12
 
 # Blocks that fit into the processor's cache: a quarter faster on a million rows.
 _BLOCK_ROWS = 1 << 16
+_BLOCK_CHUNKS = 1 << 16
 
 
 Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
@@ -147,7 +149,7 @@ class ReferenceCells:
     def __init__(self, reference: Chunk) -> None:
         self.features = reference.columns
         self.names = (*reference.columns, SCORE_COLUMN)
-        self.known = [np.unique(v[np.isfinite(v)]) for v in _values(reference)]
+        self.known = [np.unique(v[np.isfinite(v)]) for v in _values((reference,))]
         sizes = [2 * known.size + 1 for known in self.known]
         self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         # Every other cell of a column is a gap, the first and the last one, too.
@@ -163,23 +165,47 @@ class ReferenceCells:
         Raises:
             ValueError: when the chunk has other columns than the reference.
         """
-        if chunk.columns != self.features:
-            raise ValueError(f"the chunk has {chunk.columns}, the reference {self.features}")
-        counts = self._summarise_block(chunk.take(slice(0, _BLOCK_ROWS)))
-        for start in range(_BLOCK_ROWS, len(chunk), _BLOCK_ROWS):
-            block = self._summarise_block(chunk.take(slice(start, start + _BLOCK_ROWS)))
-            counts = self.merge(counts, block)
-        return counts
+        return self.summarise_each((chunk,))[0]
 
-    def _summarise_block(self, chunk: Chunk) -> Counts:
-        missing = np.zeros(len(self.names), np.int64)
-        scales = np.zeros((len(self.names), 2), np.int64)
-        parts: list[Part] = []
-        for index, values in enumerate(_values(chunk)):
-            part, missing[index], scales[index] = self._counters[index].count(values)
-            parts.append((part[0] + self._starts[index], *part[1:]))
-        cells, counts, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return self._packed((len(chunk), missing, scales), counts, distances, cells)
+    def summarise_each(self, chunks: Sequence[Chunk]) -> list[Counts]:
+        """Count the rows of each of some chunks.
+
+        Raises:
+            ValueError: when one has other columns than the reference.
+        """
+        for chunk in chunks:
+            if chunk.columns != self.features:
+                raise ValueError(f"the chunk has {chunk.columns}, the reference {self.features}")
+        found: dict[int, Counts] = {}
+        for block in _blocks(chunks):
+            counted = self._summarise_block([part for _, part in block])
+            for (number, _), counts in zip(block, counted, strict=True):
+                known = found.get(number)
+                found[number] = counts if known is None else self.merge(known, counts)
+        return list(found.values())
+
+    def _summarise_block(self, parts: Sequence[Chunk]) -> Iterator[Counts]:
+        """Count them column by column: most of what a small one takes is the same for all."""
+        number = len(parts)
+        chunks = Chunks(np.repeat(np.arange(number), [len(part) for part in parts]), number)
+        missing = np.zeros((number, len(self.names)), np.int64)
+        scales = np.zeros((number, len(self.names), 2), np.int64)
+        entries: list[tuple[NDArray[np.int64], ...]] = []
+        for index, values in enumerate(_values(parts)):
+            counter = self._counters[index]
+            (key, *rest), missing[:, index], scales[:, index] = counter.count(values, chunks)
+            of, cell = np.divmod(key, counter.cells)
+            entries.append((of, cell + self._starts[index], *rest))
+        of, *entry = (np.concatenate(each) for each in zip(*entries, strict=True))
+        if number > 1:  # 16 bits are sorted in O(n)
+            order = np.argsort(of.astype(np.uint16), kind="stable")
+            entry = [each[order] for each in entry]
+        ends = np.cumsum(chunks.sums(of))
+        for at, (end, part) in enumerate(zip(ends.tolist(), parts, strict=True)):
+            begin = 0 if at == 0 else int(ends[at - 1])
+            cells, counts, distances = (each[begin:end] for each in entry)
+            of_columns = len(part), missing[at].copy(), scales[at].copy()  # no views of a block
+            yield self._packed(of_columns, counts, distances.copy(), cells)
 
     def merge(self, left: Counts, right: Counts) -> Counts:
         """The counts of both: sums of integers, so exact, associative and commutative."""
@@ -306,8 +332,27 @@ class ReferenceCells:
         return rows, units
 
 
-def _values(chunk: Chunk) -> list[NDArray[np.float64]]:
-    return [*chunk.features.T, chunk.scores]
+def _values(chunks: Sequence[Chunk]) -> list[NDArray[np.float64]]:
+    """(columns + 1, rows) of all of them, one after the other."""
+    features = np.concatenate([chunk.features for chunk in chunks])
+    return [*features.T, np.concatenate([chunk.scores for chunk in chunks])]
+
+
+def _blocks(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:
+    """The chunks in blocks, each part of one with its number; a large chunk is in several."""
+    block: list[tuple[int, Chunk]] = []
+    rows = 0
+    for number, chunk in enumerate(chunks):
+        for start in range(0, max(len(chunk), 1), _BLOCK_ROWS):
+            small = len(chunk) <= _BLOCK_ROWS
+            part = chunk if small else chunk.take(slice(start, start + _BLOCK_ROWS))
+            if block and (rows + len(part) > _BLOCK_ROWS or len(block) == _BLOCK_CHUNKS):
+                yield block
+                block, rows = [], 0
+            block.append((number, part))
+            rows += len(part)
+    if block:
+        yield block
 
 
 def _split(

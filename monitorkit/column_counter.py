@@ -7,6 +7,8 @@ above u_m. The even ones are gaps, and their values' distances from an edge are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,28 @@ Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Occupied cells, sorted and each once; rows in each of them; sums of their distances in units."""
 
 
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """Rows in some runs, of which each is counted by itself.
+
+    Attributes:
+        of: (rows,) which chunk, ascending.
+        number: of chunks.
+    """
+
+    of: NDArray[np.int64]
+    number: int
+
+    @cached_property
+    def bounds(self) -> list[int]:
+        """(chunks + 1,) the first row of each, and the end."""
+        return [0, *np.cumsum(self.sums(self.of)).tolist()]
+
+    def sums(self, of: NDArray[np.int64], values: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        """(chunks,) rows, or the sums of values, which are whole and exact up to 2**53."""
+        return np.bincount(of, values, self.number).astype(np.int64)
+
+
 class ColumnCounter:
     """The cells of one column.
 
@@ -42,38 +66,55 @@ class ColumnCounter:
         self._gaps = _Gaps.between(known, self.scale)
         self._whole_numbers = self._whole_numbers_between()
 
-    def count(self, values: NDArray[np.float64]) -> tuple[Part, int, NDArray[np.int64]]:
-        """Count values, in O(n log n).
+    @property
+    def cells(self) -> int:
+        """How many there are, 2m+1."""
+        return 2 * self._known.size + 1
+
+    def count(
+        self, values: NDArray[np.float64], chunks: Chunks
+    ) -> tuple[Part, NDArray[np.int64], NDArray[np.int64]]:
+        """Count the values of each chunk, in O(n log n); fewer than 2**22 together.
 
         Returns:
-            The rows by cell, how many values are missing, and (2,) sums of whole scales below and
-            above the range, which the distances leave out.
+            The rows by cell, those of each chunk's `cells` laid end to end; (chunks,) how many
+            values are missing; and (chunks, 2) sums of whole scales below and above the range,
+            which the distances leave out.
         """
-        part, missing, scales = None, 0, np.zeros(2, np.int64)
+        part, missing = None, np.zeros(chunks.number, np.int64)
+        scales = np.zeros((chunks.number, 2), np.int64)
         if self._whole_numbers is not None:
-            part, values = self._whole_numbers.count(values)
-        if part is None or values.size:
+            part, others = self._whole_numbers.count(values, chunks, self.cells)
+            if others is not None:
+                values, chunks = values[others], Chunks(chunks.of[others], chunks.number)
+        if part is None or others is not None:
             # Sorted keys make the look-up seven times faster, and equal cells neighbours. NaN
-            # is sorted to the end.
-            ordered = np.sort(values)
-            present = ordered[: ordered.size - int(np.count_nonzero(np.isnan(values)))]
-            missing = values.size - present.size
-            counted = self._count_sorted(present, scales)
+            # is sorted to the end of its chunk.
+            ordered = values.copy()
+            for begin, end in pairwise(chunks.bounds):
+                ordered[begin:end].sort()
+            absent = np.isnan(ordered)
+            if absent.any():
+                missing = chunks.sums(chunks.of[absent])
+                ordered, chunks = ordered[~absent], Chunks(chunks.of[~absent], chunks.number)
+            counted = self._count_sorted(ordered, chunks, scales)
             part = counted if part is None else added(part, counted)
         return part, missing, scales
 
-    def _count_sorted(self, present: NDArray[np.float64], scales: NDArray[np.int64]) -> Part:
-        """Sorted values by cell; sets their whole scales outside the range."""
+    def _count_sorted(
+        self, present: NDArray[np.float64], chunks: Chunks, scales: NDArray[np.int64]
+    ) -> Part:
+        """Values, sorted in each chunk, by cell; sets their whole scales outside the range."""
         cell, units = self._place(present)
-        starts = _run_starts(cell)
-        sums = _sums(units, starts)
-        if present.size:
-            for side, outer in enumerate((0, 2 * self._known.size)):
-                # Distances outside the range may be huge: whole scales are summed apart.
-                inside = slice(*np.searchsorted(cell, (outer, outer + 1)))
-                scales[side] = (units[inside] >> _UNIT_BITS).sum()
-                sums[cell[starts] == outer] = (units[inside] & _LOW_BITS).sum()
-        return cell[starts], np.diff(starts, append=cell.size), sums
+        for side, outer in enumerate((0, self.cells - 1)):
+            # Distances outside the range may be huge: whole scales are summed apart.
+            beyond = np.flatnonzero(cell == outer)
+            if beyond.size:
+                scales[:, side] = chunks.sums(chunks.of[beyond], units[beyond] >> _UNIT_BITS)
+                units[beyond] &= _LOW_BITS
+        key = chunks.of * self.cells + cell
+        starts = _run_starts(key)
+        return key[starts], np.diff(starts, append=key.size), _sums(units, starts)
 
     def _whole_numbers_between(self) -> _WholeNumbers | None:
         """Those between a column's known values, when these are such numbers and near enough."""
@@ -87,7 +128,7 @@ class ColumnCounter:
         return _WholeNumbers(lowest, *self._place(numbers.astype(np.float64)))
 
     def _place(self, present: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The cell of each sorted value, and its distance from the cell's edge in units."""
+        """The cell of each value, and its distance from the cell's edge in units."""
         gaps, known = self._gaps, self._known
         below = known.searchsorted(present)
         at_known = gaps.right[below] == present
@@ -144,30 +185,47 @@ class _WholeNumbers:
     cells: NDArray[np.int64]
     units: NDArray[np.int64]
 
-    def count(self, values: NDArray[np.float64]) -> tuple[Part, NDArray[np.float64]]:
-        """Count those of the values that are such numbers, and give back the others."""
+    def count(
+        self, values: NDArray[np.float64], chunks: Chunks, cells: int
+    ) -> tuple[Part, NDArray[np.bool_] | None]:
+        """Count those of the values that are such numbers.
+
+        Returns:
+            What `ColumnCounter.count` does, of so many cells, and which of the values are others;
+            None: none is.
+        """
         highest = self.lowest + self.cells.size - 1
         inside = (values >= self.lowest) & (values <= highest)
-        others = []
-        if not inside.all():
-            others.append(values[~inside])
-            values = values[inside]
-        numbers = values.astype(np.int32)
-        whole = numbers == values
-        if not whole.all():
-            others.append(values[~whole])
-            numbers = numbers[whole]
-        rows = np.bincount(numbers - self.lowest, minlength=self.cells.size)
-        occupied = np.flatnonzero(rows)
-        rows = rows[occupied]
-        part = _together(self.cells[occupied], rows, self.units[occupied] * rows)
-        return part, np.concatenate(others) if others else values[:0]
+        if inside.all():
+            numbers = values.astype(np.int32)
+        else:  # what is no such number is none of these, whatever stands in its place
+            numbers = np.where(inside, values, self.lowest).astype(np.int32)
+        whole, of = numbers == values, chunks.of
+        others = None if whole.all() else ~whole
+        if others is not None:
+            numbers, of = numbers[whole], of[whole]
+        place = of * self.cells.size + (numbers - self.lowest)
+        place, rows = _counted(place, chunks.number * self.cells.size)
+        chunk, number = np.divmod(place, self.cells.size)
+        part = _together(chunk * cells + self.cells[number], rows, self.units[number] * rows)
+        return part, others
 
 
 def _scale(known: NDArray[np.float64]) -> float:
     """The unit of distance outside the range: its length, but not so small that all is too far."""
     length = float(known[-1] / 2 - known[0] / 2) * 2 if known.size else 0.0
     return min(max(length, 1.0), float(np.finfo(np.float64).max))
+
+
+def _counted(places: NDArray[np.int64], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those of so many places that occur, sorted, and how often."""
+    if number <= _SHORT_RANGE + 4 * places.size:
+        rows = np.bincount(places, minlength=number)
+        occupied = np.flatnonzero(rows)
+        return occupied, rows[occupied]
+    ordered = np.sort(places)
+    starts = _run_starts(ordered)
+    return ordered[starts], np.diff(starts, append=ordered.size)
 
 
 def _run_starts(ordered: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

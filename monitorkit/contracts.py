@@ -198,6 +198,13 @@ class Monitor(ABC, Generic[O, S]):
     def summarise(self, chunk: Chunk) -> S:
         """Sum up the rows of one chunk in one pass."""
 
+    def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[S]:
+        """The summaries of chunks, each with rows: what `summarise` says of one after the other.
+
+        Monitors may do better: a log that is read again falls into some hundred small buckets.
+        """
+        return [self.summarise(chunk) for chunk in chunks]
+
     @abstractmethod
     def merge(self, left: S, right: S) -> S:
         """The summary of both."""

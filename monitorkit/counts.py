@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -89,6 +90,10 @@ class CountsMonitor(Monitor[C, Counts]):
     def summarise(self, chunk: Chunk) -> Counts:
         """Count the chunk; options play no part, for the summary is shared."""
         return self.cells.summarise(chunk)
+
+    def summarise_each(self, chunks: Sequence[Chunk]) -> list[Counts]:
+        """Count chunks, all at once."""
+        return self.cells.summarise_each(chunks)
 
     def merge(self, left: Counts, right: Counts) -> Counts:
         """Add up."""

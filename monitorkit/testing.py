@@ -230,7 +230,7 @@ def _split(
     parts = int(random.integers(2, 6))
     part_of_row = random.integers(0, parts, len(chunk))
     chunks = [chunk.take(part_of_row == part) for part in range(parts)]
-    summaries = [monitor.summarise(part) for part in chunks if len(part)]
+    summaries = monitor.summarise_each([part for part in chunks if len(part)])
     return judge_summaries(monitor, summaries).findings
 
 

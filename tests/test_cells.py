@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,52 @@ def test_any_split_merged_in_any_order_is_bit_identical(
     assert same(reduce(cells.merge, summaries), cells.summarise(one_column(window)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    reference=arrays(np.float64, st.integers(1, 30), elements=ANY),
+    whole=st.booleans(),
+    windows=st.lists(arrays(np.float64, st.integers(0, 9), elements=ANY), max_size=12),
+    block_rows=st.sampled_from([4, 1 << 16]),
+    block_chunks=st.sampled_from([3, 1 << 16]),
+)
+def test_chunks_counted_at_once_are_counted_as_one_after_the_other(
+    reference: np.ndarray,
+    *,
+    whole: bool,
+    windows: list[np.ndarray],
+    block_rows: int,
+    block_chunks: int,
+) -> None:
+    known = np.round(np.nan_to_num(reference, posinf=9, neginf=9) % 10) if whole else reference
+    cells = ReferenceCells(one_column(known))
+    chunks = [one_column(window) for window in windows]
+    one_by_one = [cells.summarise(chunk) for chunk in chunks]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monitorkit.cells._BLOCK_ROWS", block_rows)
+        patch.setattr("monitorkit.cells._BLOCK_CHUNKS", block_chunks)
+        at_once = cells.summarise_each(chunks)
+    assert len(at_once) == len(chunks)
+    assert all(map(same, at_once, one_by_one))
+
+
+@pytest.mark.parametrize("chunks", [3, 700])
+def test_chunks_are_counted_at_once_whether_they_are_few_or_many(chunks: int) -> None:
+    random = np.random.default_rng(chunks)
+    reference = np.column_stack((random.integers(0, 3000, 500), random.normal(size=500)))
+    cells = ReferenceCells(table(reference))
+    parts = [
+        table(np.column_stack((random.integers(-9, 3009, rows), random.normal(0, 2, rows))))
+        for rows in random.integers(1, 20, chunks)
+    ]
+    assert all(map(same, cells.summarise_each(parts), map(cells.summarise, parts)))
+
+
+def table(features: np.ndarray) -> Chunk:
+    rows = len(features)
+    times = np.zeros(rows, "datetime64[us]")
+    return Chunk(np.full(rows, "1"), times, ("a", "b"), features, np.full(rows, 0.5))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     reference=st.lists(st.integers(-3000, 3000), min_size=1, max_size=30),
@@ -130,7 +177,7 @@ def test_only_whole_numbers_in_a_short_range_are_counted_without_sorting(
     by_sorting = []
     counted = ColumnCounter._count_sorted
 
-    def count(counter: ColumnCounter, *rest: np.ndarray) -> object:
+    def count(counter: ColumnCounter, *rest: Any) -> object:
         by_sorting.append(counter)
         return counted(counter, *rest)
 

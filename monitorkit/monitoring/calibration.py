@@ -257,7 +257,7 @@ class Trial:
     def _cycle(self, track: Track, rows: Chunk) -> None:
         self._now += self._settings.interval
         ladder, monitor = self._ladder(), self._monitor
-        track.add(VERSION, ladder.split(rows), ladder, monitor.summarise, monitor.merge)
+        track.add(VERSION, ladder.split(rows), ladder, monitor.summarise_each, monitor.merge)
         track.forget(ladder.first)
 
     def _judge(self, track: Track, previous: Sequence[Finding]) -> Sequence[Finding] | None:

@@ -213,7 +213,7 @@ class LocalEngine:
                     del step.tracks[identity]  # it stays where it is, and reads again next time
                     failures.update(dict.fromkeys(sharing, reason))
             if step.rows is not None:
-                step.rows.add(version, parts, self._ladder, Span.of, Span.merge)
+                step.rows.add(version, parts, self._ladder, Span.of_each, Span.merge)
                 step.rows.cursor = block.cursor
             step.cursor = block.cursor
             total += len(block.chunk)
@@ -242,7 +242,7 @@ class LocalEngine:
         else:
             self._say_active(names)
             try:
-                summarise, merge = monitor.summarise, monitor.merge
+                summarise, merge = monitor.summarise_each, monitor.merge
                 track.add(block.model_version, parts, self._ladder, summarise, merge)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 return told(error)

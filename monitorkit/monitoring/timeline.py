@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from monitorkit.contracts import Bucket, Chunk
 from monitorkit.monitoring.ladder import BucketPart, Ladder
 from monitorkit.monitoring.steps import MICROSECOND, first_step, microseconds, start_of
 
-Summarise = Callable[[Chunk], Any]
+SummariseEach = Callable[[Sequence[Chunk]], Sequence[Any]]
 Merge = Callable[[Any, Any], Any]
 
 
@@ -85,17 +85,19 @@ class Track:
         version: str,
         parts: Iterable[BucketPart],
         ladder: Ladder,
-        summarise: Summarise,
+        summarise_each: SummariseEach,
         merge: Merge,
     ) -> None:
         """Sum up rows once per bucket, as `ladder` split them; all, or none when one raises."""
         buckets = self.versions.get(version) or Buckets(step=ladder.step)
         buckets.follow(ladder, merge)
         new: dict[int, Kept] = {}
-        for start, level, part in parts:
+        split = list(parts)
+        summaries = summarise_each([part for _, _, part in split])
+        for (start, level, part), summary in zip(split, summaries, strict=True):
             if start in buckets.kept:
                 new[start] = buckets.kept[start]
-            _merge_into(new, start, Kept(level, len(part), summarise(part)), merge)
+            _merge_into(new, start, Kept(level, len(part), summary), merge)
         buckets.kept.update(new)
         if buckets.kept:
             self.versions[version] = buckets
@@ -154,10 +156,10 @@ class Span:
     last: int
 
     @staticmethod
-    def of(chunk: Chunk) -> Span:
-        """The span of a chunk with rows."""
-        times = microseconds(chunk)
-        return Span(int(times.min()), int(times.max()))
+    def of_each(chunks: Sequence[Chunk]) -> list[Span]:
+        """The spans of chunks with rows."""
+        times = map(microseconds, chunks)
+        return [Span(int(of_one.min()), int(of_one.max())) for of_one in times]
 
     @staticmethod
     def merge(left: Span, right: Span) -> Span:

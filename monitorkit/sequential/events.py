@@ -109,7 +109,8 @@ class Events:
         self.names = [event.name for event in events]
         self.plus, self.minus = (self._at([e.successes[i] for e in events]) for i in (1, 0))
         self.of_plus, self.of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
-        successes, trials = self.count(self.tally(reference))
+        tally = self.tally(reference)
+        successes, trials = self.count(tally)
         stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
         successes = np.where(stated >= 0, stated, successes)
         self.reference = successes / np.maximum(trials, 1)
@@ -137,7 +138,7 @@ class Events:
         )
         self.sizes = np.diff(self.groups, append=len(events))
         self.weights = np.repeat(1 / self.sizes, self.sizes)
-        self.few = {column: Few(self, column) for column in columns if self._is_few(column)}
+        self.few = {column: Few(self, column, tally) for column in columns if self._is_few(column)}
 
     def tally(self, counts: Counts) -> NDArray[np.int64]:
         """What is counted of some rows; tallies add up."""
@@ -210,15 +211,21 @@ class Events:
 
 
 class Few:
-    """A column of few values: each of them, and all that lies between them, is a category."""
+    """A column of few values: each of them, and all that lies between them, is a category.
 
-    def __init__(self, events: Events, column: int) -> None:
+    Args:
+        events: which say where its cells are in a tally.
+        column: which.
+        tally: of the reference.
+    """
+
+    def __init__(self, events: Events, column: int, tally: NDArray[np.int64]) -> None:
         first, end = events.cells_of(column)
         values = np.arange(first + 1, end, 2)
         self._before = np.array([events.before(cell) for cell in values.tolist()], np.int64)
         self._after = np.array([events.before(cell + 1) for cell in values.tolist()], np.int64)
         self._ends = events.before(first), events.before(end)
-        counts = self.count(events.tally(events.cells.reference))
+        counts = self.count(tally)
         self.reference = counts / max(int(counts.sum()), 1)
 
     def count(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from timeline_rows import Sum, ladder, merge, rows, summarise
+from timeline_rows import Sum, ladder, merge, rows, summarise_each
 
 from monitorkit.monitoring.store import FILE, Store
 from monitorkit.monitoring.timeline import Span, Track
@@ -19,7 +19,7 @@ NOW = ladder(300)
 
 def a_track(*seconds: float) -> Track:
     track = Track(cursor={"a": 10}, missing={"0"}, models={"1": "abc"}, since=7)
-    track.add("1", NOW.split(rows(*seconds)), NOW, summarise, merge)
+    track.add("1", NOW.split(rows(*seconds)), NOW, summarise_each, merge)
     return track
 
 
@@ -52,7 +52,7 @@ def test_only_the_buckets_that_changed_are_written_again(tmp_path: Path) -> None
     store, track = Store(tmp_path / FILE), a_track(0, 61, 122)
     store.save({"sums": track}, (), 0)
     before = written(tmp_path / FILE)
-    track.add("1", NOW.split(rows(123, 200)), NOW, summarise, merge)
+    track.add("1", NOW.split(rows(123, 200)), NOW, summarise_each, merge)
     store.save({"sums": track}, (), 0)
     after = written(tmp_path / FILE)
     assert after[:2] == before[:2]
@@ -158,7 +158,7 @@ def test_what_cannot_be_kept_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     store, track = Store(tmp_path / FILE), a_track(0)
     store.save({"sums": track}, (), 0)
     bad = a_track(0)
-    bad.add("1", NOW.split(rows(61)), NOW, lambda _: Sum(1, object()), merge)
+    bad.add("1", NOW.split(rows(61)), NOW, lambda _: [Sum(1, object())], merge)
     with pytest.raises(TypeError, match="object"):
         store.save({"sums": track, "bad": bad}, (), 0)
     assert Store(tmp_path / FILE).identities() == {"sums"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timeline_rows import DAY, MINUTE, START, Sum, ladder, merge, rows, summarise
+from timeline_rows import DAY, MINUTE, START, Sum, ladder, merge, rows, summarise_each
 
 from monitorkit.contracts import Chunk
 from monitorkit.monitoring.ladder import Ladder
@@ -40,22 +41,23 @@ def test_any_split_into_chunks_and_cycles_gives_the_same_buckets(
         now += wait
         step = ladder(now, resolution=resolution)
         parts.forget(step.first)
-        parts.add("1", step.split(chunk.take(slice(start, end))), step, summarise, merge)
+        parts.add("1", step.split(chunk.take(slice(start, end))), step, summarise_each, merge)
     last = ladder(now, resolution=resolution)
-    whole.add("1", last.split(chunk), last, summarise, merge)
+    whole.add("1", last.split(chunk), last, summarise_each, merge)
     parts.forget(last.first)
     assert kept(parts, last) == kept(whole, last)
 
 
 def test_a_summary_that_raises_leaves_the_track_as_it_was() -> None:
     track, now = Track(), ladder(120)
-    track.add("1", now.split(rows(0)), now, summarise, merge)
+    track.add("1", now.split(rows(0)), now, summarise_each, merge)
     before = kept(track, now)
 
-    def broken(chunk: Chunk) -> Sum:
-        if len(chunk) == 2:
+    def broken(chunks: Sequence[Chunk]) -> list[Sum]:
+        if any(len(chunk) == 2 for chunk in chunks):
             raise RuntimeError("no")
-        return summarise(chunk)
+        found: list[Sum] = summarise_each(chunks)
+        return found
 
     with pytest.raises(RuntimeError):
         track.add("1", now.split(rows(1, 61, 62)), now, broken, merge)
@@ -64,7 +66,7 @@ def test_a_summary_that_raises_leaves_the_track_as_it_was() -> None:
 
 def test_a_merge_that_raises_leaves_the_buckets_as_they_were() -> None:
     track = Track()
-    track.add("1", ladder(120).split(rows(0, 60)), ladder(120), summarise, merge)
+    track.add("1", ladder(120).split(rows(0, 60)), ladder(120), summarise_each, merge)
     before = kept(track, ladder(120))
 
     def broken(left: Sum, right: Sum) -> Sum:
@@ -77,8 +79,8 @@ def test_a_merge_that_raises_leaves_the_buckets_as_they_were() -> None:
 
 def test_model_versions_are_kept_apart() -> None:
     track, now = Track(), ladder(60)
-    track.add("1", now.split(rows(0, 1)), now, summarise, merge)
-    track.add("2", now.split(rows(2)), now, summarise, merge)
+    track.add("1", now.split(rows(0, 1)), now, summarise_each, merge)
+    track.add("2", now.split(rows(2)), now, summarise_each, merge)
     assert [b.rows for b in track.buckets("1", START, START + DAY, now, merge)] == [2]
     assert [b.rows for b in track.buckets("2", START, START + DAY, now, merge)] == [1]
 
@@ -86,21 +88,21 @@ def test_model_versions_are_kept_apart() -> None:
 def test_the_newest_version_is_that_of_the_latest_row_whatever_was_read_last() -> None:
     track, now = Track(), ladder(300)
     assert newest_version(track, now.until) is None
-    track.add("2", now.split(rows(200)), now, Span.of, Span.merge)
-    track.add("1", now.split(rows(0, 100)), now, Span.of, Span.merge)
+    track.add("2", now.split(rows(200)), now, Span.of_each, Span.merge)
+    track.add("1", now.split(rows(0, 100)), now, Span.of_each, Span.merge)
     assert newest_version(track, now.until) == "2"
 
 
 def test_a_clock_that_was_far_ahead_makes_no_version_the_newest() -> None:
     track, now = Track(), ladder(300)
-    track.add("2", now.split(rows(400 * 86_400)), now, Span.of, Span.merge)
-    track.add("1", now.split(rows(0)), now, Span.of, Span.merge)
+    track.add("2", now.split(rows(400 * 86_400)), now, Span.of_each, Span.merge)
+    track.add("1", now.split(rows(0)), now, Span.of_each, Span.merge)
     assert newest_version(track, now.until) == "1"
 
 
 def test_the_window_is_whole_buckets_in_order_of_time() -> None:
     track, now = Track(), ladder(130)
-    track.add("1", now.split(rows(130, 0, 65)), now, summarise, merge)
+    track.add("1", now.split(rows(130, 0, 65)), now, summarise_each, merge)
     since = START + timedelta(seconds=30)
     inside = track.buckets("1", since, START + DAY, now, merge)
     # The bucket that begins before the window is left out whole.
@@ -110,7 +112,9 @@ def test_the_window_is_whole_buckets_in_order_of_time() -> None:
 
 def test_buckets_grow_together_as_they_age() -> None:
     track = Track()
-    track.add("1", ladder(7200).split(rows(*range(0, 7200, 60))), ladder(7200), summarise, merge)
+    track.add(
+        "1", ladder(7200).split(rows(*range(0, 7200, 60))), ladder(7200), summarise_each, merge
+    )
     lengths = [b.length for b in track.buckets("1", START, START + DAY, ladder(7200), merge)]
     assert lengths == sorted(lengths, reverse=True)
     assert sum(lengths, timedelta()) == timedelta(hours=2)
@@ -121,8 +125,8 @@ def test_buckets_grow_together_as_they_age() -> None:
 
 def test_old_buckets_are_forgotten_and_empty_versions_with_them() -> None:
     track, now = Track(), ladder(120)
-    track.add("1", now.split(rows(0)), now, summarise, merge)
-    track.add("2", now.split(rows(0, 120)), now, summarise, merge)
+    track.add("1", now.split(rows(0)), now, summarise_each, merge)
+    track.add("2", now.split(rows(0, 120)), now, summarise_each, merge)
     first = ladder(60, horizon=timedelta()).first
     assert track.forget(first)
     assert list(track.versions) == ["2"]
@@ -132,7 +136,7 @@ def test_old_buckets_are_forgotten_and_empty_versions_with_them() -> None:
 
 def test_a_clock_that_went_back_is_noticed_when_buckets_are_too_long() -> None:
     track = Track()
-    track.add("1", ladder(7200).split(rows(0, 60)), ladder(7200), summarise, merge)
+    track.add("1", ladder(7200).split(rows(0, 60)), ladder(7200), summarise_each, merge)
     assert not track.too_long(ladder(7200))
     assert not track.too_long(ladder(7200 + 120))
     assert track.too_long(ladder(120))

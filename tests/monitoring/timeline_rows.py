@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -41,8 +42,8 @@ class Sum:
     total: float
 
 
-def summarise(chunk: Chunk) -> Sum:
-    return Sum(len(chunk), float(chunk.scores.sum()))
+def summarise_each(chunks: Sequence[Chunk]) -> list[Sum]:
+    return [Sum(len(chunk), float(chunk.scores.sum())) for chunk in chunks]
 
 
 def merge(left: Sum, right: Sum) -> Sum:
