@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,14 @@ def find_wrk() -> str:
 
 
 def run(
-    url: str, bodies: Path, load: Load, server: int, *, seconds: float, drain: float
+    url: str,
+    bodies: Path,
+    load: Load,
+    server: int,
+    *,
+    seconds: float,
+    drain: float,
+    headers: Sequence[str] = (),
 ) -> Measured:
     """Drive a server.
 
@@ -76,8 +84,11 @@ def run(
         server: its process id.
         seconds: for which requests are sent.
         drain: seconds in which what is under way at the end is answered.
+        headers: of each request, `Name: value`.
     """
     command = [find_wrk(), "-t1", f"-c{load.connections}", f"-d{int(seconds + drain + 0.999)}s"]
+    for header in headers:
+        command += ["-H", header]
     command += ["--timeout", "120s", "-s", str(SCRIPT), url, "--", str(bodies), str(seconds)]
     before = _cpu_seconds(server)
     done = subprocess.run(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks import load, profiling
+from benchmarks import bare_loop, beside, load, options, profiling
 from benchmarks.load import Measured
 from benchmarks.report import BARE, OS, SOME, Results, report, targets
 from benchmarks.targets import Target
@@ -71,7 +75,58 @@ def test_a_sample_counts_for_the_innermost_frame_that_is_known() -> None:
         ]
     )
     assert found == {
-        "validation: bytes to a row": 4,
+        "validation: bytes to rows": 4,
         "uvicorn: the answer to the socket": 5,
         "anything else": 1,
     }
+
+
+def test_a_profile_says_what_is_held_of_the_interpreter_and_what_is_not() -> None:
+    held = {"event loop": 10e-6, "our edge": 30e-6}
+    lines = profiling.table({MODEL: profiling.Profile(measured(50.0), held, 100e-6)}, 1e6)
+    assert lines[3:] == [
+        "| our edge | 30.0 |",
+        "| event loop | 10.0 |",
+        f"| {profiling.WITHOUT} | 60.0 |",
+        "| all together | 100.0 |",
+        "| requests/s, without py-spy | 50.0 |",
+    ]
+
+
+def test_what_runs_beside_is_compared_within_a_turn() -> None:
+    alone = [beside.Turn(measured(9.0, p99), 0.5, 0.01) for p99 in (1.0, 10.0, 2.0)]
+    cycles = [beside.Turn(measured(8.0, p99), 0.5, 0.2) for p99 in (3.0, 11.0, 3.0)]
+    found = {
+        (beside.OURS, SOME, beside.ALONE): alone,
+        (beside.OURS, SOME, beside.CYCLES): cycles,
+    }
+    first, second = beside.table(found)
+    assert first.endswith("| 9 | 0.50 | 2.00 |  | 0.50 | 0.010 |")
+    assert second.endswith("| 8 | 0.50 | 3.00 | 1.50 (1.10-3.00) | 0.50 | 0.200 |")
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="Linux only")
+def test_the_run_queue_is_the_main_threads() -> None:
+    before, _ = beside.schedule(os.getpid())
+    until = time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    after, queued = beside.schedule(os.getpid())
+    assert after - before >= 0.05
+    assert queued >= 0
+
+
+def test_an_options_cost_is_taken_within_a_round() -> None:
+    plain = [replace(measured(9.0), cpu=cpu) for cpu in (100.0, 200.0, 110.0)]
+    traced = [replace(measured(6.0), cpu=cpu) for cpu in (130.0, 210.0, 150.0)]
+    first, second = options.table({options.DEFAULTS: plain, "traces": traced})
+    assert first == "| the defaults | 9 | 110.0 |  |"
+    assert second == "| traces | 6 | 150.0 | +30.0 (+10.0-+40.0) |"
+
+
+def test_the_bare_loop_counts_its_wakes() -> None:
+    with bare_loop.started() as loop:
+        time.sleep(0.3)
+        counts = loop.counts()
+    assert len(counts) == len(bare_loop.BOUNDS) + 1
+    assert 1 <= sum(counts) <= 40

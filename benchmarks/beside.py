@@ -1,0 +1,163 @@
+"""What runs beside a service, and what it costs it: `python -m benchmarks.beside`, ten minutes.
+
+Drives the bare route and the service in turn, each alone, beside a process that only counts (as
+nice as our workers), and beside monitoring cycles, one after the other over a million rows. The
+bare route has no monitoring: the cycles beside it are those of the service, which then gets no
+requests. So what the bare route loses is what two processors cannot give to three programs, and
+what the service loses beyond that is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.load import Load, Measured, find_wrk, run
+from benchmarks.machine import facts, say
+from benchmarks.report import OPEN, SOME, Results
+from benchmarks.servers import MODELS, Running
+from benchmarks.serving import HISTORY_ROWS, Place, cycles, write_history
+from monitorkit.worker import NICENESS
+
+RESULT = Path(__file__).with_name("results") / "beside.md"
+BARE, OURS = "Starlette + pydantic", "monitorkit"
+ALONE, COUNTING, CYCLES = "nothing", "a process that counts", "cycles"
+HEAD = """# What runs beside it
+
+Made by `python -m benchmarks.beside`, in which stands how. Medians of the turns; p50 and p99 in
+milliseconds, p99 also as a multiple of that with nothing beside it, which was measured in the same
+turn (median, lowest-highest). The last two columns are of the server's main thread, in seconds of a
+processor for each second under load: for which it ran, and for which it could have run and stood in
+the kernel's run queue (`/proc/<pid>/schedstat`).
+"""
+TABLE = """
+| server | load | beside it | requests/s | p50 | p99 | p99 / alone | ran | queued |
+|---|---|---|---:|---:|---:|---:|---:|---:|"""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One load, and what the server's main thread did meanwhile: parts of a second a second."""
+
+    measured: Measured
+    ran: float
+    queued: float
+
+
+Turns = dict[tuple[str, Load, str], list[Turn]]
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.beside", description=__doc__)
+    parser.add_argument("--model", choices=MODELS, default=MODELS[1])
+    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    given = parser.parse_args()
+    find_wrk()
+    results = Results()
+    with tempfile.TemporaryDirectory(prefix="monitorkit-beside-") as name:
+        place = Place(Path(name), given.seconds, results)
+        folder = place.folder / given.model
+        servers.prepare(folder, given.model)
+        write_history(place, given.model)
+        turns = measure(place, given.model, given.turns)
+    lines = [HEAD, *(f"- {fact}" for fact in facts())]
+    lines.append(f"- {given.model}, {given.turns} turns of {given.seconds:g} s")
+    lines.append(f"- {sum(results.cycles):,} cycles over {HISTORY_ROWS:,} rows and more")
+    text = "\n".join([*lines, TABLE, *table(turns)]) + "\n"
+    given.output.write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+def measure(place: Place, model: str, turns: int) -> Turns:
+    """Every server with every load beside everything, again and again."""
+    found: Turns = defaultdict(list)
+    bare, ours = servers.bare("validated"), servers.monitorkit(place.folder / model)
+    bodies = place.bodies(ours, model)
+    with (
+        servers.started(bare, place.folder / "bare.log") as its,
+        servers.started(ours, place.folder / "ours.log") as service,
+    ):
+        time.sleep(ours.settle)
+        running = {BARE: (its, bare.path), OURS: (service, ours.path)}
+        with cycles(service.address, Results()):  # the first one reads the million rows
+            pass
+        for number in range(-1, turns):
+            for (server, (there, path)), load in (
+                (each, load) for each in running.items() for load in (SOME, OPEN)
+            ):
+                beside: dict[str, AbstractContextManager[None]] = {
+                    ALONE: nullcontext(),
+                    COUNTING: counting(),
+                    CYCLES: cycles(service.address, place.results),
+                }
+                for what, context in beside.items():
+                    with context:
+                        turn = driven(there, there.address + path, bodies, load, place.seconds)
+                    if number >= 0:  # the first turn warms up
+                        found[server, load, what].append(turn)
+                        say(f"{number}, {server}, {load}, {what}: p99 {turn.measured.p99:.2f} ms")
+    return found
+
+
+def driven(running: Running, url: str, bodies: Path, load: Load, seconds: float) -> Turn:
+    """Send one load."""
+    before, started = schedule(running.pid), time.perf_counter()
+    measured = run(url, bodies, load, running.pid, seconds=seconds, drain=1)
+    took = time.perf_counter() - started
+    ran, queued = (after - then for after, then in zip(schedule(running.pid), before, strict=True))
+    return Turn(measured, ran / took, queued / took)
+
+
+def schedule(pid: int) -> tuple[float, float]:
+    """Seconds for which a process's main thread ran, and for which it waited for a processor."""
+    ran, queued, _ = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
+    return int(ran) / 1e9, int(queued) / 1e9
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """A process that touches no memory and no file, at the niceness of our workers."""
+    script = f"import os\nos.nice({NICENESS})\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def table(turns: Turns) -> list[str]:
+    """Rows of the table: medians."""
+    rows: list[str] = []
+    for (server, load, what), found in turns.items():
+        middle = {
+            name: statistics.median(getattr(turn.measured, name) for turn in found)
+            for name in ("per_second", "p50", "p99")
+        }
+        pairs = zip(found, turns[server, load, ALONE], strict=True)
+        ratios = [turn.measured.p99 / alone.measured.p99 for turn, alone in pairs]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        ran = statistics.median(turn.ran for turn in found)
+        queued = statistics.median(turn.queued for turn in found)
+        rows.append(
+            f"| {server} | {load} | {what} | {middle['per_second']:,.0f} | {middle['p50']:.2f} | "
+            f"{middle['p99']:.2f} | {'' if what == ALONE else spread} | {ran:.2f} | {queued:.3f} |"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
