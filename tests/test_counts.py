@@ -14,7 +14,8 @@ from monitorkit_plugins.ks import Ks, KsOptions
 from monitorkit_plugins.wasserstein import Wasserstein, WassersteinOptions
 from scipy import stats
 
-from monitorkit.counts import chi_square_test, ks_test, quantile_bins
+from monitorkit.contracts import Chunk
+from monitorkit.counts import Counts, chi_square_test, ks_test, quantile_bins
 from monitorkit.testing import make_chunk
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "give_me_some_credit_12k.csv"
@@ -30,6 +31,16 @@ def test_ks_is_scipys(reference: np.ndarray, window: np.ndarray) -> None:
     expected = stats.ks_2samp(reference, window, method="asymp")
     assert statistic == pytest.approx(expected.statistic, abs=1e-15)
     assert p_value == pytest.approx(expected.pvalue, rel=1e-12)
+
+
+class EveryOther(Ks):
+    def summarise(self, chunk: Chunk) -> Counts:
+        return super().summarise(chunk.take(slice(0, None, 2)))
+
+
+def test_a_monitor_that_counts_otherwise_does_so_for_many_chunks_too() -> None:
+    monitor, chunk = EveryOther(KsOptions(), make_chunk(50)), make_chunk(20, seed=1)
+    assert [counts.rows for counts in monitor.summarise_each([chunk, chunk])] == [10, 10]
 
 
 def test_chi_square_is_scipys() -> None:
