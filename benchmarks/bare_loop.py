@@ -50,8 +50,7 @@ def started() -> Iterator[BareLoop]:
     ) as process:
         loop = BareLoop(process)
         loop.counts()  # it runs
-        yield loop
-        process.kill()
+        yield loop  # it ends with its stdin
 
 
 async def measure() -> None:

@@ -24,13 +24,13 @@ from pathlib import Path
 from benchmarks import servers
 from benchmarks.load import Load, Measured, find_wrk, run
 from benchmarks.machine import facts, say
-from benchmarks.report import OPEN, SOME, Results
+from benchmarks.report import BARE, OPEN, SOME, Results
 from benchmarks.servers import MODELS, Running
 from benchmarks.serving import HISTORY_ROWS, Place, cycles, write_history
 from monitorkit.worker import NICENESS
 
 RESULT = Path(__file__).with_name("results") / "beside.md"
-BARE, OURS = "Starlette + pydantic", "monitorkit"
+OURS = "monitorkit"
 ALONE, COUNTING, CYCLES = "nothing", "a process that counts", "cycles"
 HEAD = """# What runs beside it
 

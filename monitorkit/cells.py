@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -200,9 +201,8 @@ class ReferenceCells:
         if number > 1:  # 16 bits are sorted in O(n)
             order = np.argsort(of.astype(np.uint16), kind="stable")
             entry = [each[order] for each in entry]
-        ends = np.cumsum(chunks.sums(of))
-        for at, (end, part) in enumerate(zip(ends.tolist(), parts, strict=True)):
-            begin = 0 if at == 0 else int(ends[at - 1])
+        bounds = [0, *np.cumsum(chunks.sums(of)).tolist()]
+        for at, ((begin, end), part) in enumerate(zip(pairwise(bounds), parts, strict=True)):
             cells, counts, distances = (each[begin:end] for each in entry)
             of_columns = len(part), missing[at].copy(), scales[at].copy()  # no views of a block
             yield self._packed(of_columns, counts, distances.copy(), cells)

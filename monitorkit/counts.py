@@ -91,10 +91,10 @@ class CountsMonitor(Monitor[C, Counts]):
         """Count the chunk; options play no part, for the summary is shared."""
         return self.cells.summarise(chunk)
 
-    def summarise_each(self, chunks: Sequence[Chunk]) -> list[Counts]:
+    def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[Counts]:
         """Count chunks, all at once."""
         if type(self).summarise is not CountsMonitor.summarise:  # who counts otherwise does so here
-            return [self.summarise(chunk) for chunk in chunks]
+            return super().summarise_each(chunks)
         return self.cells.summarise_each(chunks)
 
     def merge(self, left: Counts, right: Counts) -> Counts:
