@@ -10,7 +10,7 @@ from __future__ import annotations
 from monitorkit.prediction_log.blocks import Block, Cursor
 from monitorkit.prediction_log.pieces import Piece, Plan
 from monitorkit.prediction_log.reader import Reader
-from monitorkit.prediction_log.rows import Prediction
+from monitorkit.prediction_log.rows import Prediction, Predictions
 from monitorkit.prediction_log.writer import Writer
 
-__all__ = ["Block", "Cursor", "Piece", "Plan", "Prediction", "Reader", "Writer"]
+__all__ = ["Block", "Cursor", "Piece", "Plan", "Prediction", "Predictions", "Reader", "Writer"]

@@ -1,13 +1,16 @@
-"""A row of the log: `Prediction`, the header, and how rows become the bytes of a CSV file."""
+"""Rows of the log: one, many as columns, the header, and how all become the bytes of a CSV file."""
 
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from monitorkit.contracts import SCORE_COLUMN
@@ -22,7 +25,7 @@ CHUNK = 256
 
 
 class Prediction(NamedTuple):
-    """One answered row; a tuple, for a dataclass takes three times as long to make.
+    """One answered row.
 
     Attributes:
         prediction_id: unique; ids sort as rows do.
@@ -39,6 +42,88 @@ class Prediction(NamedTuple):
     prediction: int | bool | str
     probability: float
     features: Sequence[float | None]
+
+
+class Predictions(Sequence[Prediction]):
+    """Answered rows as columns, each as long as there are rows.
+
+    A batch of 10,000 in this form takes a few objects beside its texts; as many tuples and lists
+    take twice as long to make, and the garbage collector looks at each of them again and again.
+
+    Attributes:
+        ids, timestamps, versions, labels, probabilities: as `Prediction` has them.
+        features: (rows, columns) in schema order, NaN where missing.
+    """
+
+    __slots__ = ("features", "ids", "labels", "probabilities", "timestamps", "versions")
+
+    def __init__(  # noqa: PLR0917 - the columns of a row, in their order
+        self,
+        ids: Sequence[str],
+        timestamps: Sequence[str],
+        versions: Sequence[str],
+        labels: Sequence[int | bool | str],
+        probabilities: Sequence[float],
+        features: NDArray[np.float64],
+    ) -> None:
+        self.ids = ids
+        self.timestamps = timestamps
+        self.versions = versions
+        self.labels = labels
+        self.probabilities = probabilities
+        self.features = features
+
+    @classmethod
+    def of(cls, predictions: Iterable[Prediction]) -> Predictions:
+        """Some rows as columns; those that are columns already are taken as they are.
+
+        Raises:
+            ValueError: the rows have different numbers of features.
+        """
+        if isinstance(predictions, cls):
+            return predictions
+        columns = [list(column) for column in zip(*predictions, strict=True)] or [[]] * 6
+        ids, timestamps, versions, labels, probabilities, rows = columns
+        return cls(ids, timestamps, versions, labels, probabilities, np.array(rows, np.float64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        """One row, or a stretch of them as columns."""
+        if isinstance(index, slice):
+            return Predictions(
+                self.ids[index],
+                self.timestamps[index],
+                self.versions[index],
+                self.labels[index],
+                self.probabilities[index],
+                self.features[index],
+            )
+        return Prediction(
+            self.ids[index],
+            self.timestamps[index],
+            self.versions[index],
+            self.labels[index],
+            self.probabilities[index],
+            _or_none(self.features[index].tolist()),
+        )
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """The rows one by one."""
+        yield from map(
+            Prediction,
+            self.ids,
+            self.timestamps,
+            self.versions,
+            self.labels,
+            self.probabilities,
+            map(_or_none, self.features.tolist()),
+        )
 
 
 class Formatter:
@@ -58,21 +143,30 @@ class Formatter:
         Raises:
             ValueError: a row has not as many features as the schema.
         """
-        width = len(self.columns)
-        for row in predictions:
-            if len(row.features) != width:
-                raise ValueError(f"{len(row.features)} values for {width} features")
+        if not predictions:
+            return b""
+        rows = Predictions.of(predictions)
+        width = rows.features.shape[1]
+        if width != len(self.columns):
+            raise ValueError(f"{width} values for {len(self.columns)} features")
         parts: list[str] = []
-        for start in range(0, len(predictions), CHUNK):
-            chunk = predictions[start : start + CHUNK]
-            plain = not _SPECIAL.search("".join([row.prediction_id for row in chunk]))
-            for row, cells in zip(chunk, _cells(chunk), strict=True):
-                identity, timestamp, version, label, _, _ = row
-                if not plain:
-                    identity = _field(identity)
-                if isinstance(label, str):
-                    label = _field(label)
-                parts.append(f"{identity},{timestamp},{_field(version)},{label},{cells}\n")
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            ids = rows.ids[part]
+            if _SPECIAL.search("".join(ids)):
+                ids = [_field(identity) for identity in ids]
+            parts += [
+                f"{identity},{timestamp},{_field(version)},"
+                f"{_field(label) if isinstance(label, str) else label},{cells}\n"
+                for identity, timestamp, version, label, cells in zip(
+                    ids,
+                    rows.timestamps[part],
+                    rows.versions[part],
+                    rows.labels[part],
+                    _cells(rows.probabilities[part], rows.features[part]),
+                    strict=True,
+                )
+            ]
         return _encoded("".join(parts))
 
 
@@ -92,15 +186,21 @@ def features_in(line: bytes) -> tuple[str, ...] | None:
     return tuple(names[len(FIXED) :]) if known else None
 
 
-def _cells(predictions: Sequence[Prediction]) -> list[str]:
+def _or_none(numbers: list[float]) -> list[float | None]:
+    return [None if math.isnan(number) else number for number in numbers]
+
+
+def _cells(probabilities: Sequence[float], features: NDArray[np.float64]) -> list[str]:
     """The cells of each row's probability and features.
 
     JSON's numbers are the shortest that read back to the last bit, as `repr` writes them, and
     pydantic-core writes a row of them in a fifth of the time.
     """
-    rows = [(probability, *features) for _, _, _, _, probability, features in predictions]
-    text = to_json(rows, fallback=float).decode()  # float: numpy's numbers
-    text = text.replace("null", "").replace(".0,", ",").replace(".0]", "]")
+    numbers = np.empty((len(features), features.shape[1] + 1))
+    numbers[:, 0] = probabilities
+    numbers[:, 1:] = features
+    text = to_json(numbers.tolist()).decode()
+    text = text.replace(".0,", ",").replace(".0]", "]")
     if "N" in text or "I" in text:
         text = text.replace("NaN", "").replace("Infinity", "inf")
     return text[2:-2].split("],[")

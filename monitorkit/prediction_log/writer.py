@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -20,7 +19,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from monitorkit.errors import LogLocked, LogWriteFailed
 from monitorkit.prediction_log.log_file import LogFile
-from monitorkit.prediction_log.rows import Formatter, Prediction
+from monitorkit.prediction_log.rows import Formatter, Prediction, Predictions
 from monitorkit.schema import FeatureSchema
 
 INLINE_ROWS = 128
@@ -145,16 +144,17 @@ class Writer:
         if schema is not formatter.schema and schema != formatter.schema:
             formatter = Formatter(schema)
         loop = asyncio.get_running_loop()
-        few = len(predictions) <= INLINE_ROWS
+        rows = Predictions.of(predictions)
+        few = len(rows) <= INLINE_ROWS
         if few:
-            data = formatter.lines(predictions)
+            data = formatter.lines(rows)
         else:
-            data = await loop.run_in_executor(self._threads, formatter.lines, predictions)
+            data = await loop.run_in_executor(self._threads, formatter.lines, rows)
         if self._formatter.schema != schema:
             # The thread does this before the write that follows, and before nobody else's.
             self._formatter = formatter
             self._threads.submit(self._file.use, formatter.columns)
-        latest = max(map(_timestamp, predictions)).encode()
+        latest = max(rows.timestamps).encode()
         try:
             if not (few and self._write_at_once(data, latest)):
                 await self._write_in_thread(data, latest)
@@ -190,9 +190,6 @@ class Writer:
             self._closed = True
             await self._async_file.close()
             self._threads.shutdown(wait=False)
-
-
-_timestamp = attrgetter("timestamp")
 
 
 def reason(error: OSError | LogLocked) -> str:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
+from typing import Generic, Protocol, Self, TypeVar
 
 from monitorkit.errors import Overloaded, Stopping
 
+
+class Answers(Protocol):
+    """Answers to rows, in their order; each caller gets a stretch of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, stretch: slice, /) -> Self: ...
+
+
 G = TypeVar("G")
-R = TypeVar("R")
-A = TypeVar("A")
+R = TypeVar("R", bound=Sized)
+A = TypeVar("A", bound=Answers)
 
 
 class _Caller(Generic[G, R, A]):
     """One submission: its rows, and the future on which it waits."""
 
-    __slots__ = ("answers", "group", "queued", "rows")
+    __slots__ = ("answers", "count", "group", "queued", "rows")
 
-    def __init__(self, group: G, rows: Sequence[R], answers: asyncio.Future[Sequence[A]]) -> None:
+    def __init__(self, group: G, rows: R, answers: asyncio.Future[A]) -> None:
         self.group = group
-        self.rows = rows
+        self.rows: R | None = rows  # None: dropped, and not to be held in memory until its turn
+        self.count = len(rows)
         self.answers = answers
         self.queued = True
 
@@ -35,6 +44,7 @@ class Batcher(Generic[G, R, A]):
 
     Args:
         flush: answers the rows of one group: as many answers as rows, in their order.
+        join: makes one of the rows of several callers, in their order.
         max_waiting_rows: rows that may queue beside the batch that runs; beyond it `submit`
             raises. One submission may be larger than that when nothing else waits.
         max_flush_rows: rows in one batch; a larger submission is a batch of its own.
@@ -44,8 +54,9 @@ class Batcher(Generic[G, R, A]):
 
     def __init__(
         self,
-        flush: Callable[[G, Sequence[R]], Awaitable[Sequence[A]]],
+        flush: Callable[[G, R], Awaitable[A]],
         *,
+        join: Callable[[Sequence[R]], R],
         max_waiting_rows: int,
         max_flush_rows: int = 10_000,
         isolate: tuple[type[Exception], ...] = (),
@@ -61,6 +72,7 @@ class Batcher(Generic[G, R, A]):
         self.late_rows = 0
         """Rows whose caller left while they were being answered: logged, and told to nobody."""
         self._flush = flush
+        self._join = join
         self._max_waiting_rows = max_waiting_rows
         self._max_flush_rows = max_flush_rows
         self._isolate = isolate
@@ -70,7 +82,7 @@ class Batcher(Generic[G, R, A]):
         self._closing = False
         self._ended = asyncio.Event()
 
-    async def submit(self, group: G, rows: Sequence[R]) -> Sequence[A]:
+    async def submit(self, group: G, rows: R) -> A:
         """Wait for the answers to some rows.
 
         Args:
@@ -88,7 +100,7 @@ class Batcher(Generic[G, R, A]):
         if self.waiting_rows and self.waiting_rows + count > self._max_waiting_rows:
             self.refused_rows += count
             raise Overloaded(self.waiting_rows, self._max_waiting_rows)
-        answers: asyncio.Future[Sequence[A]] = asyncio.get_running_loop().create_future()
+        answers: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         caller = _Caller(group, rows, answers)
         self._queue.append(caller)
         self.waiting_rows += count
@@ -142,7 +154,7 @@ class Batcher(Generic[G, R, A]):
         while self._queue:
             caller = self._queue[0]
             if caller.queued:
-                count = len(caller.rows)
+                count = caller.count
                 if batch and (
                     caller.group is not batch[0].group or total + count > self._max_flush_rows
                 ):
@@ -175,8 +187,8 @@ class Batcher(Generic[G, R, A]):
 
     async def _try(self, callers: list[_Caller[G, R, A]]) -> Exception | None:
         """Flush once; the error instead of answers, if any."""
-        alone = len(callers) == 1
-        rows = callers[0].rows if alone else [row for caller in callers for row in caller.rows]
+        parts = [caller.rows for caller in callers if caller.rows is not None]
+        rows = parts[0] if len(parts) == 1 else self._join(parts)
         try:
             answers = await self._flush(callers[0].group, rows)
         except Exception as error:  # noqa: BLE001 - it is the callers' to handle
@@ -186,11 +198,11 @@ class Batcher(Generic[G, R, A]):
         self._answer(callers, answers)
         return None
 
-    def _answer(self, batch: list[_Caller[G, R, A]], answers: Sequence[A]) -> None:
+    def _answer(self, batch: list[_Caller[G, R, A]], answers: A) -> None:
         self.served_rows += len(answers)
         start = 0
         for caller in batch:
-            end = start + len(caller.rows)
+            end = start + caller.count
             if caller.answers.done():
                 self.late_rows += end - start
             else:
@@ -207,9 +219,9 @@ class Batcher(Generic[G, R, A]):
         """A caller was cancelled; what waits is dropped, what runs completes."""
         if caller.queued:
             caller.queued = False
-            self.waiting_rows -= len(caller.rows)
-            self.dropped_rows += len(caller.rows)
-            caller.rows = ()
+            self.waiting_rows -= caller.count
+            self.dropped_rows += caller.count
+            caller.rows = None
         elif not caller.answers.cancelled() and caller.answers.exception() is None:
             # Answered and cancelled within one turn of the loop.
-            self.late_rows += len(caller.rows)
+            self.late_rows += caller.count

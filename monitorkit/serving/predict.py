@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from monitorkit.errors import MonitorkitError
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.requests import read_json_body, unless_gone
@@ -103,22 +102,22 @@ class PredictBatch(Answering):
         served = self._slot.current
         if served is None:
             raise problems.no_model()
-        predictions: Sequence[Prediction] = ()
+        predictions = Predictions.of(())
         if len(body) < THREAD_FROM_BYTES:
             rows = served.read_rows(body, self._max_rows)
-            if rows:
+            if len(rows):
                 predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
                 request_ids.answered(scope, predictions)
             return encode_batch(served, predictions)
         rows = await to_thread.run_sync(
             served.read_rows, body, self._max_rows, limiter=self._threads
         )
-        if rows:
+        if len(rows):
             predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
             request_ids.answered(scope, predictions)
         return await to_thread.run_sync(encode_batch, served, predictions, limiter=self._threads)
 
 
-def encode_batch(served: Served, predictions: Sequence[Prediction]) -> bytes:
+def encode_batch(served: Served, predictions: Predictions) -> bytes:
     """The JSON of a batch's answers."""
     return f'{{"predictions":[{served.encode(predictions) if predictions else ""}]}}'.encode()

@@ -8,13 +8,12 @@ without rows gets a new one.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
 from starlette.types import Scope
 
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 
 HEADER = b"x-request-id"
 
@@ -39,23 +38,23 @@ def note(scope: Scope, given: bytes) -> None:
         scope[_KEY] = given.decode("ascii")
 
 
-def answered(scope: Scope, predictions: Sequence[Prediction]) -> None:
+def answered(scope: Scope, predictions: Predictions) -> None:
     """Join a request with its rows; whoever reads its head has noted its given id before."""
     if predictions:
         scope[_ROWS] = predictions
         if _KEY not in scope:
-            scope[_KEY] = predictions[0].prediction_id
+            scope[_KEY] = predictions.ids[0]
 
 
 def is_of_a_row(scope: Scope) -> bool:
     """Whether a request has the id of its first row, which its answer holds."""
-    predictions: Sequence[Prediction] | None = scope.get(_ROWS)
-    return predictions is not None and scope[_KEY] is predictions[0].prediction_id
+    predictions: Predictions | None = scope.get(_ROWS)
+    return predictions is not None and scope[_KEY] is predictions.ids[0]
 
 
 def rows(scope: Scope) -> dict[str, Any]:
     """For the event of a request: its first row in the prediction log, and how many follow."""
-    predictions: Sequence[Prediction] | None = scope.get(_ROWS)
+    predictions: Predictions | None = scope.get(_ROWS)
     if predictions is None:
         return {}
-    return {"prediction_id": predictions[0].prediction_id, "rows": len(predictions)}
+    return {"prediction_id": predictions.ids[0], "rows": len(predictions)}

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from monitorkit.errors import SchemaError
 from monitorkit.model import Model
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 from monitorkit.schema import FeatureSchema, Row, request_model
 from monitorkit.serving import fields, problems
 
 Values = list[float | None]
 """One row in schema order, None where missing."""
+
+Rows = Sequence[Values] | NDArray[np.float64]
+"""Validated rows: one by one, or as (rows, features) in schema order, NaN where missing."""
 
 SHOWN_ERRORS = 100
 
@@ -90,7 +94,7 @@ class Served:
         except ValidationError as error:
             raise problems.invalid(error, fields.known_fields(self.schema), body) from None
 
-    def read_rows(self, body: bytes | bytearray, limit: int) -> list[Values]:
+    def read_rows(self, body: bytes | bytearray, limit: int) -> Rows:
         """Read and validate a JSON array of rows.
 
         Raises:
@@ -100,7 +104,7 @@ class Served:
         accepted = self._read_in_pieces(body, limit)
         return accepted if accepted is not None else self._read_row_by_row(body, limit)
 
-    def _read_in_pieces(self, body: bytes | bytearray, limit: int) -> list[Values] | None:
+    def _read_in_pieces(self, body: bytes | bytearray, limit: int) -> NDArray[np.float64] | None:
         """The rows of a body in which all is well; None: something is not, or is unusual.
 
         pydantic-core keeps the interpreter for itself until a text is read, 40 ms for 10,000 rows.
@@ -111,7 +115,8 @@ class Served:
         if not (text.startswith(b"[{") and text.endswith(b"}]")):
             return None
         validate = self._rows.validator.validate_json
-        accepted: list[Values] = []
+        accepted: list[NDArray[np.float64]] = []
+        count = 0
         start, end = 1, len(text) - 1
         while start < end:
             brace = text.find(b"},", min(start + PIECE_BYTES, end), end)
@@ -120,11 +125,12 @@ class Served:
                 rows = validate(b"[%b]" % text[start:stop])
             except ValidationError:
                 return None
-            if not rows or len(accepted) + len(rows) > limit:
+            count += len(rows)
+            if not rows or count > limit:
                 return None
-            accepted += [list(row.__dict__.values()) for row in rows]
+            accepted.append(np.array([[*row.__dict__.values()] for row in rows], dtype=np.float64))
             start = stop + 1
-        return accepted
+        return np.concatenate(accepted)
 
     def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """The rows of any body, or everything that is wrong with them."""
@@ -160,16 +166,20 @@ class Served:
             raise problems.invalid_fields(wrong[:SHOWN_ERRORS], count)
         return accepted
 
-    def encode(self, predictions: Sequence[Prediction]) -> str:
+    def encode(self, predictions: Predictions) -> str:
         """The JSON of some answers, with commas between. Ids and timestamps need no escaping."""
-        probabilities = to_json([row.probability for row in predictions])[1:-1].decode().split(",")
+        probabilities = to_json(predictions.probabilities)[1:-1].decode().split(",")
         return ",".join(
             [
                 f'{{"prediction_id":"{identity}","timestamp":"{timestamp}",'
                 f'"model_version":{self._version},"prediction":{self._labels[label]},'
                 f'"probability":{probability}}}'
-                for (identity, timestamp, _, label, _, _), probability in zip(
-                    predictions, probabilities, strict=True
+                for identity, timestamp, label, probability in zip(
+                    predictions.ids,
+                    predictions.timestamps,
+                    predictions.labels,
+                    probabilities,
+                    strict=True,
                 )
             ]
         )
@@ -197,8 +207,17 @@ def example(schema: FeatureSchema) -> dict[str, float | int]:
     return row
 
 
-def matrix(rows: Sequence[Values]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several callers, in their order."""
+    if any(isinstance(rows, np.ndarray) for rows in parts):
+        return np.concatenate([matrix(rows) for rows in parts])
+    return [row for rows in parts for row in rows]
+
+
+def matrix(rows: Rows) -> NDArray[np.float64]:
     """Rows as the model reads them: (rows, features) float64, NaN where missing."""
+    if isinstance(rows, np.ndarray):
+        return rows
     if len(rows) <= MATRIX_ROWS:
         return np.array(rows, dtype=np.float64)
     parts = range(0, len(rows), MATRIX_ROWS)

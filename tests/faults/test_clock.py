@@ -109,6 +109,12 @@ def judged(client: httpx.Client) -> dict[str, Any]:
     return result
 
 
+def judged_rows(result: dict[str, Any]) -> set[int]:
+    """How many rows each monitor that says so has judged."""
+    findings = [each for entry in result["monitors"] for each in entry["findings"]]
+    return {each["detail"]["rows"] for each in findings if each["measure"] in ("ks", "psi")}
+
+
 def when(answer: dict[str, Any]) -> datetime:
     """Of an answer."""
     return datetime.fromisoformat(answer["timestamp"])
@@ -135,6 +141,7 @@ def test_a_clock_that_steps_back_and_forward_loses_no_row_and_turns_no_window_ro
             )
             result = judged(client)
             assert result["window"]["rows"] == 30 * number
+            assert judged_rows(result) == {30 * number}
             runs.append(result["run_id"])
         latest = client.get("/monitoring/stats").json()["latest"]
         listed = client.get("/monitoring/results").json()["results"]

@@ -15,6 +15,11 @@ from monitorkit.errors import Overloaded, Stopping
 from monitorkit.serving.batcher import Batcher
 
 Answer = tuple[str, int]
+IntBatcher = Batcher[str, Sequence[int], list[Answer]]
+
+
+def joined(parts: Sequence[Sequence[int]]) -> list[int]:
+    return [row for rows in parts for row in rows]
 
 
 class BadRowError(Exception):
@@ -45,9 +50,10 @@ class Recorder:
 @asynccontextmanager
 async def running(
     flush: Recorder, *, max_waiting_rows: int = 1000, max_flush_rows: int = 1000
-) -> AsyncIterator[Batcher[str, int, Answer]]:
-    batcher: Batcher[str, int, Answer] = Batcher(
+) -> AsyncIterator[IntBatcher]:
+    batcher: IntBatcher = Batcher(
         flush,
+        join=joined,
         max_waiting_rows=max_waiting_rows,
         max_flush_rows=max_flush_rows,
         isolate=(BadRowError,),
@@ -186,7 +192,9 @@ async def test_a_flush_that_loses_an_answer_is_an_error_for_its_callers() -> Non
     async def lossy(_: str, rows: Sequence[int]) -> list[int]:
         return list(rows)[1:]
 
-    batcher: Batcher[str, int, int] = Batcher(lossy, max_waiting_rows=10)
+    batcher: Batcher[str, Sequence[int], list[int]] = Batcher(
+        lossy, join=joined, max_waiting_rows=10
+    )
     task = asyncio.create_task(batcher.run())
     with pytest.raises(RuntimeError, match="1 answers to 2 rows"):
         await batcher.submit("a", [1, 2])
@@ -244,7 +252,7 @@ async def test_an_error_for_a_caller_that_left_warns_nobody() -> None:
 
 async def test_close_answers_what_was_accepted_and_refuses_the_rest() -> None:
     flush = Recorder()
-    batcher: Batcher[str, int, Answer] = Batcher(flush, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10)
     run = asyncio.create_task(batcher.run())
     flush.gate.clear()
     accepted = [asyncio.create_task(batcher.submit("a", [n])) for n in (1, 2)]
@@ -262,7 +270,7 @@ async def test_close_answers_what_was_accepted_and_refuses_the_rest() -> None:
 
 
 async def test_closing_a_batcher_that_never_ran_fails_who_waits() -> None:
-    batcher: Batcher[str, int, Answer] = Batcher(Recorder(), max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(Recorder(), join=joined, max_waiting_rows=10)
     waiting = asyncio.create_task(batcher.submit("a", [1]))
     await turns()
     await batcher.close()
@@ -272,7 +280,7 @@ async def test_closing_a_batcher_that_never_ran_fails_who_waits() -> None:
 
 async def test_cancelling_the_run_leaves_nobody_waiting() -> None:
     flush = Recorder()
-    batcher: Batcher[str, int, Answer] = Batcher(flush, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10)
     run = asyncio.create_task(batcher.run())
     flush.gate.clear()
     callers = [asyncio.create_task(batcher.submit("a", [1]))]
@@ -294,7 +302,7 @@ async def test_cancelling_the_run_while_a_batch_is_divided_leaves_nobody_waiting
             return await super().__call__(group, rows)
 
     flush = Divided()
-    batcher: Batcher[str, int, Answer] = Batcher(flush, max_waiting_rows=10, isolate=(BadRowError,))
+    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10, isolate=(BadRowError,))
     flush.gate.clear()
     callers = [asyncio.create_task(batcher.submit("a", [n])) for n in range(4)]
     await turns()
@@ -328,7 +336,7 @@ class Play:
     left: set[int] = field(default_factory=set)
     next_row: int = 0
 
-    def step(self, batcher: Batcher[str, int, Answer], step: tuple[str, str, int]) -> None:
+    def step(self, batcher: IntBatcher, step: tuple[str, str, int]) -> None:
         action, group, number = step
         if action == "submit":
             rows = list(range(self.next_row, self.next_row + number))
@@ -352,7 +360,7 @@ class Play:
         for _, rows in self.flush.batches:
             assert len(rows) <= max(max_flush_rows, sizes[rows[0]])
 
-    def check_callers(self, outcomes: Sequence[object], batcher: Batcher[str, int, Answer]) -> None:
+    def check_callers(self, outcomes: Sequence[object], batcher: IntBatcher) -> None:
         flushed = set(self.flush.answered())
         refused = dropped = 0
         for number, ((group, rows, _), outcome) in enumerate(

@@ -19,8 +19,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
+from monitorkit.prediction_log import Predictions
 from monitorkit.serving.pipeline import predict
-from monitorkit.serving.served import SHOWN_ERRORS, Served, example, matrix
+from monitorkit.serving.served import SHOWN_ERRORS, Rows, Served, example, matrix
 from monitorkit.serving.services import Services
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
@@ -160,6 +161,43 @@ async def test_a_batch_is_answered_in_the_order_of_its_rows(
     assert [entry["prediction_id"] for entry in logged(services)] == [
         answer["prediction_id"] for answer in answers
     ]
+
+
+async def test_batches_and_single_rows_that_wait_together_share_a_flush(
+    services: Services, client: httpx.AsyncClient, served: Served, row: Row
+) -> None:
+    rows = [row | {"DebtRatio": n / 8, "MonthlyIncome": n or None} for n in range(1000)]
+    begun, held = asyncio.Event(), asyncio.Event()
+    flush = services.pipeline.batcher._flush
+    sizes = []
+
+    async def slow(group: Served, some: Rows) -> Predictions:
+        sizes.append(len(some))
+        begun.set()
+        await held.wait()
+        return await flush(group, some)
+
+    services.pipeline.batcher._flush = slow
+    first = asyncio.create_task(client.post("/predict", json=rows[0]))
+    await begun.wait()
+    waiting = [
+        asyncio.create_task(client.post("/predict/batch", json=rows[1:400])),  # read in pieces
+        asyncio.create_task(client.post("/predict", json=rows[400])),
+        asyncio.create_task(client.post("/predict/batch", json=rows[401:403])),
+        asyncio.create_task(client.post("/predict/batch", json=rows[403:])),
+    ]
+    while services.pipeline.batcher.waiting_rows < len(rows) - 1:  # noqa: ASYNC110 - a number
+        await asyncio.sleep(0.001)
+    held.set()
+    answers = [(await first).json()]
+    for response in await asyncio.gather(*waiting):
+        answers += response.json().get("predictions", [response.json()])
+    assert sizes == [1, 999]
+    expected = served.model.scores(matrix([list(map(r.get, served.schema.names)) for r in rows]))
+    by_id = {entry["prediction_id"]: entry for entry in logged(services)}
+    for mine, answer, probability in zip(rows, answers, expected, strict=True):
+        assert answer["probability"] == probability
+        assert float(by_id[answer["prediction_id"]]["DebtRatio"]) == mine["DebtRatio"]
 
 
 async def test_ten_thousand_rows_are_one_batch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope
 
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 from monitorkit.serving import problems
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols import pieces
@@ -81,13 +81,13 @@ class Invocations(Scoring):
         return await self.write(encode, predictions, served.model.card.version)
 
 
-def encode(predictions: Sequence[Prediction], model_version: str) -> bytes:
+def encode(predictions: Predictions, model_version: str) -> bytes:
     """The JSON of an answer; MLflow's clients read `predictions` and let the rest be."""
     return to_json(
         {
-            "predictions": [row.prediction for row in predictions],
-            "prediction_ids": [row.prediction_id for row in predictions],
-            "probabilities": [row.probability for row in predictions],
+            "predictions": predictions.labels,
+            "prediction_ids": predictions.ids,
+            "probabilities": predictions.probabilities,
             "model_version": model_version,
         }
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Scope
 
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.predict import Answering
 from monitorkit.serving.requests import check_head, read_body, unless_gone
-from monitorkit.serving.served import Served, Values
+from monitorkit.serving.served import Rows, Served
 from monitorkit.serving.services import Services
 
 T = TypeVar("T")
@@ -61,22 +61,22 @@ class Scoring(Answering):
         return await to_thread.run_sync(reader, *arguments, limiter=self._threads)
 
     async def predict(
-        self, served: Served, rows: Sequence[Values], scope: Scope, receive: Receive
-    ) -> Sequence[Prediction]:
+        self, served: Served, rows: Rows, scope: Scope, receive: Receive
+    ) -> Predictions:
         """Predict and log rows, and give it up when the client leaves; no rows have no answers.
 
         Raises:
             MonitorkitError: what `Pipeline.answer` raises.
             ClientDisconnect: the client left.
         """
-        if not rows:
-            return ()
+        if not len(rows):
+            return Predictions.of(())
         predictions = await unless_gone(receive, self._pipeline.answer(served, rows))
         request_ids.answered(scope, predictions)
         return predictions
 
     async def write(
-        self, writer: Callable[..., bytes], predictions: Sequence[Prediction], *arguments: object
+        self, writer: Callable[..., bytes], predictions: Predictions, *arguments: object
     ) -> bytes:
         """Write an answer, in a thread unless that takes no time."""
         if len(predictions) <= INLINE_ROWS:

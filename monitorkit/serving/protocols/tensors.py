@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_json
 
-from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log import Predictions
 from monitorkit.serving import problems
 from monitorkit.serving.protocols import pieces
 from monitorkit.serving.protocols.tables import bad_request, check_count, is_flag, read_rows
@@ -25,10 +25,10 @@ FLOATS: Mapping[str, type[np.floating[Any]]] = {
 DATATYPES = (*FLOATS, *sorted(INTEGERS), "BOOL")
 _SHOWN = 100
 
-_OUTPUTS: Mapping[str, Callable[[Prediction], object]] = {
-    "prediction": lambda row: row.prediction,
-    "probability": lambda row: row.probability,
-    "prediction_id": lambda row: row.prediction_id,
+_OUTPUTS: Mapping[str, Callable[[Predictions], Sequence[object]]] = {
+    "prediction": lambda rows: rows.labels,
+    "probability": lambda rows: rows.probabilities,
+    "prediction_id": lambda rows: rows.ids,
 }
 
 
@@ -62,7 +62,7 @@ def outputs(served: Served) -> list[dict[str, Any]]:
     return [{"name": name, "datatype": _datatype(served, name), "shape": [-1]} for name in _OUTPUTS]
 
 
-def encode(predictions: Sequence[Prediction], served: Served, request: InferRequest) -> bytes:
+def encode(predictions: Predictions, served: Served, request: InferRequest) -> bytes:
     """The JSON of an answer."""
     card = served.model.card
     answer: dict[str, Any] = {"model_name": card.name, "model_version": card.version}
@@ -73,7 +73,7 @@ def encode(predictions: Sequence[Prediction], served: Served, request: InferRequ
             "name": name,
             "shape": [len(predictions)],
             "datatype": _datatype(served, name),
-            "data": [_OUTPUTS[name](row) for row in predictions],
+            "data": _OUTPUTS[name](predictions),
         }
         for name in request.wanted
     ]
