@@ -176,12 +176,15 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         raise Unfit("its probabilities are not between 0 and 1", "Train it again.")
     reasons: list[str] = []
 
-    def equal(make: Callable[[], Engine | None]) -> tuple[Engine, float] | None:
+    def equal(
+        make: Callable[[], Engine | None],
+        difference_of: Callable[[Engine, Features, Scores], float],
+    ) -> tuple[Engine, float] | None:
         try:
             engine = make()
             if engine is None:
                 return None
-            difference = _difference(engine, rows, expected)
+            difference = difference_of(engine, rows, expected)
         except Exception as error:  # noqa: BLE001 - whatever a library raises: it does not serve
             reasons.append(f"{type(error).__name__}: {error}"[:300])
             return None
@@ -191,10 +194,10 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         return None
 
     removed = estimators.strip_names(estimator) if arrays else []
-    plain = equal(lambda: _unchecked(estimator)) if arrays else None
+    plain = equal(lambda: _unchecked(estimator), _difference) if arrays else None
     if plain is None:
         estimators.restore_names(removed)
-    fast = equal(lambda: _compiled(estimator, arrays=plain is not None))
+    fast = equal(lambda: _compiled(estimator, arrays=plain is not None), _largest_difference)
     slow = plain or (fitted, 0.0)
     engine, difference = fast or slow
     sample = np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.intp)
@@ -203,9 +206,8 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         arrays=plain is not None,
         compiled=fast is not None,
         few=_cost(engine, rows),
-        # treelite goes row by row and `forest` copies the rows; scikit-learn, tree by tree and
-        # without copies, is slow at first only.
-        bulk=_cost(slow[0], rows) if engine.name in ("one-tree", "treelite") else None,
+        # treelite goes row by row; scikit-learn is slow at first only.
+        bulk=_cost(slow[0], rows) if engine.name == "treelite" else None,
         rows=rows[sample],
         expected=expected[sample],
     )
@@ -239,6 +241,16 @@ def build(estimator: Any, fitted: Engine, plan: Plan) -> Scorer:
 
 def _difference(engine: Engine, rows: Features, expected: Scores) -> float:
     return float(np.max(np.abs(engine.scores(rows) - expected)))
+
+
+def _largest_difference(engine: Engine, rows: Features, expected: Scores) -> float:
+    """In large batches and in small ones: an engine may have a way of its own for either."""
+    many = max(BULK_ROWS, len(rows))
+    whole = _difference(engine, np.resize(rows, (many, rows.shape[1])), np.resize(expected, many))
+    starts = range(0, len(rows), SAMPLE_ROWS)
+    parts = [slice(start, start + SAMPLE_ROWS) for start in starts]
+    # NaN stays NaN, which is no equality.
+    return float(np.max([whole, *(_difference(engine, rows[p], expected[p]) for p in parts)]))
 
 
 def _otherwise(what: str) -> Unfit:

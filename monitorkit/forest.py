@@ -1,8 +1,13 @@
-"""A random forest as a few trees of scikit-learn's own: one call for a row, not one for each tree.
+"""A random forest fast: a few rows go through all trees in one call, many rows tree by tree.
 
-scikit-learn walks a tree fast, and takes 40 us to call it. So the trees become branches of one:
-a router above them asks for one more column, the number of a tree, and each row is given once for
-each number. Its leaves are the leaves that the trees would find.
+scikit-learn walks a tree fast, and takes 40 us to call it. So for a few rows the trees become
+branches of one: a router above them asks for one more column, the number of a tree, and each row is
+given once for each number. Its leaves are the leaves that the trees would find.
+
+Many rows are not copied: each tree is called as scikit-learn calls it, without the checks and the
+second class. Rows that end in the same leaf of one tree take much the same turns in the others, and
+a processor foresees the turn that it took the time before. So rows are sorted by their leaf in the
+first tree: 10,000 rows through a hundred trees take 25 ms, 35 unsorted, 45 in scikit-learn.
 """
 
 from __future__ import annotations
@@ -21,12 +26,17 @@ PART_NODES = 40_000
 """Of the trees that are joined; scikit-learn copies them in one go, 2 ms in which it keeps the
 interpreter. Each further part costs a call 5 us."""
 
+FEW_ROWS = 200
+"""Up to so many go through the joined trees; more are faster tree by tree."""
+
 CELLS = 4_000_000
-"""Values in the copies of the rows that are scored at once: 16 MB."""
+"""Values in the copies of those rows at most: 16 MB."""
+
+_Apply = Callable[[NDArray[np.float32]], NDArray[np.intp]]
 
 
 def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
-    """P(positive) of a fitted binary forest of scikit-learn; None: it is too large.
+    """Join a fitted forest of two classes; None when it is too large for that.
 
     Returns:
         (rows, columns) to (rows,): the mean over the trees of the positive class's share in the
@@ -36,29 +46,64 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
     if sum(tree.node_count for tree in trees) > MOST_NODES:
         return None
     columns = forest.n_features_in_
-    parts = [(each, *_join(trees[each], columns)) for each in _parts(t.node_count for t in trees)]
-    counts = [each.stop - each.start for each, _, _ in parts]
-    numbers = np.concatenate([np.arange(count) for count in counts])[:, np.newaxis]
-    most = max(1, CELLS // (len(trees) * (columns + 1)))
+    shares = [_shares(tree) for tree in trees]
+    few = _joined(trees, shares, columns)
+    many = _tree_by_tree([tree.apply for tree in trees], shares)
+    most = min(FEW_ROWS, CELLS // (len(trees) * (columns + 1)))
+    return lambda rows: few(rows) if len(rows) <= most else many(rows)
 
-    def some(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Tree by tree, so that its nodes stay in the processor's cache for all rows.
-        given = np.empty((len(trees), len(rows), columns + 1), dtype=np.float32)
-        with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
-            given[:, :, :columns] = rows
-        given[:, :, columns] = numbers
-        shares = np.empty((len(trees), len(rows)))
-        for part, apply, positive in parts:
-            leaves = apply(given[part].reshape(-1, columns + 1))
-            shares[part] = positive[leaves].reshape(-1, len(rows))
-        found: NDArray[np.float64] = shares.mean(axis=0)
-        return found
+
+def _shares(tree: Any) -> NDArray[np.float64]:
+    """(nodes,) the positive class's share in each node."""
+    negatives, positives = tree.value[:, 0].T
+    found: NDArray[np.float64] = positives / (negatives + positives)
+    return found
+
+
+def _tree_by_tree(
+    applies: Sequence[_Apply], shares: Sequence[NDArray[np.float64]]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    first = applies[0]
+    # The interpreter is free while a tree is walked.
+    pairs = list(zip(applies, shares, strict=True))
 
     def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if len(rows) <= most:
-            return some(rows)
-        starts = range(0, len(rows), most)
-        return np.concatenate([some(rows[start : start + most]) for start in starts])
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
+            given = rows.astype(np.float32, order="C")
+        order = np.argsort(first(given), kind="stable")
+        given = given[order]
+        total = np.zeros(len(rows))
+        for apply, share in pairs:
+            total += share[apply(given)]
+        found = np.empty(len(rows))
+        found[order] = total / len(pairs)
+        return found
+
+    return scores
+
+
+def _joined(
+    trees: Sequence[Any], shares: Sequence[NDArray[np.float64]], columns: int
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    parts = [
+        (each, *_join(trees[each], shares[each], columns))
+        for each in _parts(tree.node_count for tree in trees)
+    ]
+    counts = [each.stop - each.start for each, _, _ in parts]
+    numbers = np.concatenate([np.arange(count) for count in counts])[:, np.newaxis]
+
+    def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Tree by tree, so that its nodes stay in the processor's cache for all rows.
+        given = np.empty((len(trees), len(rows), columns + 1), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            given[:, :, :columns] = rows
+        given[:, :, columns] = numbers
+        found = np.empty((len(trees), len(rows)))
+        for part, apply, positive in parts:
+            leaves = apply(given[part].reshape(-1, columns + 1))
+            found[part] = positive[leaves].reshape(-1, len(rows))
+        mean: NDArray[np.float64] = found.mean(axis=0)
+        return mean
 
     return scores
 
@@ -75,8 +120,8 @@ def _parts(sizes: Iterable[int]) -> list[slice]:
 
 
 def _join(
-    trees: Sequence[Any], columns: int
-) -> tuple[Callable[[NDArray[np.float32]], NDArray[np.intp]], NDArray[np.float64]]:
+    trees: Sequence[Any], shares: Sequence[NDArray[np.float64]], columns: int
+) -> tuple[_Apply, NDArray[np.float64]]:
     """Trees as the branches of one.
 
     Returns:
@@ -91,15 +136,13 @@ def _join(
     roots = above + np.cumsum([0, *sizes[:-1]])
     nodes = np.zeros(total, dtype=trees[0].__getstate__()["nodes"].dtype)
     positive = np.zeros(total)
-    for root, tree in zip(roots, trees, strict=True):
-        state = tree.__getstate__()
+    for root, tree, share in zip(roots, trees, shares, strict=True):
         branch = nodes[root : root + tree.node_count]
-        branch[:] = state["nodes"]
+        branch[:] = tree.__getstate__()["nodes"]
         inner = branch["left_child"] >= 0
         branch["left_child"][inner] += root
         branch["right_child"][inner] += root
-        negatives, positives = state["values"][:, 0].T
-        positive[root : root + tree.node_count] = positives / (negatives + positives)
+        positive[root : root + tree.node_count] = share
     _route(nodes, roots.tolist(), columns)
     joined = Tree(columns + 1, np.array([2], dtype=np.intp), 1)
     depth = max(each.max_depth for each in trees) + above.bit_length()

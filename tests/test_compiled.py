@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -262,12 +263,41 @@ def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
     )
 
 
-def test_many_rows_go_through_a_forest_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])
+def test_a_forest_answers_the_same_whatever_way_the_rows_take(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+) -> None:
+    rows, labels = data(missing=False)
+    fitted = kind(30, random_state=0).fit(rows, labels)
+    expected = fitted.predict_proba(rows)[:, 1]
+    for few, cells in ((len(rows), forest.CELLS), (0, forest.CELLS), (len(rows), 1)):
+        monkeypatch.setattr(forest, "FEW_ROWS", few)  # joined; tree by tree; too large to copy
+        monkeypatch.setattr(forest, "CELLS", cells)
+        scores = forest.one_tree(fitted)
+        assert scores is not None
+        np.testing.assert_allclose(scores(rows), expected, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(scores(np.asfortranarray(rows)), expected, rtol=0, atol=1e-15)
+
+
+def test_a_forest_takes_few_rows_one_way_and_many_another(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labels = data(missing=False)
     fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
-    whole = compiled(fitted).scores(rows)
-    monkeypatch.setattr(forest, "CELLS", 5 * (rows.shape[1] + 1) * 7)  # seven rows at once
-    np.testing.assert_array_equal(compiled(fitted).scores(rows), whole)
+    taken: list[tuple[str, int]] = []
+    for name in ("_joined", "_tree_by_tree"):
+
+        def made(*_: Any, way: str = name) -> Callable[..., Any]:
+            def scores(some: Any) -> Any:
+                taken.append((way, len(some)))
+                return np.zeros(len(some))
+
+            return scores
+
+        monkeypatch.setattr(forest, name, made)
+    scores = forest.one_tree(fitted)
+    assert scores is not None
+    scores(rows[: forest.FEW_ROWS])
+    scores(rows[: forest.FEW_ROWS + 1])
+    assert taken == [("_joined", forest.FEW_ROWS), ("_tree_by_tree", forest.FEW_ROWS + 1)]
 
 
 def test_ranks_of_a_lone_row_are_those_of_many() -> None:

@@ -197,11 +197,11 @@ def test_an_engine_that_answers_otherwise_does_not_serve(
 
 def test_many_rows_go_to_the_engine_that_is_fastest_for_many(tmp_path: Path) -> None:
     frame, target = breast_cancer()
-    estimator = forest(max_depth=10).fit(frame, target)
+    estimator = HistGradientBoostingClassifier(random_state=0).fit(frame, target)
     rows = frame.to_numpy(dtype=np.float64)
     scorer = model.load(store(tmp_path / "m", estimator), TRUSTED, rows).scorer
     few, bulk = scorer.few, scorer.bulk
-    assert (few.engine.name, bulk.engine.name) == ("one-tree", "sklearn")
+    assert (few.engine.name, bulk.engine.name) == ("treelite", "sklearn")
     assert few.first_row < bulk.first_row
     assert scorer.milliseconds(1) == few.first_row
     for edge in (scorer.bulk_from, 50.0):
