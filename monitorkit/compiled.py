@@ -255,7 +255,7 @@ def _final(estimator: Any) -> tuple[str, Callable[[Rows], NDArray[np.float64]] |
         if made is not None:
             return "one-tree", made
     if kind in _TREES:
-        return "treelite", _trees(estimator, rounding=kind in _ROUNDING_TREES)
+        return "treelite", in_treelite(estimator, rounding=kind in _ROUNDING_TREES)
     return "sklearn", None
 
 
@@ -266,7 +266,7 @@ def _linear(estimator: Any) -> Callable[[Rows], NDArray[np.float64]]:
     return lambda rows: np.asarray(expit(rows @ weights + intercept))
 
 
-def _trees(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[np.float64]]:
+def in_treelite(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[np.float64]]:
     """The trees in treelite, called as `treelite.gtil.predict` calls it.
 
     That function makes its settings anew for each call, which takes longer than the trees.

@@ -7,7 +7,7 @@ given once for each number. Its leaves are the leaves that the trees would find.
 Many rows are not copied: each tree is called as scikit-learn calls it, without the checks and the
 second class. Rows that end in the same leaf of one tree take much the same turns in the others, and
 a processor foresees the turn that it took the time before. So rows are sorted by their leaf in the
-first tree: 10,000 rows through a hundred trees take 25 ms, 35 unsorted, 45 in scikit-learn.
+first tree (`benchmarks/results/inference.md` has what each of this gives).
 """
 
 from __future__ import annotations
@@ -46,25 +46,30 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
     if sum(tree.node_count for tree in trees) > MOST_NODES:
         return None
     columns = forest.n_features_in_
-    shares = [_shares(tree) for tree in trees]
-    few = _joined(trees, shares, columns)
-    many = _tree_by_tree([tree.apply for tree in trees], shares)
+    shares = [shares_of(tree) for tree in trees]
+    few = joined(trees, shares, columns)
+    many = tree_by_tree([tree.apply for tree in trees], shares)
     most = min(FEW_ROWS, CELLS // (len(trees) * (columns + 1)))
     return lambda rows: few(rows) if len(rows) <= most else many(rows)
 
 
-def _shares(tree: Any) -> NDArray[np.float64]:
+def shares_of(tree: Any) -> NDArray[np.float64]:
     """(nodes,) the positive class's share in each node."""
     negatives, positives = tree.value[:, 0].T
     found: NDArray[np.float64] = positives / (negatives + positives)
     return found
 
 
-def _tree_by_tree(
+def tree_by_tree(
     applies: Sequence[_Apply], shares: Sequence[NDArray[np.float64]]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The way for many rows; the interpreter is free while they walk through a tree.
+
+    Args:
+        applies: of each tree: (rows, columns) to the (rows,) leaves.
+        shares: (nodes,) of each tree, what `shares_of` returns.
+    """
     first = applies[0]
-    # The interpreter is free while a tree is walked.
     pairs = list(zip(applies, shares, strict=True))
 
     def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,9 +87,16 @@ def _tree_by_tree(
     return scores
 
 
-def _joined(
+def joined(
     trees: Sequence[Any], shares: Sequence[NDArray[np.float64]], columns: int
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The way for few rows: all trees in one call, or a few.
+
+    Args:
+        trees: scikit-learn's.
+        shares: (nodes,) of each tree, what `shares_of` returns.
+        columns: that the forest reads.
+    """
     parts = [
         (each, *_join(trees[each], shares[each], columns))
         for each in _parts(tree.node_count for tree in trees)

@@ -283,7 +283,7 @@ def test_a_forest_takes_few_rows_one_way_and_many_another(monkeypatch: pytest.Mo
     rows, labels = data(missing=False)
     fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
     taken: list[tuple[str, int]] = []
-    for name in ("_joined", "_tree_by_tree"):
+    for name in ("joined", "tree_by_tree"):
 
         def made(*_: Any, way: str = name) -> Callable[..., Any]:
             def scores(some: Any) -> Any:
@@ -297,7 +297,7 @@ def test_a_forest_takes_few_rows_one_way_and_many_another(monkeypatch: pytest.Mo
     assert scores is not None
     scores(rows[: forest.FEW_ROWS])
     scores(rows[: forest.FEW_ROWS + 1])
-    assert taken == [("_joined", forest.FEW_ROWS), ("_tree_by_tree", forest.FEW_ROWS + 1)]
+    assert taken == [("joined", forest.FEW_ROWS), ("tree_by_tree", forest.FEW_ROWS + 1)]
 
 
 def test_ranks_of_a_lone_row_are_those_of_many() -> None:

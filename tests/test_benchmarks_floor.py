@@ -1,0 +1,70 @@
+"""The floor of a delay: the nearest tolerated distribution is the nearest one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import LinearConstraint, minimize
+
+from benchmarks.floor import binned, nats, taut_string
+
+shares = st.lists(st.floats(0.02, 1), min_size=3, max_size=6)
+
+
+@given(shares, shares, st.floats(0.01, 0.3))
+def test_no_tolerated_distribution_is_nearer(
+    before: list[float], after: list[float], tolerance: float
+) -> None:
+    """scipy looks for a nearer one among all, from ours and from the middle of the tube."""
+    width = min(len(before), len(after))
+    f, g = (np.array(each[:width]) / sum(each[:width]) for each in (before, after))
+    found = nats(np.cumsum(f), np.cumsum(g), tolerance)
+    below = np.tri(width)[:-1]
+    tube = LinearConstraint(below, below @ f - tolerance, below @ f + tolerance)
+    whole = LinearConstraint(np.ones(width), 1, 1)
+    best = minimize(
+        lambda h: float(np.sum(g * np.log(g / h))),
+        f,
+        jac=lambda h: -g / h,
+        bounds=[(1e-6, 1)] * width,
+        constraints=[tube, whole],
+        method="SLSQP",
+        options={"maxiter": 500, "ftol": 1e-12},
+    )
+    assert found >= 0
+    assert found <= best.fun + 1e-6
+    if best.success:
+        assert found == pytest.approx(best.fun, abs=1e-5)
+
+
+def test_a_string_goes_straight_where_the_tube_is_wide_and_bends_where_it_is_not() -> None:
+    x = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    low, high = np.array([0, 0, 0, 0, 1.0]), np.array([0, 1, 1, 1, 1.0])
+    np.testing.assert_allclose(taut_string(x, low, high), x)
+    low = np.array([0, 0, 0.7, 0, 1.0])
+    np.testing.assert_allclose(taut_string(x, low, high), [0, 0.35, 0.7, 0.85, 1])
+    high = np.array([0, 0.1, 1, 1, 1.0])
+    np.testing.assert_allclose(taut_string(x, low, high), [0, 0.1, 0.7, 0.85, 1])
+
+
+def test_what_is_within_the_tolerance_tells_nothing() -> None:
+    f, g = np.array([0.2, 0.5, 1.0]), np.array([0.24, 0.46, 1.0])
+    assert nats(f, g, 0.05) == pytest.approx(0, abs=1e-9)
+    assert nats(f, g, 0.03) > 0
+
+
+def test_a_threshold_alone_tells_as_much_as_its_bernoulli_divergence() -> None:
+    p, q = 0.45, 0.6
+    expected = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+    assert nats(np.array([0.4, 1]), np.array([q, 1]), 0.05) == pytest.approx(expected)
+
+
+def test_cells_are_values_where_they_are_few_and_quantiles_where_not() -> None:
+    f, g = binned(np.array([0.0, 0, 1, 2]), np.array([1.0, 1, 1, 3]))
+    np.testing.assert_allclose(f, [0.5, 0.25, 0.25, 0])
+    np.testing.assert_allclose(g, [0, 0.75, 0, 0.25])
+    many = binned(np.arange(1000.0), np.arange(500.0, 1500.0), most=20)
+    assert many.shape[1] <= 20
+    np.testing.assert_allclose(many.sum(axis=1), 1)
