@@ -79,17 +79,24 @@ def _show(report: Report, sealed: list[str]) -> None:
     for finding in report.findings:
         click.echo(line_of(finding))
     if report.findings:
-        click.echo(f"{len(report.findings)} findings: the log is not sound.")
+        click.echo(f"{_of(len(report.findings), 'finding')}: the log is not sound.")
     else:
         click.echo("All is sound; of open segments only the form can be checked.")
 
 
 def _summary(report: Report) -> list[str]:
-    lines = [f"{report.rows:,} rows in {len(report.segments)} segments."]
+    lines = [f"{_of(report.rows, 'row')} in {_of(len(report.segments), 'segment')}."]
     if report.pruned:
-        lines.append(f"Deleted by retention: {report.pruned_rows:,} rows in {report.pruned}.")
-    lines += [f"Set aside: {file}, {number} lines." for file, number in report.set_aside.items()]
+        lines.append(f"Deleted by retention: {_of(report.pruned_rows, 'row')} in {report.pruned}.")
     lines += [
-        f"Chain {head.file}: {head.lines} lines, head {head.sha256}" for head in report.chains
+        f"Set aside: {file}, {_of(number, 'line')}." for file, number in report.set_aside.items()
+    ]
+    lines += [
+        f"Chain {head.file}: {_of(head.lines, 'line')}, head {head.sha256}"
+        for head in report.chains
     ]
     return lines
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

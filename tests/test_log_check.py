@@ -59,6 +59,15 @@ def test_a_sound_log_is_counted_and_ends_with_0(place: Path) -> None:
     assert any(line.endswith(f": 3 lines, head {head}") for line in lines)
 
 
+async def test_one_of_a_thing_is_no_plural(tmp_path: Path) -> None:
+    folder = tmp_path / "monitoring" / "predictions"
+    writer = await Writer.open(folder, SCHEMA, durability="os", rotate_bytes=1 << 20)
+    time = "2026-01-02T03:04:05.000000Z"
+    await writer.append(SCHEMA, [Prediction("1", time, "1", 0, 0.5, [1.0])])
+    await writer.close()
+    assert "1 row in 1 segment." in verify_log(tmp_path).stdout.splitlines()
+
+
 def test_each_finding_is_a_line_with_its_place_and_remedy_and_the_end_is_1(place: Path) -> None:
     edited, removed = segment(place, 1), segment(place, 2)
     edited.write_bytes(edited.read_bytes().replace(b",0.5,", b",0.4,"))
