@@ -84,7 +84,8 @@ def floors(source: Source) -> Mapping[str, tuple[float, float]]:
 
 def rows_between_false_alarms(columns: int) -> float:
     """Of one column, when all of them share the budget."""
-    return columns / parse_rate(streams.BUDGET) * DAY * ROWS_A_CYCLE
+    days = 1 / (parse_rate(streams.BUDGET) * 24 * 60 * 60)
+    return columns * days * DAY * ROWS_A_CYCLE
 
 
 def binned(before: Floats, after: Floats, most: int = 200) -> Floats:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 
-from benchmarks.floor import binned, nats, taut_string
+from benchmarks.floor import binned, nats, rows_between_false_alarms, taut_string
 
 shares = st.lists(st.floats(0.02, 1), min_size=3, max_size=6)
 
@@ -68,3 +68,7 @@ def test_cells_are_values_where_they_are_few_and_quantiles_where_not() -> None:
     many = binned(np.arange(1000.0), np.arange(500.0, 1500.0), most=20)
     assert many.shape[1] <= 20
     np.testing.assert_allclose(many.sum(axis=1), 1)
+
+
+def test_a_budget_of_a_false_alarm_in_3000_days_is_so_many_rows() -> None:
+    assert rows_between_false_alarms(11) == pytest.approx(11 * 3000 * 288 * 100)
