@@ -38,8 +38,8 @@ HEAD = """# The least rows that a change takes
 Made by `python -m benchmarks.floor`, in which stands how. The changes of
 [alarms.md](alarms.md): how far the changed column is from the reference (D), how many nats a row
 tells of its being farther than 0.05, and the rows that it takes to find that out, on the average
-and whatever the method, with one false alarm in 3000 days over all columns. Changes that another
-measure finds (missing values, shares) may take fewer.
+and whatever the method, with one false alarm in 3000 days that is shared equally by all columns.
+Changes that another measure finds (missing values, shares) may take fewer.
 """
 
 

@@ -89,12 +89,16 @@ def ways(pipeline: Any) -> dict[str, Way]:
     found = {"scikit-learn": scikit_learn, f"monitorkit ({ours.name})": ours.scores}
     classifier = pipeline[-1]
     if ours.name == "one-tree":
-        before = pipeline[:-1].transform
+        [imputer] = pipeline[:-1]
         trees = [each.tree_ for each in classifier.estimators_]
         shares = [forest.shares_of(tree) for tree in trees]
         joined = forest.joined(trees, shares, classifier.n_features_in_)
         many = forest.tree_by_tree([tree.apply for tree in trees], shares)
         treelite = compiled.in_treelite(classifier, rounding=True)
+
+        def before(rows: Rows) -> Rows:  # as `compiled` does it
+            return np.where(np.isnan(rows), imputer.statistics_, rows)
+
         found["all trees in one call"] = lambda rows: joined(before(rows))
         found["tree by tree, sorted"] = lambda rows: many(before(rows))
         found["tree by tree, as they come"] = lambda rows: _unsorted(trees, shares, before(rows))

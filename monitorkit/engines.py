@@ -27,6 +27,9 @@ TOLERANCE = 1e-12  # BLAS may sum in another order for another memory layout: an
 PROBE_ROWS = 256
 BULK_ROWS = 1024
 SAMPLE_ROWS = 16
+SMALL_ROWS = 50
+LARGE_ROWS = 256
+"""A small and a large batch: `forest` takes the ways of few rows and of many."""
 
 _here = threading.local()
 
@@ -205,9 +208,9 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         choice=Choice(engine.name, "; ".join(reasons) or None, difference),
         arrays=plain is not None,
         compiled=fast is not None,
-        few=_cost(engine, rows),
+        few=_cost(engine, rows, (SMALL_ROWS, BULK_ROWS)),
         # treelite goes row by row; scikit-learn is slow at first only.
-        bulk=_cost(slow[0], rows) if engine.name == "treelite" else None,
+        bulk=_cost(slow[0], rows, (BULK_ROWS,)) if engine.name == "treelite" else None,
         rows=rows[sample],
         expected=expected[sample],
     )
@@ -230,7 +233,7 @@ def build(estimator: Any, fitted: Engine, plan: Plan) -> Scorer:
         raise _otherwise(f"{plan.choice.name} cannot be made of it")
     # Not scikit-learn behind it as well: `predict_proba` of a forest takes and gives back the
     # interpreter tree by tree, so fast that no other thread gets it for 10 ms.
-    difference = _difference(engine, plan.rows, plan.expected)
+    difference = _largest_difference(engine, plan.rows, plan.expected)
     if not difference <= TOLERANCE:
         raise _otherwise(f"{engine.name} differs by {difference:g}")
     choice = replace(plan.choice, max_difference=max(plan.choice.max_difference, difference))
@@ -244,11 +247,13 @@ def _difference(engine: Engine, rows: Features, expected: Scores) -> float:
 
 
 def _largest_difference(engine: Engine, rows: Features, expected: Scores) -> float:
-    """In large batches and in small ones: an engine may have a way of its own for either."""
-    many = max(BULK_ROWS, len(rows))
+    """In a large batch and in small ones, for which an engine of ours may have different ways."""
+    if engine.name in ("sklearn", "pandas"):  # it has one, and each call takes long
+        return _difference(engine, rows, expected)
+    many = max(LARGE_ROWS, len(rows))
     whole = _difference(engine, np.resize(rows, (many, rows.shape[1])), np.resize(expected, many))
-    starts = range(0, len(rows), SAMPLE_ROWS)
-    parts = [slice(start, start + SAMPLE_ROWS) for start in starts]
+    starts = range(0, len(rows), SMALL_ROWS)
+    parts = [slice(start, start + SMALL_ROWS) for start in starts]
     # NaN stays NaN, which is no equality.
     return float(np.max([whole, *(_difference(engine, rows[p], expected[p]) for p in parts)]))
 
@@ -340,11 +345,18 @@ def random_rows(schema: FeatureSchema, may_be_missing: NDArray[np.bool_]) -> Fea
     return np.column_stack(columns)
 
 
-def _cost(engine: Engine, rows: Features) -> Cost:
-    """Measure an engine: the median time of one row, and the best of a thousand together."""
+def _cost(engine: Engine, rows: Features, sizes: Sequence[int]) -> Cost:
+    """Measure an engine: the median time of one row, and of each further one in larger batches.
+
+    The best of some tries with each size, and the size with the dearest rows: `forest` has another
+    way for few than for many.
+    """
     first = statistics.median(_milliseconds(engine, rows[:1], 50))
-    bulk = min(_milliseconds(engine, np.resize(rows, (BULK_ROWS, rows.shape[1])), 3))
-    return first, max(0.0, bulk - first) / (BULK_ROWS - 1)
+    further = [
+        (min(_milliseconds(engine, np.resize(rows, (size, rows.shape[1])), 3)) - first) / (size - 1)
+        for size in sizes
+    ]
+    return first, max(0.0, *further)
 
 
 def _milliseconds(engine: Engine, rows: Features, most: int) -> list[float]:

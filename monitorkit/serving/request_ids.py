@@ -18,7 +18,7 @@ from monitorkit.prediction_log import Predictions
 HEADER = b"x-request-id"
 
 _KEY = "monitorkit.request_id"
-_ROWS = "monitorkit.predictions"
+_ROWS = "monitorkit.rows"
 _PLAIN_WORD = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -41,20 +41,20 @@ def note(scope: Scope, given: bytes) -> None:
 def answered(scope: Scope, predictions: Predictions) -> None:
     """Join a request with its rows; whoever reads its head has noted its given id before."""
     if predictions:
-        scope[_ROWS] = predictions
+        first = predictions.ids[0]
+        # Not the rows: a connection keeps its last scope, and they all rows of their batch.
+        scope[_ROWS] = (first, len(predictions))
         if _KEY not in scope:
-            scope[_KEY] = predictions.ids[0]
+            scope[_KEY] = first
 
 
 def is_of_a_row(scope: Scope) -> bool:
     """Whether a request has the id of its first row, which its answer holds."""
-    predictions: Predictions | None = scope.get(_ROWS)
-    return predictions is not None and scope[_KEY] is predictions.ids[0]
+    found: tuple[str, int] | None = scope.get(_ROWS)
+    return found is not None and scope[_KEY] is found[0]
 
 
 def rows(scope: Scope) -> dict[str, Any]:
     """For the event of a request: its first row in the prediction log, and how many follow."""
-    predictions: Predictions | None = scope.get(_ROWS)
-    if predictions is None:
-        return {}
-    return {"prediction_id": predictions.ids[0], "rows": len(predictions)}
+    found: tuple[str, int] | None = scope.get(_ROWS)
+    return {} if found is None else {"prediction_id": found[0], "rows": found[1]}

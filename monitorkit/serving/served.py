@@ -207,18 +207,19 @@ def example(schema: FeatureSchema) -> dict[str, float | int]:
     return row
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of several callers, in their order."""
+def matrix(parts: Sequence[Rows]) -> NDArray[np.float64]:
+    """The rows of several callers as the model reads them: (rows, features), NaN where missing."""
+    if len(parts) == 1:
+        return _array(parts[0])
     if any(isinstance(rows, np.ndarray) for rows in parts):
-        return np.concatenate([matrix(rows) for rows in parts])
-    return [row for rows in parts for row in rows]
+        return np.concatenate([_array(rows) for rows in parts])
+    return _array([row for rows in parts for row in rows])
 
 
-def matrix(rows: Rows) -> NDArray[np.float64]:
-    """Rows as the model reads them: (rows, features) float64, NaN where missing."""
+def _array(rows: Rows) -> NDArray[np.float64]:
     if isinstance(rows, np.ndarray):
         return rows
     if len(rows) <= MATRIX_ROWS:
         return np.array(rows, dtype=np.float64)
-    parts = range(0, len(rows), MATRIX_ROWS)
-    return np.concatenate([matrix(rows[start : start + MATRIX_ROWS]) for start in parts])
+    starts = range(0, len(rows), MATRIX_ROWS)
+    return np.concatenate([_array(rows[start : start + MATRIX_ROWS]) for start in starts])

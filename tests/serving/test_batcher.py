@@ -18,10 +18,6 @@ Answer = tuple[str, int]
 IntBatcher = Batcher[str, Sequence[int], list[Answer]]
 
 
-def joined(parts: Sequence[Sequence[int]]) -> list[int]:
-    return [row for rows in parts for row in rows]
-
-
 class BadRowError(Exception):
     """A row that spoils its batch."""
 
@@ -35,8 +31,9 @@ class Recorder:
         self.gate.set()
         self.errors: dict[int, Exception] = {}
 
-    async def __call__(self, group: str, rows: Sequence[int]) -> list[Answer]:
-        self.batches.append((group, list(rows)))
+    async def __call__(self, group: str, parts: Sequence[Sequence[int]]) -> list[Answer]:
+        rows = [row for part in parts for row in part]
+        self.batches.append((group, rows))
         await self.gate.wait()
         for row in rows:
             if row in self.errors:
@@ -53,7 +50,6 @@ async def running(
 ) -> AsyncIterator[IntBatcher]:
     batcher: IntBatcher = Batcher(
         flush,
-        join=joined,
         max_waiting_rows=max_waiting_rows,
         max_flush_rows=max_flush_rows,
         isolate=(BadRowError,),
@@ -189,12 +185,10 @@ async def test_rows_that_spoil_a_batch_fail_their_own_callers_only() -> None:
 
 
 async def test_a_flush_that_loses_an_answer_is_an_error_for_its_callers() -> None:
-    async def lossy(_: str, rows: Sequence[int]) -> list[int]:
-        return list(rows)[1:]
+    async def lossy(_: str, parts: Sequence[Sequence[int]]) -> list[int]:
+        return list(parts[0])[1:]
 
-    batcher: Batcher[str, Sequence[int], list[int]] = Batcher(
-        lossy, join=joined, max_waiting_rows=10
-    )
+    batcher: Batcher[str, Sequence[int], list[int]] = Batcher(lossy, max_waiting_rows=10)
     task = asyncio.create_task(batcher.run())
     with pytest.raises(RuntimeError, match="1 answers to 2 rows"):
         await batcher.submit("a", [1, 2])
@@ -252,7 +246,7 @@ async def test_an_error_for_a_caller_that_left_warns_nobody() -> None:
 
 async def test_close_answers_what_was_accepted_and_refuses_the_rest() -> None:
     flush = Recorder()
-    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(flush, max_waiting_rows=10)
     run = asyncio.create_task(batcher.run())
     flush.gate.clear()
     accepted = [asyncio.create_task(batcher.submit("a", [n])) for n in (1, 2)]
@@ -270,7 +264,7 @@ async def test_close_answers_what_was_accepted_and_refuses_the_rest() -> None:
 
 
 async def test_closing_a_batcher_that_never_ran_fails_who_waits() -> None:
-    batcher: IntBatcher = Batcher(Recorder(), join=joined, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(Recorder(), max_waiting_rows=10)
     waiting = asyncio.create_task(batcher.submit("a", [1]))
     await turns()
     await batcher.close()
@@ -280,7 +274,7 @@ async def test_closing_a_batcher_that_never_ran_fails_who_waits() -> None:
 
 async def test_cancelling_the_run_leaves_nobody_waiting() -> None:
     flush = Recorder()
-    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(flush, max_waiting_rows=10)
     run = asyncio.create_task(batcher.run())
     flush.gate.clear()
     callers = [asyncio.create_task(batcher.submit("a", [1]))]
@@ -296,13 +290,13 @@ async def test_cancelling_the_run_leaves_nobody_waiting() -> None:
 
 async def test_cancelling_the_run_while_a_batch_is_divided_leaves_nobody_waiting() -> None:
     class Divided(Recorder):
-        async def __call__(self, group: str, rows: Sequence[int]) -> list[Answer]:
-            if len(rows) > 1:
+        async def __call__(self, group: str, parts: Sequence[Sequence[int]]) -> list[Answer]:
+            if len(parts) > 1:
                 raise BadRowError
-            return await super().__call__(group, rows)
+            return await super().__call__(group, parts)
 
     flush = Divided()
-    batcher: IntBatcher = Batcher(flush, join=joined, max_waiting_rows=10, isolate=(BadRowError,))
+    batcher: IntBatcher = Batcher(flush, max_waiting_rows=10, isolate=(BadRowError,))
     flush.gate.clear()
     callers = [asyncio.create_task(batcher.submit("a", [n])) for n in range(4)]
     await turns()

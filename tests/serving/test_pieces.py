@@ -45,7 +45,7 @@ def outcome(served: Served, body: bytes, *, whole: bool) -> Any:
     """Rows, or the problem."""
     read = served._read_row_by_row if whole else served.read_rows
     try:
-        return repr(matrix(read(body, LIMIT)).tolist())
+        return repr(matrix([read(body, LIMIT)]).tolist())
     except Problem as problem:
         return (problem.status, problem.name, problem.detail, problem.errors)
 
@@ -116,5 +116,5 @@ def test_a_sound_batch_takes_the_way_in_pieces(served: Served) -> None:
     ]
     body = json.dumps(rows).encode()
     read = served._read_in_pieces(body, LIMIT)
-    np.testing.assert_array_equal(read, matrix(served._read_row_by_row(body, LIMIT)))
+    np.testing.assert_array_equal(read, matrix([served._read_row_by_row(body, LIMIT)]))
     assert served._read_in_pieces(body, LIMIT - 1) is None

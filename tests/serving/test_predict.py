@@ -156,7 +156,7 @@ async def test_a_batch_is_answered_in_the_order_of_its_rows(
     response = await client.post("/predict/batch", json=rows)
     answers = response.json()["predictions"]
     assert list(response.json()) == ["predictions"]
-    batch = served.model.scores(matrix([list(map(r.get, served.schema.names)) for r in rows]))
+    batch = served.model.scores(matrix([[list(map(r.get, served.schema.names)) for r in rows]]))
     assert [answer["probability"] for answer in answers] == batch.tolist()
     assert [entry["prediction_id"] for entry in logged(services)] == [
         answer["prediction_id"] for answer in answers
@@ -171,11 +171,11 @@ async def test_batches_and_single_rows_that_wait_together_share_a_flush(
     flush = services.pipeline.batcher._flush
     sizes = []
 
-    async def slow(group: Served, some: Rows) -> Predictions:
-        sizes.append(len(some))
+    async def slow(group: Served, parts: Sequence[Rows]) -> Predictions:
+        sizes.append(sum(map(len, parts)))
         begun.set()
         await held.wait()
-        return await flush(group, some)
+        return await flush(group, parts)
 
     services.pipeline.batcher._flush = slow
     first = asyncio.create_task(client.post("/predict", json=rows[0]))
@@ -193,7 +193,7 @@ async def test_batches_and_single_rows_that_wait_together_share_a_flush(
     for response in await asyncio.gather(*waiting):
         answers += response.json().get("predictions", [response.json()])
     assert sizes == [1, 999]
-    expected = served.model.scores(matrix([list(map(r.get, served.schema.names)) for r in rows]))
+    expected = served.model.scores(matrix([[list(map(r.get, served.schema.names)) for r in rows]]))
     by_id = {entry["prediction_id"]: entry for entry in logged(services)}
     for mine, answer, probability in zip(rows, answers, expected, strict=True):
         assert answer["probability"] == probability
@@ -574,11 +574,27 @@ async def test_a_row_that_the_model_cannot_answer_harms_no_other_caller(
 
 def test_predictions_have_one_time_and_ascending_ids(served: Served) -> None:
     rows: Sequence[list[float | None]] = [[45.0, 2.0, 0.25, None]] * 1000
-    predictions = predict(served, rows)
+    predictions = predict(served, [rows])
     ids = [prediction.prediction_id for prediction in predictions]
     assert ids == sorted(set(ids))
     assert {prediction.timestamp for prediction in predictions} == {predictions[0].timestamp}
     assert type(predictions[0].probability) is float
+
+
+async def test_what_a_model_writes_into_its_input_is_not_logged(
+    services: Services, client: httpx.AsyncClient, served: Served, row: Row
+) -> None:
+    def writes(rows: Any) -> Any:
+        rows[:] = -1.0
+        return np.full(len(rows), 0.5)
+
+    services.slot.current = with_scores(served, writes)
+    assert (await client.post("/predict", json=row)).status_code == 200
+    for count in (3, 1000):  # of which the last are read as an array
+        answer = await client.post("/predict/batch", json=[row] * count)
+        assert answer.status_code == 200
+    found = {(entry["age"], entry["DebtRatio"]) for entry in logged(services)}
+    assert found == {("45", "0.25")}
 
 
 async def test_the_example_row_is_a_valid_one(client: httpx.AsyncClient, served: Served) -> None:
