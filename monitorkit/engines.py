@@ -179,15 +179,12 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         raise Unfit("its probabilities are not between 0 and 1", "Train it again.")
     reasons: list[str] = []
 
-    def equal(
-        make: Callable[[], Engine | None],
-        difference_of: Callable[[Engine, Features, Scores], float],
-    ) -> tuple[Engine, float] | None:
+    def equal(make: Callable[[], Engine | None]) -> tuple[Engine, float] | None:
         try:
             engine = make()
             if engine is None:
                 return None
-            difference = difference_of(engine, rows, expected)
+            difference = _largest_difference(engine, rows, expected)
         except Exception as error:  # noqa: BLE001 - whatever a library raises: it does not serve
             reasons.append(f"{type(error).__name__}: {error}"[:300])
             return None
@@ -197,10 +194,10 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         return None
 
     removed = estimators.strip_names(estimator) if arrays else []
-    plain = equal(lambda: _unchecked(estimator), _difference) if arrays else None
+    plain = equal(lambda: _unchecked(estimator)) if arrays else None
     if plain is None:
         estimators.restore_names(removed)
-    fast = equal(lambda: _compiled(estimator, arrays=plain is not None), _largest_difference)
+    fast = equal(lambda: _compiled(estimator, arrays=plain is not None))
     slow = plain or (fitted, 0.0)
     engine, difference = fast or slow
     sample = np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.intp)

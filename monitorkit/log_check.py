@@ -14,6 +14,7 @@ from monitorkit.config import Config
 from monitorkit.errors import LogUnreadable
 from monitorkit.prediction_log import verification
 from monitorkit.prediction_log.verified import Finding, Report
+from monitorkit.units import several
 
 SCHEMA_VERSION = 1
 
@@ -56,7 +57,7 @@ def document(report: Report, sealed: list[str]) -> dict[str, Any]:
     }
 
 
-def line_of(finding: Finding) -> str:
+def lineseveral(finding: Finding) -> str:
     """A finding in one line."""
     place = finding.file if finding.line is None else f"{finding.file}, line {finding.line}"
     return f"{place}: {finding.problem}. {finding.remedy}"
@@ -77,26 +78,25 @@ def _show(report: Report, sealed: list[str]) -> None:
     for text in _summary(report):
         click.echo(text)
     for finding in report.findings:
-        click.echo(line_of(finding))
+        click.echo(lineseveral(finding))
     if report.findings:
-        click.echo(f"{_of(len(report.findings), 'finding')}: the log is not sound.")
+        click.echo(f"{several(len(report.findings), 'finding')}: the log is not sound.")
     else:
         click.echo("All is sound; of open segments only the form can be checked.")
 
 
 def _summary(report: Report) -> list[str]:
-    lines = [f"{_of(report.rows, 'row')} in {_of(len(report.segments), 'segment')}."]
+    lines = [f"{several(report.rows, 'row')} in {several(len(report.segments), 'segment')}."]
     if report.pruned:
-        lines.append(f"Deleted by retention: {_of(report.pruned_rows, 'row')} in {report.pruned}.")
+        lines.append(
+            f"Deleted by retention: {several(report.pruned_rows, 'row')} in {report.pruned}."
+        )
     lines += [
-        f"Set aside: {file}, {_of(number, 'line')}." for file, number in report.set_aside.items()
+        f"Set aside: {file}, {several(number, 'line')}."
+        for file, number in report.set_aside.items()
     ]
     lines += [
-        f"Chain {head.file}: {_of(head.lines, 'line')}, head {head.sha256}"
+        f"Chain {head.file}: {several(head.lines, 'line')}, head {head.sha256}"
         for head in report.chains
     ]
     return lines
-
-
-def _of(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

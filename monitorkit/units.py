@@ -1,4 +1,4 @@
-"""Durations, sizes and moments as people write them."""
+"""Durations, sizes, moments and counts as people write them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def format_duration(value: timedelta) -> str:
             return f"{value // _UNITS[unit]}{unit}"
     whole, rest = divmod(value, _UNITS["s"])
     return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
+
+
+def several(count: int, one: str, many: str | None = None) -> str:
+    """1 feature, 2 features."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def parse_rate(text: str) -> float:

@@ -67,8 +67,3 @@ def _time(at: datetime | None, form: str) -> Markup:
 def breakable(name: str) -> Markup:
     """A long name that may be broken where its words begin."""
     return Markup("<wbr>").join(re.split(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[_.-])", name))
-
-
-def several(count: int, one: str, many: str | None = None) -> str:
-    """1 feature, 2 features."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from monitorkit.contracts import CycleNote, RunResult
 from monitorkit.dashboard.columns import Column
-from monitorkit.dashboard.formats import number, several, share
+from monitorkit.dashboard.formats import number, share
+from monitorkit.units import several
 
 Tone = Literal["good", "warn", "bad", "quiet"]
 

@@ -23,6 +23,7 @@ from monitorkit.dashboard.outlines import Columns, Number, Outline
 from monitorkit.dashboard.sources import Sources
 from monitorkit.delivered import Delivered
 from monitorkit.reference import Metadata
+from monitorkit.units import several
 
 STATIC = files("monitorkit.dashboard") / "static"
 
@@ -357,7 +358,7 @@ def environment() -> Environment:
         at=formats.at_time,
         breakable=formats.breakable,
     )
-    made.globals.update(several=formats.several, monitorkit_version=monitorkit.__version__)
+    made.globals.update(several=several, monitorkit_version=monitorkit.__version__)
     return made
 
 

@@ -20,11 +20,12 @@ from monitorkit.config import Config
 from monitorkit.contracts import CycleNote
 from monitorkit.dashboard import glance, timeline
 from monitorkit.dashboard.columns import Column, columns
-from monitorkit.dashboard.formats import NOTHING, day_and_time, number, several, share
+from monitorkit.dashboard.formats import NOTHING, day_and_time, number, share
 from monitorkit.dashboard.glance import Sentence
 from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.outlines import Number
 from monitorkit.results import Results
+from monitorkit.units import several
 
 SCHEMA_VERSION = 1
 TIMEOUT = 5.0

@@ -11,8 +11,9 @@ from itertools import groupby
 from markupsafe import Markup
 
 from monitorkit.dashboard import plots
-from monitorkit.dashboard.formats import day_and_time, number, several, share
+from monitorkit.dashboard.formats import day_and_time, number, share
 from monitorkit.dashboard.outlines import Outline
+from monitorkit.units import several
 
 SHOWN = 288
 """Cycles in the plots over time: a day of them, at one every five minutes."""

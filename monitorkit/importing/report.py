@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from monitorkit.importing.backfill import Reason, Summary
+from monitorkit.units import several
 
 SHOWN_REASONS = 10
 SHOWN_SEGMENTS = 3
@@ -24,7 +25,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
 
 def _lines(summary: Summary) -> list[str]:
     verb = "Would import" if summary.dry_run else "Imported"
-    lines = [f"{verb} {_rows(summary.rows)} of {summary.file}{_span(summary)}."]
+    lines = [f"{verb} {several(summary.rows, 'row')} of {summary.file}{_span(summary)}."]
     if not summary.rows:
         lines = [f"Nothing new in {summary.file}."]
     if summary.made and summary.rows:
@@ -32,9 +33,9 @@ def _lines(summary: Summary) -> list[str]:
     if summary.unused and summary.rows:
         lines.append(f"Columns that nothing uses: {', '.join(summary.unused)}.")
     if summary.present:
-        lines.append(f"Already in the log: {_rows(summary.present)}.")
+        lines.append(f"Already in the log: {several(summary.present, 'row')}.")
     if summary.rejected:
-        lines.append(f"Rejected: {_rows(summary.rejected)}.")
+        lines.append(f"Rejected: {several(summary.rejected, 'row')}.")
     lines += [
         f"  {each.rows:>9,}  {each.text} (first on line {each.line}{_got(each)})"
         for each in summary.reasons[:SHOWN_REASONS]
@@ -51,10 +52,6 @@ def _lines(summary: Summary) -> list[str]:
 
 def _got(reason: Reason) -> str:
     return "" if reason.got is None else f": {reason.got}"
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _span(summary: Summary) -> str:

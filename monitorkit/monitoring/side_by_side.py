@@ -14,6 +14,7 @@ from rich.text import Text
 
 from monitorkit import logs
 from monitorkit.monitoring.comparison import Compared, Seen
+from monitorkit.units import several
 
 log = logs.get(__name__)
 
@@ -97,7 +98,7 @@ class Report:
             yield f"{counts['cycles']:,} of {self._planned:,} cycles were replayed."
         unrecorded = counts["unrecorded"]
         yield (
-            f"{_cycles(counts['cycles'])}: {counts['cycles'] - unrecorded:,} recorded, "
+            f"{several(counts['cycles'], 'cycle')}: {counts['cycles'] - unrecorded:,} recorded, "
             f"{unrecorded:,} without a record; {counts['skipped']:,} skipped for too few rows."
         )
         yield (
@@ -109,13 +110,14 @@ class Report:
         yield f"Findings: {counts['same']:,} the same, {counts['different']:,} different."
         if counts["incomparable"]:
             reason = self._reasons["incomparable"]
-            yield f"{_cycles(counts['incomparable'])} cannot be compared; the first: {reason}."
+            cycles = several(counts["incomparable"], "cycle")
+            yield f"{cycles} cannot be compared; the first: {reason}."
         if counts["failed"]:
             reason = self._reasons["failed"]
-            yield f"{_cycles(counts['failed'])} could not be replayed; the first: {reason}"
+            yield f"{several(counts['failed'], 'cycle')} could not be replayed; the first: {reason}"
         for monitor, times in self._failed.items():
             reason = self._reasons[f"monitor {monitor}"]
-            yield f"Monitor {monitor!r} failed in {_cycles(times)}; at first: {reason}"
+            yield f"Monitor {monitor!r} failed in {several(times, 'cycle')}; at first: {reason}"
         if self._late:
             yield (
                 f"{self._late:,} rows stand behind later ones in the log: cycles without a record "
@@ -130,10 +132,6 @@ _FLAGGED = (
     "flagged_in_replay_only",
     "flagged_without_record",
 )
-
-
-def _cycles(count: int) -> str:
-    return f"{count:,} cycle{'' if count == 1 else 's'}"
 
 
 def _table(shown: Sequence[Compared]) -> Table:

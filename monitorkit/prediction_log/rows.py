@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, overload
 
@@ -44,6 +45,7 @@ class Prediction(NamedTuple):
     features: Sequence[float | None]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Predictions(Sequence[Prediction]):
     """Answered rows as columns, each as long as there are rows.
 
@@ -55,23 +57,12 @@ class Predictions(Sequence[Prediction]):
         features: (rows, columns) in schema order, NaN where missing.
     """
 
-    __slots__ = ("features", "ids", "labels", "probabilities", "timestamps", "versions")
-
-    def __init__(  # noqa: PLR0917 - the columns of a row, in their order
-        self,
-        ids: Sequence[str],
-        timestamps: Sequence[str],
-        versions: Sequence[str],
-        labels: Sequence[int | bool | str],
-        probabilities: Sequence[float],
-        features: NDArray[np.float64],
-    ) -> None:
-        self.ids = ids
-        self.timestamps = timestamps
-        self.versions = versions
-        self.labels = labels
-        self.probabilities = probabilities
-        self.features = features
+    ids: Sequence[str]
+    timestamps: Sequence[str]
+    versions: Sequence[str]
+    labels: Sequence[int | bool | str]
+    probabilities: Sequence[float]
+    features: NDArray[np.float64]
 
     @classmethod
     def of(cls, predictions: Iterable[Prediction]) -> Predictions:
