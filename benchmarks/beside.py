@@ -1,10 +1,11 @@
-"""What runs beside a service, and what it costs it: `python -m benchmarks.beside`, ten minutes.
+"""What runs beside a service, and what it costs it: `python -m benchmarks.beside`, 15 minutes.
 
 Drives the bare route and the service in turn, each alone, beside a process that only counts (as
 nice as our workers), and beside monitoring cycles, one after the other over a million rows. The
 bare route has no monitoring: the cycles beside it are those of the service, which then gets no
 requests. So what the bare route loses is what two processors cannot give to three programs, and
-what the service loses beyond that is its own.
+what the service loses beyond that is its own. At last the same service with its monitors in a
+thread (`in_thread.py`) instead of a worker process.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from benchmarks import servers
 from benchmarks.load import Load, Measured, find_wrk, run
 from benchmarks.machine import facts, say
 from benchmarks.report import BARE, OPEN, SOME, Results
-from benchmarks.servers import MODELS, Running
+from benchmarks.servers import MODELS, Running, Server
 from benchmarks.serving import HISTORY_ROWS, Place, cycles, write_history
 from monitorkit.worker import NICENESS
 
 RESULT = Path(__file__).with_name("results") / "beside.md"
 OURS = "monitorkit"
+THREAD = "monitorkit, monitors in a thread"
 ALONE, COUNTING, CYCLES = "nothing", "a process that counts", "cycles"
 HEAD = """# What runs beside it
 
@@ -55,6 +58,7 @@ class Turn:
 
 
 Turns = dict[tuple[str, Load, str], list[Turn]]
+Beside = Mapping[str, Callable[[], AbstractContextManager[None]]]
 
 
 def main() -> None:
@@ -86,30 +90,40 @@ def measure(place: Place, model: str, turns: int) -> Turns:
     found: Turns = defaultdict(list)
     bare, ours = servers.bare("validated"), servers.monitorkit(place.folder / model)
     bodies = place.bodies(ours, model)
+
+    def take_turns(running: Mapping[str, tuple[Running, str]], beside: Beside) -> None:
+        with beside[CYCLES]():  # the first one reads the million rows
+            pass
+        for number in range(-1, turns):
+            for (server, (there, path)), load in product(running.items(), (SOME, OPEN)):
+                for what, begun in beside.items():
+                    with begun():
+                        turn = driven(there, there.address + path, bodies, load, place.seconds)
+                    if number >= 0:  # the first turn warms up
+                        found[server, load, what].append(turn)
+                        say(f"{number}, {server}, {load}, {what}: p99 {turn.measured.p99:.2f} ms")
+
+    def of(service: Running) -> Beside:
+        return {ALONE: nullcontext, CYCLES: lambda: cycles(service.address, place.results)}
+
     with (
         servers.started(bare, place.folder / "bare.log") as its,
         servers.started(ours, place.folder / "ours.log") as service,
     ):
         time.sleep(ours.settle)
         running = {BARE: (its, bare.path), OURS: (service, ours.path)}
-        with cycles(service.address, Results()):  # the first one reads the million rows
-            pass
-        for number in range(-1, turns):
-            for (server, (there, path)), load in (
-                (each, load) for each in running.items() for load in (SOME, OPEN)
-            ):
-                beside: dict[str, AbstractContextManager[None]] = {
-                    ALONE: nullcontext(),
-                    COUNTING: counting(),
-                    CYCLES: cycles(service.address, place.results),
-                }
-                for what, context in beside.items():
-                    with context:
-                        turn = driven(there, there.address + path, bodies, load, place.seconds)
-                    if number >= 0:  # the first turn warms up
-                        found[server, load, what].append(turn)
-                        say(f"{number}, {server}, {load}, {what}: p99 {turn.measured.p99:.2f} ms")
+        take_turns(running, {**of(service), COUNTING: counting})
+    with servers.started(in_thread(ours), place.folder / "thread.log") as service:
+        time.sleep(ours.settle)
+        take_turns({THREAD: (service, ours.path)}, of(service))
     return found
+
+
+def in_thread(ours: Server) -> Server:
+    """The service, started so that its monitors are in a thread."""
+    command = ["benchmarks.in_thread" if part == "monitorkit" else part for part in ours.command]
+    environment = {**ours.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return replace(ours, name=THREAD, command=tuple(command), environment=environment)
 
 
 def driven(running: Running, url: str, bodies: Path, load: Load, seconds: float) -> Turn:

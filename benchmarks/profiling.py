@@ -48,8 +48,13 @@ WORK = {
         *("metrics.py", "prometheus_client", "anyio"),
     ),
     "our edge": (
-        *("serving/predict.py", "edge.py", "application.py", "serving/requests.py"),
-        *("request_ids.py", "traffic.py"),
+        *(
+            "serving/predict.py",
+            "serving/scoring.py",
+            "serving/answering.py",
+            "serving/requests.py",
+        ),
+        *("edge.py", "application.py", "request_ids.py", "traffic.py"),
     ),
     "Starlette": ("starlette/",),
     "uvicorn: bytes to a request": ("uvicorn/",),

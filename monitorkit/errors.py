@@ -310,7 +310,7 @@ class ArchiveUnreachable(LogError):
         return (
             f"[log] archives: {self.path} cannot be read: {self.reason}. Look whether it is spelt "
             "right and can be reached from here, or take it out of the list (s3:// needs "
-            "`pip install monitorkit[s3]`)."
+            "`pip install 'monitorkit[s3]'`)."
         )
 
 

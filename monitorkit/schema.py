@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, create_model
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
 from monitorkit.errors import SchemaError
 
@@ -207,6 +207,44 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
             ),
         )
     return create_model(name, __base__=Row, **fields)
+
+
+def table_validator(schema: FeatureSchema) -> SchemaValidator:
+    """Validates arrays of rows as `request_model` does each, but for whole numbers.
+
+    A row becomes a dict whose values are in schema order, in three fifths of the time: without an
+    object, and without a call into Python for each integer (`whole_numbers` looks at all at once).
+    """
+    fields = {}
+    for position, feature in enumerate(schema.features):
+        lowest, highest = feature.range
+        paths: list[list[str | int]] = [[name] for name in spellings(feature.name)]
+        value: CoreSchema = core_schema.float_schema(
+            ge=lowest, le=highest, allow_inf_nan=False, strict=True
+        )
+        if feature.nullable:
+            value = core_schema.with_default_schema(
+                core_schema.nullable_schema(value), default=None
+            )
+        fields[f"f{position}"] = core_schema.typed_dict_field(
+            value,
+            required=not feature.nullable,
+            validation_alias=paths,
+        )
+    row = core_schema.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
+    return SchemaValidator(core_schema.list_schema(row, strict=True))
+
+
+def whole_numbers(schema: FeatureSchema, table: NDArray[np.float64]) -> bool:
+    """Whether the integer features of some rows are whole numbers, or missing.
+
+    Args:
+        schema: of the rows.
+        table: (rows, features) finite numbers, NaN where missing.
+    """
+    integers = [feature.type == "integer" for feature in schema.features]
+    found = table[:, integers]
+    return not np.any(np.floor(found) != found, where=~np.isnan(found))
 
 
 def values(rows: Iterable[Row]) -> list[list[float | None]]:

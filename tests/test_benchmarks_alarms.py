@@ -51,6 +51,7 @@ from benchmarks.streams import (
 )
 
 STREAMS = 12
+EVIDENTLY_THRESHOLD = 0.1
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +170,29 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         alarm = Ours(tallies.weigher, 100).alarm_at(counted, Cycles(cells), DAY + 20)
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
+
+
+def test_it_flags_what_did_not_change_as_that_paragraph_says(real_rows: Path) -> None:
+    """Evidently's default on quiet windows of 200 rows, and on quiet days of 10 rows a cycle."""
+    del real_rows
+    tallies = tallies_of("real")
+    source = tallies.source
+    random = np.random.default_rng(3)
+    wasserstein = NormedWasserstein(source.reference, source.population)
+    windows = [wasserstein.distances(quiet(len(tallies.rows), 200, random)) for _ in range(200)]
+    flagged = np.mean(np.array(windows) >= EVIDENTLY_THRESHOLD, axis=0)
+    assert 0.25 < flagged.max() < 0.5
+
+    days, with_alarm = 20, 0
+    ours = Ours(tallies.weigher, 10)
+    for _ in range(days):
+        rows = quiet(len(tallies.rows), DAY * 10, random)
+        looks = (wasserstein.distances(rows[:end]) for end in range(GATE, len(rows) + 1, 100))
+        with_alarm += any(look.max() >= EVIDENTLY_THRESHOLD for look in looks)
+        counted, cells = by_cycle(tallies.rows, rows, 10), tallies.cells_of(rows, 10)
+        for cycle in (20, 60, 150, DAY):
+            assert ours.alarm_at(counted, Cycles(cells), cycle) is None
+    assert with_alarm >= 0.8 * days
 
 
 def test_a_tally_of_many_rows_is_that_of_their_counts(tallies: Tallies) -> None:

@@ -12,11 +12,15 @@ ACTIVE = "active"
 
 
 def say_active(state: Path, names: Sequence[str]) -> None:
-    """Write down which monitors' code runs."""
+    """Write down which monitors' code runs; called twice for each block of the log that is read."""
     text = json.dumps(list(names)).encode()
+    path = str(state / ACTIVE)
     with contextlib.suppress(OSError):  # on a full disk a crash has no name, that is all
-        state.mkdir(parents=True, exist_ok=True)
-        fd = os.open(state / ACTIVE, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # a new folder
+            state.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             # Padded and not cut, which would make some file systems wait for the disk.
             os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from monitorkit import keys
 from monitorkit.errors import MonitorkitError
 from monitorkit.serving import hosts, problems
+from monitorkit.serving.answering import Answering
 from monitorkit.serving.edge import Edge, Named
 from monitorkit.serving.guard import Guard, needed
-from monitorkit.serving.predict import Answering
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.traffic import Traffic
 from monitorkit.settings import Serving

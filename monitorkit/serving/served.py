@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import SchemaValidator, from_json, to_json
 
 from monitorkit.errors import SchemaError
 from monitorkit.model import Model
 from monitorkit.prediction_log import Predictions
-from monitorkit.schema import FeatureSchema, Row, request_model
+from monitorkit.schema import (
+    FeatureSchema,
+    Row,
+    request_model,
+    table_validator,
+    whole_numbers,
+)
 from monitorkit.serving import fields, problems
 
 Values = list[float | None]
@@ -48,7 +54,7 @@ class Served:
     schema: FeatureSchema
     request: type[Row]
     _row: TypeAdapter[Row] = field(repr=False)
-    _rows: TypeAdapter[list[Row]] = field(repr=False)
+    _rows: SchemaValidator = field(repr=False)
     _version: str = field(repr=False)
     _labels: Mapping[int | bool | str, str] = field(repr=False)
 
@@ -78,7 +84,7 @@ class Served:
             schema,
             request,
             TypeAdapter(request),
-            TypeAdapter(list[request]),  # type: ignore[valid-type] # made a moment ago
+            table_validator(schema),
             json.dumps(model.card.version),
             {label: json.dumps(label) for label in model.card.classes},
         )
@@ -114,7 +120,7 @@ class Served:
         text = bytes(body.strip(b" \t\r\n"))
         if not (text.startswith(b"[{") and text.endswith(b"}]")):
             return None
-        validate = self._rows.validator.validate_json
+        validate = self._rows.validate_json
         accepted: list[NDArray[np.float64]] = []
         count = 0
         start, end = 1, len(text) - 1
@@ -128,9 +134,10 @@ class Served:
             count += len(rows)
             if not rows or count > limit:
                 return None
-            accepted.append(np.array([[*row.__dict__.values()] for row in rows], dtype=np.float64))
+            accepted.append(np.array([[*row.values()] for row in rows], dtype=np.float64))
             start = stop + 1
-        return np.concatenate(accepted)
+        table = np.concatenate(accepted)
+        return table if whole_numbers(self.schema, table) else None
 
     def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """The rows of any body, or everything that is wrong with them."""

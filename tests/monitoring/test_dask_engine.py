@@ -14,8 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import fsspec
 import pytest
 from monitoring_place import Place, draw, store_model
+from s3_server import CREDENTIALS
 
 from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem
@@ -36,6 +38,7 @@ MONITORS: list[dict[str, Any]] = [
     {"name": "psi", "use": "psi"},
     {"name": "distance", "use": "wasserstein"},
     {"name": "proxy", "use": "proxy_metrics"},
+    {"name": "sure", "use": "anytime_drift"},
     {"name": "evidently", "use": "evidently_drift", "options": {"sample": 50}},
 ]
 NAMES = [str(entry["name"]) for entry in MONITORS]
@@ -177,6 +180,31 @@ def test_a_worker_that_is_killed_in_the_middle_costs_time_only(
     local = LocalEngine(elsewhere(here, "local").config)
     assert found == local.absorb(NAMES, now)
     assert summaries(engine._engine) == summaries(local)
+
+
+def test_segments_on_s3_are_summed_up_by_the_workers(
+    here: Place, client: Any, worker: Worker, s3: str, s3_address: str
+) -> None:
+    def as_in_the_environment_of_who_starts_workers() -> None:
+        os.environ.update({**CREDENTIALS, "AWS_ENDPOINT_URL": s3_address})
+
+    client.run(as_in_the_environment_of_who_starts_workers)
+    now = datetime.now(UTC)
+    local = LocalEngine(elsewhere(here, "local").config)
+    expected = local.absorb(NAMES, now)
+    closed = here.config.storage.predictions / "predictions-20260101T000000.000000Z.csv"
+    with fsspec.open(f"{s3}/{closed.name}", "wb") as file:
+        file.write(closed.read_bytes())
+    closed.unlink()
+    log = here.config.log.model_copy(update={"archives": (s3,)})
+    config = here.config.model_copy(update={"log": log})
+    engine = DaskEngine(config, ProcessEngine(config, worker), client, piece_bytes=PIECE)
+
+    assert engine.absorb(NAMES, now) == expected
+    assert summaries(engine._engine) == summaries(local)
+    found = run_cycle(config, engine, here.results, trigger="once")
+    assert isinstance(found, RunResult)
+    assert [outcome.error for outcome in found.outcomes] == [None] * len(NAMES)
 
 
 def test_what_the_cluster_cannot_find_is_an_error_of_ours(

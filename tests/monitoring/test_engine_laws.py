@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,23 +15,25 @@ from hypothesis import strategies as st
 from monitoring_place import Place, draw, store_model
 
 from monitorkit.config import Config
-from monitorkit.contracts import Chunk
+from monitorkit.contracts import Chunk, Finding
 from monitorkit.errors import ModelNotFound, PluginError
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.monitoring.scoring import scored_reference
+from monitorkit.monitoring.scratch import scratch
 from monitorkit.monitoring.store import FILE
 from monitorkit.reference import Reference
 
 Step = tuple[str, dict[str, Any]]
 
 LOOKBACK, BUCKET, RESOLUTION = timedelta(hours=1), timedelta(minutes=1), 4
-NAMES = ("rows", "frail", "feature-drift", "twin")
+NAMES = ("rows", "frail", "feature-drift", "twin", "sure")
 MONITORS = [
     {"name": "rows", "use": "bad", "options": {"how": "none"}},
     {"name": "frail", "use": "bad", "options": {"at": "summarise", "how": "raise"}},
     {"name": "feature-drift", "use": "ks"},
     {"name": "twin", "use": "psi"},  # shares its summaries with feature-drift
+    {"name": "sure", "use": "anytime_drift"},  # so does this one, and it looks at single buckets
 ]
 
 
@@ -129,6 +131,23 @@ class Cycles:
             if name not in absorbed.failures:
                 assert self._judged(which, name, version, names) == expected
 
+    def agree(self) -> None:
+        """Whatever they went through, they find what a process does that knows nothing."""
+        newest = self._newest()
+        if newest is None:
+            return
+        found = [self._findings(engine, newest) for engine in self.engines]
+        with scratch(self.here.config) as config:
+            expected = self._findings(LocalEngine(config), newest)
+        assert found == [expected, expected]
+
+    def _findings(self, engine: LocalEngine, version: str) -> dict[str, Sequence[Finding]]:
+        absorbed = engine.absorb(NAMES, self.now)
+        cases = [
+            Case(name, version, self.now, (), absorbed.cursor, reports=False) for name in NAMES
+        ]
+        return {case.monitor: tuple(engine.judge(case).findings) for case in cases}
+
     def _absorb(self, which: int, names: list[str], seconds: float | None) -> Absorbed | None:
         try:
             return self.engines[which].absorb(names, self.now, seconds=seconds)
@@ -197,7 +216,7 @@ SOME = st.lists(st.sampled_from(NAMES), unique=True, min_size=1)
 WHICH = st.integers(0, 1)
 APPEND = step(
     "append",
-    count=st.integers(1, 4),
+    count=st.sampled_from([1, 2, 3, 4, 250]),
     version=st.sampled_from(["1", "1", "2"]),
     ago=st.sampled_from([0, 0, 0, 1, 30, 59, 61, 200]),
     spacing=st.sampled_from([0.001, 7.0, 61.0]),
@@ -235,6 +254,7 @@ def test_every_row_counts_once(steps: list[Step], here: Place, unknown: set[str]
     cycles.lose_model(known=True)
     for which in (0, 1):
         cycles.cycle(which, list(NAMES), sliced=False)
+    cycles.agree()
 
 
 @pytest.fixture

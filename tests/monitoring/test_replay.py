@@ -41,6 +41,7 @@ MONITORS = [
     {"name": "feature-drift", "use": "ks"},
     {"name": "psi", "use": "psi", "lookback": "20m"},
     {"name": "proxy", "use": "proxy_metrics"},
+    {"name": "sure", "use": "anytime_drift"},  # its alarms go on from cycle to cycle
 ]
 SETTINGS = {"lookback": "1h", "interval": "5m", "min_rows": 50, "resolution": 4}
 

@@ -182,28 +182,38 @@ def test_total_variation_is_that_of_few_values() -> None:
 
 
 def test_a_difference_within_the_tolerance_is_none_however_many_rows_show_it() -> None:
-    """Ten million rows at a distance of 0.02: any test for equality finds it."""
+    """Ten million independent rows, two in a hundred of which are from just above the median
+    instead of from just below it; a test for equality is sure of that after a tenth of them.
+    """
     random = np.random.default_rng(9)
+    source = population(random, 1_000_000)[:, 0]
+    low, middle, high = np.nanquantile(source, (0.4, 0.5, 0.6))
+    above = source[(source > middle) & (source <= high)]
     parts = []
-    for rows in day(buckets=100):
-        many = np.repeat(rows, 1, axis=0)
-        lower = random.random(len(many)) < 0.02
-        many[lower, 0] = 100.0
-        parts.append(many)
-    small = timeline(parts)
-    buckets = [
-        Bucket(b.start, b.rows * 1024, _times(b.summary, 10), b.length) for b in small.buckets
-    ]
-    look = RULE.look(Timeline(buckets, NOW, CELLS.merge, bucket=LENGTH))
+    for rows in day(rows=100_000, buckets=100):
+        below = (rows[:, 0] > low) & (rows[:, 0] <= middle)
+        moved = np.flatnonzero(below & (random.random(len(rows)) < 0.2))
+        rows[moved, 0] = random.choice(above, moved.size)
+        parts.append(rows)
+    window = timeline(parts)
+    unchanged = source[np.isfinite(source)]
+    tenth = np.concatenate(parts[:10])[:, 0]
+    assert stats.ks_2samp(tenth[np.isfinite(tenth)], unchanged).pvalue < 1e-12
+    for buckets in range(10, 101, 10):
+        seen = Timeline(
+            window.buckets[:buckets],
+            window.buckets[buckets - 1].start + LENGTH,
+            CELLS.merge,
+            bucket=LENGTH,
+        )
+        assert drifted(RULE.look(seen)) == set()
+    look = RULE.look(window)
 
-    assert sum(bucket.rows for bucket in buckets) > 10_000_000
-    assert ("amount", "distance") not in drifted(look)
-
-
-def _times(counts: Counts, doublings: int) -> Counts:
-    for _ in range(doublings):
-        counts = CELLS.merge(counts, counts)
-    return counts
+    judged = found(look, "amount", "distance")
+    assert judged.rows > 7_900_000  # that have an amount
+    assert look.design_effect < 1.2
+    assert judged.value == pytest.approx(0.02, abs=0.015)  # the reference is a sample itself
+    assert {each.verdict for each in look.judged} == {"stable"}
 
 
 def test_repeated_rows_count_as_few() -> None:

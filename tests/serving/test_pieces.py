@@ -109,6 +109,45 @@ def test_a_name_that_is_given_twice_counts_as_its_last_value(served: Served) -> 
     assert served._read_row_by_row(body, LIMIT) == [[30.0, 0.0, 3.0, None]]
 
 
+GOOD = {"age": 30, "NumberOfTime30-59DaysPastDueNotWorse": 0, "DebtRatio": 1.5}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"DebtRatio": NaN',
+        '"DebtRatio": Infinity',
+        '"DebtRatio": -1',
+        '"DebtRatio": 1e39',
+        '"DebtRatio": "1.5"',
+        '"DebtRatio": true',
+        '"DebtRatio": null',
+        '"MonthlyIncome": NaN',
+        '"age": 30.5',
+        '"age": 1e300',
+        '"shoe size": 42',
+        '"NumberOfTime30-59DaysPastDueNotWorse": 0.5',
+    ],
+)
+def test_what_a_row_may_not_hold_is_not_taken_in_pieces(served: Served, wrong: str) -> None:
+    good = [json.dumps(GOOD)] * 5
+    name = wrong.partition(":")[0]
+    row = ", ".join([*(f'"{k}": {v}' for k, v in GOOD.items() if f'"{k}"' != name), wrong])
+    body = f"[{', '.join([*good, f'{{{row}}}'])}]".encode()
+
+    assert served._read_in_pieces(f"[{', '.join(good)}]".encode(), LIMIT) is not None
+    assert served._read_in_pieces(body, LIMIT) is None
+    status, *_ = outcome(served, body, whole=False)
+    assert status in (400, 422)
+
+
+def test_the_order_of_fields_and_what_is_left_out_change_nothing(served: Served) -> None:
+    shuffled = dict(reversed({**GOOD, "MonthlyIncome": 4.5}.items()))
+    body = json.dumps([GOOD, shuffled, {**GOOD, "MonthlyIncome": None}]).encode()
+    expected = [[30.0, 0.0, 1.5, np.nan], [30.0, 0.0, 1.5, 4.5], [30.0, 0.0, 1.5, np.nan]]
+    np.testing.assert_array_equal(served._read_in_pieces(body, LIMIT), expected)
+
+
 def test_a_sound_batch_takes_the_way_in_pieces(served: Served) -> None:
     rows = [
         {"age": 30 + n, "NumberOfTime30-59DaysPastDueNotWorse": 0, "DebtRatio": n / 7}

@@ -196,7 +196,8 @@ async def test_batches_and_single_rows_that_wait_together_share_a_flush(
     expected = served.model.scores(matrix([[list(map(r.get, served.schema.names)) for r in rows]]))
     by_id = {entry["prediction_id"]: entry for entry in logged(services)}
     for mine, answer, probability in zip(rows, answers, expected, strict=True):
-        assert answer["probability"] == probability
+        # BLAS adds up a single row and many in different orders.
+        assert answer["probability"] == pytest.approx(probability, rel=0, abs=1e-12)
         assert float(by_id[answer["prediction_id"]]["DebtRatio"]) == mine["DebtRatio"]
 
 

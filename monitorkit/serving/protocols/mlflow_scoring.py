@@ -19,8 +19,8 @@ from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols import pieces
 from monitorkit.serving.protocols.csv_tables import read_csv
 from monitorkit.serving.protocols.parquet_tables import read_parquet
-from monitorkit.serving.protocols.scoring import INLINE_BYTES, Scoring
 from monitorkit.serving.protocols.tables import bad_request, check_count, read_records, read_rows
+from monitorkit.serving.scoring import INLINE_BYTES, Scoring
 from monitorkit.serving.served import Served, Values
 from monitorkit.serving.services import Services
 

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope
 import monitorkit
 from monitorkit.serving import problems, status
 from monitorkit.serving.problems import Problem
-from monitorkit.serving.protocols.scoring import INLINE_BYTES, Scoring
 from monitorkit.serving.protocols.tensors import encode, outputs, read_request, tensors
 from monitorkit.serving.requests import is_json
+from monitorkit.serving.scoring import INLINE_BYTES, Scoring
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 

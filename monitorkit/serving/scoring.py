@@ -1,4 +1,4 @@
-"""What the protocols have in common: a body in, rows through the pipeline, a body out."""
+"""What endpoints for tables have in common: a body in, rows through the pipeline, a body out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope
 
 from monitorkit.prediction_log import Predictions
 from monitorkit.serving import problems, request_ids
-from monitorkit.serving.predict import Answering
+from monitorkit.serving.answering import Answering
 from monitorkit.serving.requests import check_head, read_body, unless_gone
 from monitorkit.serving.served import Rows, Served
 from monitorkit.serving.services import Services
@@ -34,14 +34,21 @@ class Scoring(Answering):
         self._max_rows = services.config.serving.max_batch_rows
         self._threads = CapacityLimiter(1)
 
-    async def body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
+    async def body(
+        self, scope: Scope, receive: Receive, *, json: bool = False
+    ) -> bytes | bytearray:
         """The body, refused before it is sent when its announced length is too much.
 
+        Args:
+            scope: of the request.
+            receive: of the request.
+            json: the only media type; otherwise the endpoint looks at it.
+
         Raises:
-            Problem: 403, 413, and 415 for a compressed body.
+            Problem: 403, 413, and 415 for another media type or a compressed body.
             ClientDisconnect: the client left before the end.
         """
-        check_head(scope, self._max_body, json=False)
+        check_head(scope, self._max_body, json=json)
         return await read_body(scope, receive, self._max_body)
 
     def served(self) -> Served:
