@@ -15,7 +15,8 @@ from pydantic import Field
 from monitorkit import Chunk, Finding, Judgement, Monitor, Options, Timeline, hookimpl
 
 # Moments are those of scores rounded to 2**-30: sums of integers are the same in any order.
-_STEPS = 1 << 30
+_STEP_BITS = 30
+_STEPS = 1 << _STEP_BITS
 MOMENT_ERROR = 2.0**-31
 """Bound on the error of the mean and the standard deviation."""
 
@@ -81,19 +82,20 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         scores = scores[slice(*np.searchsorted(scores, (0.0, np.nextafter(1.0, 2.0))))]
         steps = np.rint(scores * _STEPS).astype(np.int64)
         squares = steps * steps
-        decile = np.clip(np.searchsorted(ENTROPY_EDGES, scores, side="right") - 1, 0, 9)
+        below = np.searchsorted(scores, ENTROPY_EDGES[1:-1])
         grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
         starts = np.flatnonzero(np.diff(grid, prepend=-1))
         counts = np.diff(starts, append=grid.size)
         missing = np.isnan(chunk.features).sum(axis=0, dtype=np.int64)
         return Scores(
             rows=len(chunk),
-            positives=int(np.count_nonzero(scores >= self.options.threshold)),
+            positives=int(scores.size - np.searchsorted(scores, self.options.threshold)),
             missing=np.append(missing, len(chunk) - scores.size),
             moments=np.array(
-                [steps.sum(), (squares // _STEPS).sum(), (squares % _STEPS).sum()], np.int64
+                [steps.sum(), (squares >> _STEP_BITS).sum(), (squares & (_STEPS - 1)).sum()],
+                np.int64,
             ),
-            deciles=np.bincount(decile, minlength=10).astype(np.int64),
+            deciles=np.diff(below, prepend=0, append=scores.size),
             bins=grid[starts],
             counts=counts,
             lowest=scores[starts],
