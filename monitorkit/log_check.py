@@ -57,7 +57,7 @@ def document(report: Report, sealed: list[str]) -> dict[str, Any]:
     }
 
 
-def lineseveral(finding: Finding) -> str:
+def line_of(finding: Finding) -> str:
     """A finding in one line."""
     place = finding.file if finding.line is None else f"{finding.file}, line {finding.line}"
     return f"{place}: {finding.problem}. {finding.remedy}"
@@ -78,7 +78,7 @@ def _show(report: Report, sealed: list[str]) -> None:
     for text in _summary(report):
         click.echo(text)
     for finding in report.findings:
-        click.echo(lineseveral(finding))
+        click.echo(line_of(finding))
     if report.findings:
         click.echo(f"{several(len(report.findings), 'finding')}: the log is not sound.")
     else:

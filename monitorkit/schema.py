@@ -167,7 +167,7 @@ def infer(columns: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> Featu
         numbers = np.asarray(values, dtype=np.float64)
         present = numbers[~np.isnan(numbers)]
         finite = len(present) > 0 and bool(np.isfinite(present).all())
-        whole = finite and bool((np.floor(present) == present).all())
+        whole = finite and _are_whole(present)
         features.append(
             Feature(name, "integer" if whole else "number", nullable=len(present) < len(numbers))
         )
@@ -213,7 +213,7 @@ def table_validator(schema: FeatureSchema) -> SchemaValidator:
     """Validates arrays of rows as `request_model` does each, but for whole numbers.
 
     A row becomes a dict whose values are in schema order, in three fifths of the time: without an
-    object, and without a call into Python for each integer (`whole_numbers` looks at all at once).
+    object, and without a call into Python for each integer (see `integers_are_whole`).
     """
     fields = {}
     for position, feature in enumerate(schema.features):
@@ -235,7 +235,7 @@ def table_validator(schema: FeatureSchema) -> SchemaValidator:
     return SchemaValidator(core_schema.list_schema(row, strict=True))
 
 
-def whole_numbers(schema: FeatureSchema, table: NDArray[np.float64]) -> bool:
+def integers_are_whole(schema: FeatureSchema, table: NDArray[np.float64]) -> bool:
     """Whether the integer features of some rows are whole numbers, or missing.
 
     Args:
@@ -244,12 +244,16 @@ def whole_numbers(schema: FeatureSchema, table: NDArray[np.float64]) -> bool:
     """
     integers = [feature.type == "integer" for feature in schema.features]
     found = table[:, integers]
-    return not np.any(np.floor(found) != found, where=~np.isnan(found))
+    return _are_whole(found[~np.isnan(found)])
 
 
 def values(rows: Iterable[Row]) -> list[list[float | None]]:
     """The rows' values in schema order, None where missing."""
     return [list(row.__dict__.values()) for row in rows]
+
+
+def _are_whole(numbers: NDArray[np.float64]) -> bool:
+    return bool((np.floor(numbers) == numbers).all())
 
 
 def _whole(value: float) -> float:

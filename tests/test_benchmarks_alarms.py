@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from benchmarks.alarm_streams import scored, tallies_of
+from benchmarks.alarm_streams import THRESHOLD, scored, tallies_of
 from benchmarks.alarms_report import (
     ALWAYS,
     KINDS,
@@ -51,7 +51,6 @@ from benchmarks.streams import (
 )
 
 STREAMS = 12
-EVIDENTLY_THRESHOLD = 0.1
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +179,7 @@ def test_it_flags_what_did_not_change_as_that_paragraph_says(real_rows: Path) ->
     random = np.random.default_rng(3)
     wasserstein = NormedWasserstein(source.reference, source.population)
     windows = [wasserstein.distances(quiet(len(tallies.rows), 200, random)) for _ in range(200)]
-    flagged = np.mean(np.array(windows) >= EVIDENTLY_THRESHOLD, axis=0)
+    flagged = np.mean(np.array(windows) >= THRESHOLD, axis=0)
     assert 0.25 < flagged.max() < 0.5
 
     days, with_alarm = 20, 0
@@ -188,7 +187,7 @@ def test_it_flags_what_did_not_change_as_that_paragraph_says(real_rows: Path) ->
     for _ in range(days):
         rows = quiet(len(tallies.rows), DAY * 10, random)
         looks = (wasserstein.distances(rows[:end]) for end in range(GATE, len(rows) + 1, 100))
-        with_alarm += any(look.max() >= EVIDENTLY_THRESHOLD for look in looks)
+        with_alarm += any(look.max() >= THRESHOLD for look in looks)
         counted, cells = by_cycle(tallies.rows, rows, 10), tallies.cells_of(rows, 10)
         for cycle in (20, 60, 150, DAY):
             assert ours.alarm_at(counted, Cycles(cells), cycle) is None

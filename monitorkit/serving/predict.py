@@ -54,7 +54,7 @@ class PredictBatch(Scoring):
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """The answers to the rows of one array."""
-        body = await self.body(scope, receive, json=True)
+        body = await read_json_body(scope, receive, self._max_body)
         served = self.served()
         inline = len(body) < THREAD_FROM_BYTES
         rows = await self.read(served.read_rows, body, self._max_rows, inline=inline)

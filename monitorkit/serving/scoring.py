@@ -34,21 +34,14 @@ class Scoring(Answering):
         self._max_rows = services.config.serving.max_batch_rows
         self._threads = CapacityLimiter(1)
 
-    async def body(
-        self, scope: Scope, receive: Receive, *, json: bool = False
-    ) -> bytes | bytearray:
+    async def body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
         """The body, refused before it is sent when its announced length is too much.
 
-        Args:
-            scope: of the request.
-            receive: of the request.
-            json: the only media type; otherwise the endpoint looks at it.
-
         Raises:
-            Problem: 403, 413, and 415 for another media type or a compressed body.
+            Problem: 403, 413, and 415 for a compressed body.
             ClientDisconnect: the client left before the end.
         """
-        check_head(scope, self._max_body, json=json)
+        check_head(scope, self._max_body, json=False)
         return await read_body(scope, receive, self._max_body)
 
     def served(self) -> Served:

@@ -19,9 +19,9 @@ from monitorkit.prediction_log import Predictions
 from monitorkit.schema import (
     FeatureSchema,
     Row,
+    integers_are_whole,
     request_model,
     table_validator,
-    whole_numbers,
 )
 from monitorkit.serving import fields, problems
 
@@ -137,7 +137,7 @@ class Served:
             accepted.append(np.array([[*row.values()] for row in rows], dtype=np.float64))
             start = stop + 1
         table = np.concatenate(accepted)
-        return table if whole_numbers(self.schema, table) else None
+        return table if integers_are_whole(self.schema, table) else None
 
     def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """The rows of any body, or everything that is wrong with them."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_process import CLEAN, events_of
+from service_process import CLEAN, Event, events_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,10 +55,10 @@ def test_a_person_reads_it_as_a_table(folder: Path) -> None:
     assert "\nMonthlyIncome " in done.stdout
 
 
-def test_without_a_result_somebody_has_to_say_how_many_rows_come(folder: Path) -> None:
-    done = calibrated(folder)
+def test_without_a_result_somebody_has_to_say_how_many_rows_come(
+    folder: Path, command: Callable[..., list[Event]]
+) -> None:
+    (refused,) = command(folder, "calibrate", code=1)
 
-    assert done.returncode == 1
-    (refused,) = events_of(done.stdout)
     assert (refused["event"], refused["error"]) == ("refused", "CalibrationError")
     assert "--rows-per-day" in refused["reason"]
