@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -171,17 +172,35 @@ def test_whole_numbers_counted_without_sorting_are_counted_the_same(
     assert same(ReferenceCells(one_column(known)).summarise(values), by_sorting)
 
 
+@given(
+    arrays(np.float64, st.integers(0, 60), elements=st.floats() | st.floats(-5, 5, width=16)),
+    arrays(np.float64, st.integers(0, 200), elements=st.floats() | st.floats(-5, 5, width=16)),
+    st.lists(st.integers(0, 200), max_size=4),
+)
+def test_values_found_by_a_table_are_counted_as_those_found_by_sorting(
+    reference: np.ndarray, window: np.ndarray, cuts: list[int]
+) -> None:
+    edges = [0, *sorted(min(cut, len(window)) for cut in cuts), len(window)]
+    chunks = [one_column(window[first:end]) for first, end in pairwise(edges)]
+    by_table = ReferenceCells(one_column(reference)).summarise_each(chunks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monitorkit.column_counter._few", lambda _places, _values: False)
+        by_sorting = ReferenceCells(one_column(reference)).summarise_each(chunks)
+
+    assert all(map(same, by_table, by_sorting))
+
+
 def test_only_whole_numbers_in_a_short_range_are_counted_without_sorting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     by_sorting = []
-    counted = ColumnCounter._count_sorted
+    counted = ColumnCounter._count_present
 
     def count(counter: ColumnCounter, *rest: Any) -> object:
         by_sorting.append(counter)
         return counted(counter, *rest)
 
-    monkeypatch.setattr(ColumnCounter, "_count_sorted", count)
+    monkeypatch.setattr(ColumnCounter, "_count_present", count)
     reference = np.array([[0, 0, 0.5], [40, 5000, 40]])
     times, score = np.zeros(2, "datetime64[us]"), np.array([0.25, 0.75])
     chunk = Chunk(np.array(["1", "2"]), times, ("age", "income", "ratio"), reference, score)
