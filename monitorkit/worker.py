@@ -110,6 +110,11 @@ class Worker:
         with self._gate:
             self._closed = True
             self._pool.stop()
+            # pebble takes its locks away before it ends a process: one that is about to open them,
+            # as it starts, would print a traceback among the events. It has no public way to them.
+            manager = self._pool._pool_manager.worker_manager  # noqa: SLF001
+            for process in list(manager.workers.values()):
+                process.terminate()
             self._pool.join()
 
     def _do(self, what: Callable[..., R], given: tuple[Any, ...], task: str, seconds: float) -> R:

@@ -35,7 +35,15 @@ NO_SINKS = {"MONITORKIT_SINKS": "[]"}
 
 def events_of(text: str) -> list[Event]:
     """Every line is one JSON object; anything else fails the test that reads it."""
-    return [json.loads(line) for line in text.splitlines()]
+    lines = text.splitlines()
+    events: list[Event] = []
+    for number, line in enumerate(lines):
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            rest = "\n".join(lines[number : number + 60])
+            pytest.fail(f"line {number + 1} is no JSON object, here with what follows it:\n{rest}")
+    return events
 
 
 def run_command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import worker_tasks as tasks
+from pebble.pool.process import WorkerManager
 
 from monitorkit.errors import DataError, WorkerDied, WorkerTimeout
 from monitorkit.worker import Worker
@@ -221,6 +223,7 @@ def test_closing_ends_what_runs_and_all_later_calls() -> None:
 
 PRINTING = """
 import worker_tasks as tasks
+from pebble.pool.process import WorkerManager
 from monitorkit.worker import Worker
 if __name__ == "__main__":
     worker = Worker("test", log_format="json")
@@ -254,6 +257,7 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
 ABANDONED = """
 import os, signal
 import worker_tasks as tasks
+from pebble.pool.process import WorkerManager
 from monitorkit.worker import Worker
 if __name__ == "__main__":
     print(Worker("test").call("asking", 30, tasks.pid), flush=True)
@@ -281,3 +285,32 @@ def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it still runs")
+
+
+def test_a_process_that_is_closed_while_it_starts_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing = WorkerManager.close_channels
+
+    def close_channels(manager: WorkerManager) -> None:
+        closing(manager)  # type: ignore[no-untyped-call]
+        time.sleep(2)  # as on a busy machine: between taking the locks away and ending the process
+
+    monkeypatch.setattr(WorkerManager, "close_channels", close_channels)
+    worker = Worker("test")
+    failed: list[WorkerDied] = []
+
+    def call() -> None:
+        try:
+            worker.call("adding", 30, tasks.add, 1, right=2)
+        except WorkerDied as error:
+            failed.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    while not multiprocessing.active_children():
+        time.sleep(0.001)
+    worker.close()
+    caller.join(timeout=30)
+    assert [str(error) for error in failed] == ["adding ended its worker process (it was closed)"]
+    assert capfd.readouterr() == ("", "")
