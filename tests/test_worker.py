@@ -223,7 +223,6 @@ def test_closing_ends_what_runs_and_all_later_calls() -> None:
 
 PRINTING = """
 import worker_tasks as tasks
-from pebble.pool.process import WorkerManager
 from monitorkit.worker import Worker
 if __name__ == "__main__":
     worker = Worker("test", log_format="json")
@@ -257,7 +256,6 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
 ABANDONED = """
 import os, signal
 import worker_tasks as tasks
-from pebble.pool.process import WorkerManager
 from monitorkit.worker import Worker
 if __name__ == "__main__":
     print(Worker("test").call("asking", 30, tasks.pid), flush=True)
@@ -306,9 +304,10 @@ def test_a_process_that_is_closed_while_it_starts_prints_nothing(
         except WorkerDied as error:
             failed.append(error)
 
+    before = set(multiprocessing.active_children())
     caller = threading.Thread(target=call)
     caller.start()
-    while not multiprocessing.active_children():
+    while set(multiprocessing.active_children()) <= before:
         time.sleep(0.001)
     worker.close()
     caller.join(timeout=30)
