@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ LARGEST = 1 << 13
 """More known values make tables that leave the processor's cache: sorting is as fast then."""
 
 _ENTRIES = 4  # of the table for each known value
-_SCALES = range(0, 36, 4)  # powers of two between the range and where the logarithm begins
+_POWERS = range(0, 36, 4)  # of two, between the range and where the logarithm begins
 _STEPS = 4  # then a binary search is faster for the few values that are left
 
 
@@ -24,41 +24,25 @@ class ValueLookup:
     values are surely lower; a step up for each of those that share the entry does the rest.
 
     Args:
-        known: (m,) distinct finite values, sorted, at least two of them; those in a range so long
-            that its length is no finite number have no lookup.
+        known: (m,) distinct finite values, sorted, at least two of them.
 
     Raises:
-        ValueError: there is no table for them.
+        ValueError: their range is so long that its length is no finite number.
     """
 
     def __init__(self, known: NDArray[np.float64]) -> None:
         self._known = known
         self._right = np.append(known, np.inf)
-        shared = math.inf
-        for scale in _SCALES:
-            with np.errstate(over="ignore", invalid="ignore"):
-                offset = float((known[-1] - known[0]) / 2.0**scale - known[0])
-                lowest, highest = _bits(known[[0, -1]] + offset).tolist()
-            if not 0 <= lowest < highest < _INFINITE:
-                continue
-            shift = max((highest - lowest).bit_length() - (_ENTRIES * known.size).bit_length(), 1)
-            entries = self._entries(known, offset, lowest >> shift, highest >> shift, shift)
-            rows = np.bincount(entries)
-            together = int(rows @ rows)
-            if together < shared:
-                shared = together
-                self._offset, self._shift = offset, shift
-                self._lowest, self._highest = lowest >> shift, highest >> shift
-                lower = np.cumsum(rows) - rows
-        if shared == math.inf:
+        scales = [_Scale.of(known, power) for power in _POWERS]
+        counted = [(s, np.bincount(s.entries(known))) for s in scales if s is not None]
+        if not counted:
             raise ValueError("the range of the known values has no finite length")
-        self._lower = lower.astype(np.int32)
+        self._scale, rows = min(counted, key=lambda each: int(each[1] @ each[1]))
+        self._lower = (np.cumsum(rows) - rows).astype(np.int32)
 
     def below(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
         """(n,) how many known values are lower than each of some values, NaN not among them."""
-        with np.errstate(over="ignore"):  # infinite is beyond all of them, as it should be
-            entries = self._entries(values, self._offset, self._lowest, self._highest, self._shift)
-        below = self._lower.take(entries)
+        below = self._lower.take(self._scale.entries(values))
         higher = self._right.take(below) < values
         below += higher
         rest = np.flatnonzero(higher)
@@ -70,19 +54,44 @@ class ValueLookup:
         below[rest] = self._known.searchsorted(values[rest])
         return below
 
-    @staticmethod
-    def _entries(
-        values: NDArray[np.float64], offset: float, lowest: int, highest: int, shift: int
-    ) -> NDArray[np.int64]:
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Numbers the entries of a table.
+
+    Attributes:
+        offset: what is added to a value.
+        shift: bits of the sum that make no difference.
+        lowest, highest: what is left of the lowest and the highest known value.
+    """
+
+    offset: float
+    shift: int
+    lowest: int
+    highest: int
+
+    @classmethod
+    def of(cls, known: NDArray[np.float64], power: int) -> _Scale | None:
+        """Even over 2**-power of the known values' range; None: that is no finite number."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            offset = float((known[-1] - known[0]) / 2.0**power - known[0])
+            lowest, highest = _bits(known[[0, -1]] + offset).tolist()
+        if not 0 <= lowest < highest < _INFINITE:
+            return None
+        shift = max((highest - lowest).bit_length() - (_ENTRIES * known.size).bit_length(), 1)
+        return cls(offset, shift, lowest >> shift, highest >> shift)
+
+    def entries(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """The entry of each value; of two values, the higher one never has the lower entry.
 
         Both the sum's rounding and the bits of what is positive keep the order; what is negative
         has the first entry.
         """
-        entries = _bits(values + offset)
-        entries >>= shift
-        np.clip(entries, lowest, highest, out=entries)
-        entries -= lowest
+        with np.errstate(over="ignore"):  # infinite is beyond all of them, as it should be
+            entries = _bits(values + self.offset)
+        entries >>= self.shift
+        np.clip(entries, self.lowest, self.highest, out=entries)
+        entries -= self.lowest
         return entries
 
 
