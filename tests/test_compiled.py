@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
 from sklearn.ensemble import (
@@ -251,6 +252,59 @@ def test_a_forest_of_several_parts_scores_as_one(
     assert scores is not None
     for some in (rows, rows[:1]):
         np.testing.assert_array_equal(scores(some), fitted.predict_proba(some)[:, 1])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        RandomForestClassifier(20, random_state=0),
+        RandomForestClassifier(20, max_leaf_nodes=9, random_state=0),  # built in another order
+        RandomForestClassifier(1, random_state=0),
+        RandomForestClassifier(3, min_samples_split=1.0, max_depth=1, random_state=0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("same", [False, True], ids=["", "nothing to learn"])
+def test_joined_trees_have_each_share_once_and_the_heavier_child_next(
+    kind: Any, same: bool
+) -> None:
+    rows, labels = data(missing=True)
+    fitted = clone(kind).fit(np.zeros_like(rows) if same else rows, labels)
+    trees = [each.tree_ for each in fitted.estimators_]
+    shares = [forest.shares_of(tree) for tree in trees]
+    apply, positive = forest._join(trees, shares, COLUMNS)
+    nodes = apply.__self__.__getstate__()["nodes"]  # type: ignore[attr-defined]
+    leaves = nodes["left_child"] < 0
+    ends = [share[tree.children_left < 0] for share, tree in zip(shares, trees, strict=True)]
+    np.testing.assert_array_equal(positive[leaves], np.unique(np.concatenate(ends)))
+    inner = sum(int((tree.children_left >= 0).sum()) for tree in trees)
+    router = len(trees) - 1
+    assert len(nodes) - leaves.sum() == router + inner
+    for number in range(router, router + inner):
+        children = [nodes[number][side] for side in ("left_child", "right_child")]
+        branches = [child for child in children if not leaves[child]]
+        if branches:
+            assert max(
+                branches, key=lambda child: nodes[child]["n_node_samples"]
+            ) == number + 1 or (
+                np.ptp(nodes[branches]["n_node_samples"]) == 0 and number + 1 in branches
+            )
+
+
+def test_a_tree_is_placed_well_if_the_allocator_has_such_a_place() -> None:
+    rows, labels = data(missing=False)
+    [tree] = RandomForestClassifier(1, random_state=0).fit(rows, labels).estimators_
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(copy.deepcopy(tree.tree_))
+        return made[-1]
+
+    found = forest._well_placed(make)
+    places = [each.__getstate__()["nodes"].ctypes.data % 64 for each in made]
+    assert found is made[-1]
+    assert 48 not in places[:-1]
+    assert places[-1] == 48 or len(made) == 8
 
 
 def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
