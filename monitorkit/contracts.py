@@ -53,7 +53,7 @@ class Chunk:
         )
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741 - a monitor's options, as in DESIGN.md
+O = TypeVar("O", bound=Options)  # noqa: E741 - the options of a monitor
 S = TypeVar("S")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import sys
@@ -116,3 +117,27 @@ def test_every_metric_is_in_the_operations_page() -> None:
         names |= set(found)
     assert len(names) >= 30
     assert [name for name in sorted(names) if f"`{name}" not in page] == []
+
+
+def test_every_warning_and_error_is_in_the_operations_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    sources = [*(ROOT / "monitorkit").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
+    events = {event for path in sources for event in events_of(path)}
+    assert len(events) >= 40
+    assert sorted(event for event in events if f"`{event}`" not in page) == []
+
+
+def events_of(path: Path) -> set[str]:
+    """The events above INFO that a module logs by their names."""
+    levels = ("warning", "error", "exception")
+    return {
+        call.args[0].value
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in levels
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "log"
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    }

@@ -1,4 +1,4 @@
-"""Every command of README.md, docs/tutorial.md and docs/coming-from.md, run as it is written.
+"""Every command of README.md and of three pages of docs/, run as it is written.
 
 In a copy of the repository, on a terminal, beside one service. Only `pip install ...` and `tox` are
 left out: CI itself runs these.
@@ -25,9 +25,9 @@ from documented import LANGUAGES, Shown, Terminal, commands, compare, fences, pl
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-README, TUTORIAL, COMING = (
+README, TUTORIAL, COMING, SCALE = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/tutorial.md", "docs/coming-from.md")
+    for name in ("README.md", "docs/tutorial.md", "docs/coming-from.md", "docs/scale.md")
 )
 PORT = 8000
 SERVE = "python -m monitorkit run"
@@ -85,6 +85,18 @@ class Place:
         self.service.drain()
         return printed
 
+    def logged(self, segment: str) -> int:
+        """Rows of a segment."""
+        path = self.folder / "monitoring/predictions" / segment
+        return len(path.read_bytes().splitlines()) - 1
+
+    def judged(self, command: str) -> int:
+        """Rows in the window of the cycle that a command runs."""
+        before = len(self.results())
+        self.run(Shown(command, None))
+        assert len(self.results()) > before
+        return int(self.results()[-1]["window"]["rows"])
+
     def results(self) -> list[Any]:
         found = (self.folder / "monitoring/metrics/monitoring_results").glob("*.json")
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(found)]
@@ -108,7 +120,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     assert code == 0, place.service.text
 
 
-@pytest.mark.parametrize("page", [README, TUTORIAL, COMING], ids=["README", "tutorial", "coming"])
+@pytest.mark.parametrize(
+    "page", [README, TUTORIAL, COMING, SCALE], ids=["README", "tutorial", "coming", "scale"]
+)
 def test_every_block_says_what_it_is(page: str) -> None:
     assert {language for language, _ in fences(page)} <= set(LANGUAGES)
 
@@ -163,6 +177,44 @@ def test_coming_from_others(place: Place) -> None:
     write_old_service(place)
     for shown in commands(COMING):
         place.run(shown)
+
+
+def test_from_one_process_to_many(place: Place) -> None:
+    """Two more services beside the one that runs, and a log of three read by Dask."""
+    first, second, here, there, scheduler, worker = [
+        part for shown in commands(SCALE) for part in parts(shown)
+    ]
+    ports = [_any_port(), _any_port()]
+    assert "MONITORKIT_SERVING__PORT=8001" in second
+    services = [
+        Terminal(f"MONITORKIT_SERVING__PORT={ports[0]} {first}", place.folder, place.env),
+        Terminal(second.replace("8001", str(ports[1])), place.folder, place.env),
+    ]
+    try:
+        for service, port in zip(services, ports, strict=True):
+            service.read("listening", 300)
+            url = f"http://127.0.0.1:{port}"
+            place.run(Shown(f"python -m monitorkit simulate --rows 30 --url {url}", None))
+    finally:
+        codes = [service.end() for service in services]
+    assert codes == [0, 0]
+    assert place.logged("predictions-a.csv") == place.logged("predictions-b.csv") == 30
+
+    assert place.judged(here) >= 60
+    address = f"127.0.0.1:{_any_port()}"
+    host, port = address.split(":")
+    options = f"--host {host} --port {port} --no-dashboard"
+    cluster = [Terminal(f"{scheduler} {options}", place.folder, place.env)]
+    try:
+        cluster[0].read("Scheduler at", 60)
+        shown = "10.0.0.5:8786"
+        joined = f"{worker.replace(shown, address)} --no-dashboard"
+        cluster.append(Terminal(joined, place.folder, place.env))
+        cluster[1].read("Registered to", 60)
+        assert place.judged(there.replace(shown, address)) == place.judged(here)
+    finally:
+        for process in reversed(cluster):
+            process.end()
 
 
 def write_old_service(place: Place, rows: int = 300) -> None:
