@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.column_counter import UNITS, Chunks, ColumnCounter, added
+from monitorkit.column_counter import UNIT_BITS, UNITS, Chunks, ColumnCounter, added
 from monitorkit.contracts import SCORE_COLUMN, Chunk
 
 # From one occupied cell in so many on, all are laid out: adding is faster than sorting.
@@ -37,8 +37,8 @@ Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
 class Counts:
     """How many rows fell into which cell, of the cells of all columns laid end to end.
 
-    Sparse while few cells are occupied, dense from a quarter on: some 13 bytes for each occupied
-    cell, or 5 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at
+    Sparse while few cells are occupied, dense from a quarter on: some 10 bytes for each occupied
+    cell, or 3.5 for each. Exact for fewer than 2**31 rows in a cell. Each distance is rounded by at
     most 2**-33 of its cell's scale: the gap's width, or outside the reference's range its length
     (1 when that is shorter).
 
@@ -49,9 +49,10 @@ class Counts:
         low: (k,) rows in each of them, or (all cells,) when dense, as far as the type takes them:
             most cells have few rows, and some columns one value that half of the rows have.
         large, excess: (j,) where there are more, int32, and how many more, int64.
-        distances: (k,) int64, or (all gaps,) when dense: sums of the values' distances from their
-            gap's edge, in units of 2**-32 of its scale. Outside the range: only what is left of
-            whole scales.
+        fractions: (k,) uint32, or (all gaps,) when dense: of the sums of the values' distances from
+            their gap's edge, in units of 2**-32 of its scale, the part below a whole scale. Outside
+            the range: only what is left of whole scales.
+        wholes, far, farther: the whole scales of these sums, as `low`, `large` and `excess` say it.
         scales: (columns, 2) int64, sums of whole scales below and above the reference's range.
     """
 
@@ -61,7 +62,10 @@ class Counts:
     low: NDArray[np.integer[Any]]
     large: NDArray[np.int32]
     excess: NDArray[np.int64]
-    distances: NDArray[np.int64]
+    fractions: NDArray[np.uint32]
+    wholes: NDArray[np.integer[Any]]
+    far: NDArray[np.int32]
+    farther: NDArray[np.int64]
     scales: NDArray[np.int64]
 
     @property
@@ -81,10 +85,18 @@ class Counts:
 
     def part(self, first: int, end: int) -> NDArray[np.int64]:
         """Of `counts`, those from one position to before another one."""
-        found = self.low[first:end].astype(np.int64)
-        if self.large.size:
-            begin, stop = np.searchsorted(self.large, (first, end)).tolist()
-            found[self.large[begin:stop] - first] += self.excess[begin:stop]
+        return _joined(self.low, self.large, self.excess, slice(first, end))
+
+    @property
+    def distances(self) -> NDArray[np.int64]:
+        """(k,) sums of distances, or (all gaps,) when dense: in units of 2**-32 of a scale."""
+        return self.distances_part(0, len(self.fractions))
+
+    def distances_part(self, first: int, end: int) -> NDArray[np.int64]:
+        """Of `distances`, those from one position to before another one."""
+        found = _joined(self.wholes, self.far, self.farther, slice(first, end))
+        found <<= UNIT_BITS
+        found += self.fractions[first:end]
         return found
 
     def occupied(self) -> Cells:
@@ -250,7 +262,8 @@ class ReferenceCells:
             missing,
             np.empty(0, np.int32) if cells is None else cells.astype(np.int32, copy=False),
             *_split(counts),
-            distances,
+            (distances & (UNITS - 1)).astype(np.uint32),
+            *_split(distances >> UNIT_BITS),
             scales,
         )
 
@@ -317,12 +330,13 @@ class ReferenceCells:
         rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
         if counts.dense:
             rows = counts.part(first, end)
-            units[::2] = counts.distances[slice(*self._first_gaps[index : index + 2])] / UNITS
+            gaps = self._first_gaps[index : index + 2].tolist()
+            units[::2] = counts.distances_part(*gaps) / UNITS
         else:
             begin, stop = self._part(index, counts)
             occupied = counts.cells[begin:stop] - first
             rows[occupied] = counts.part(begin, stop)
-            units[occupied] = counts.distances[begin:stop] / UNITS
+            units[occupied] = counts.distances_part(begin, stop) / UNITS
         units[[0, -1]] += counts.scales[index]
         known = self.known[index]
         if known.size:
@@ -353,6 +367,17 @@ def _blocks(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:
             rows += len(part)
     if block:
         yield block
+
+
+def _joined(
+    low: NDArray[np.integer[Any]], large: NDArray[np.int32], excess: NDArray[np.int64], part: slice
+) -> NDArray[np.int64]:
+    """A part of what `_split` split."""
+    found = low[part].astype(np.int64)
+    if large.size:
+        begin, stop = np.searchsorted(large, (part.start, part.stop)).tolist()
+        found[large[begin:stop] - part.start] += excess[begin:stop]
+    return found
 
 
 def _split(

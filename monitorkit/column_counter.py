@@ -18,8 +18,8 @@ from monitorkit.value_lookup import LARGEST, ValueLookup
 
 # Distances inside a cell are kept in whole units of 2**-32 of the cell's scale: integers add up to
 # the same sum in any order, floats do not.
-_UNIT_BITS = 32
-UNITS = 1 << _UNIT_BITS
+UNIT_BITS = 32
+UNITS = 1 << UNIT_BITS
 _LOW_BITS = UNITS - 1
 
 # Whole numbers in so short a range are counted without sorting them: eight times as fast.
@@ -131,7 +131,7 @@ class ColumnCounter:
             # Distances outside the range may be huge: whole scales are summed apart.
             beyond = np.flatnonzero(cell == outer)
             if beyond.size:
-                scales[:, side] = chunks.sums(chunks.of[beyond], units[beyond] >> _UNIT_BITS)
+                scales[:, side] = chunks.sums(chunks.of[beyond], units[beyond] >> UNIT_BITS)
                 units[beyond] &= _LOW_BITS
         return chunks.of * self.cells + cell, units
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,18 @@ from monitorkit.testing import make_chunk
 def same(left: Counts, right: Counts) -> bool:
     return left.rows == right.rows and all(
         np.array_equal(getattr(left, name), getattr(right, name))
-        for name in ("missing", "cells", "low", "large", "excess", "distances", "scales")
+        for name in (
+            "missing",
+            "cells",
+            "low",
+            "large",
+            "excess",
+            "fractions",
+            "wholes",
+            "far",
+            "farther",
+            "scales",
+        )
     )
 
 
@@ -236,6 +248,33 @@ def test_one_value_that_most_rows_have_makes_no_other_count_take_more_memory() -
     assert total.counts[1:16].tolist() == [100_001, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1_001]
     bytes_taken = total.low.nbytes + total.large.nbytes + total.excess.nbytes
     assert bytes_taken < total.entries + 100
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_distances_are_exact_however_many_rows_a_gap_has(dense: bool) -> None:
+    """Needs `_split` for whole scales as well; 0.375 of a gap is a sum of powers of two."""
+    reference = np.arange(2000) * 8.0
+    middles = (reference if dense else reference[:3])[:-1] + 3.0
+    window = np.concatenate((middles, np.full(1_000, 11.0), np.full(800_000, 3.0)))
+    cells = ReferenceCells(one_column(reference))
+    total = cells.summarise(one_column(window))
+    assert total.dense == dense
+    assert total.wholes.dtype == (np.uint8 if dense else np.uint32)
+    column = cells.column(0, total)
+    rows = np.array([800_001, 1_001, *[1] * (len(middles) - 2)])
+    assert column.distances[2 : 2 * len(middles) + 1 : 2].tolist() == (rows * 3.0).tolist()
+    assert column.distances.sum() == (rows * 3.0).sum()
+    twice = cells.column(0, cells.merge(total, total))
+    assert twice.distances.tolist() == (2 * column.distances).tolist()
+
+
+def test_a_dense_bucket_takes_three_and_a_half_bytes_a_cell() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 100_000))
+    cells = ReferenceCells(one_column(values[0][:6_000]))
+    total = cells.summarise(one_column(values[1]))
+    assert total.dense
+    arrays = [getattr(total, each.name) for each in fields(total) if each.name != "rows"]
+    assert sum(each.nbytes for each in arrays) < 3.6 * total.entries
 
 
 @given(st.lists(st.sampled_from([0, 1, 255, 256, 65_535, 65_536, 2**32, 2**40]), max_size=40))

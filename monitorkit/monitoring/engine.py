@@ -103,6 +103,7 @@ class LocalEngine:
         self._refresh()
         self._look_from(now)
         rows = self._whole(self._rows_id)
+        rows.follow(self._ladder, Span.merge)  # else a bucket may end up before the look-back later
         dropped = [track.forget(self._ladder.first) for track in self._tracks.values()]
         failures: dict[str, str] = {}
         ahead = Step(rows.cursor, horizon, deadline, until, rows)
@@ -117,6 +118,7 @@ class LocalEngine:
                 self._pass_over_gone(step, rows)
         if total or any(dropped) or self._store.look() != "ours":
             self._save(names, failures)
+        self._monitors.keep(rows.versions)
         return Absorbed(
             window=self._window(rows, now),
             cursor=dict(rows.cursor),

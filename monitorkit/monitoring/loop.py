@@ -201,8 +201,11 @@ class MonitoringLoop:
             await self._tidy.wait()
             self._tidy = anyio.Event()
             call = partial(self._compressing.run, self._read, cancelled=self._is_stopping)
-            await to_thread.run_sync(call, limiter=self._one_tidies, abandon_on_cancel=True)
-            await to_thread.run_sync(self._retention.run, self._read, limiter=self._one_tidies)
+            try:
+                await to_thread.run_sync(call, limiter=self._one_tidies, abandon_on_cancel=True)
+                await to_thread.run_sync(self._retention.run, self._read, limiter=self._one_tidies)
+            except Exception as error:  # serving goes on; it is tried again after the next cycle
+                log.exception("tidying_failed", reason=told(error))
 
     async def _warm_up(self, engine: ProcessEngine) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import monitorkit
@@ -44,6 +44,12 @@ class Monitors:
         self._files.look()
         changed = self.references.verify()
         for key in [key for key in self._made if key[0] in changed]:
+            del self._made[key]
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Forget what was made for other model versions: some 100 MB each with many columns."""
+        self.references.keep(versions)
+        for key in [key for key in self._made if key[0] not in versions]:
             del self._made[key]
 
     def get(self, version: str, name: str) -> AnyMonitor:

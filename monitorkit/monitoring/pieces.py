@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,6 +66,11 @@ class PieceEngine(LocalEngine):
         not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
         count = sum(part.count for part in parts)
         return Part(count, rows, tracks, failures, not_judged | self._not_judged)
+
+    def _join(self, step: Step, monitors: Iterable[str]) -> None:
+        """All tracks begin where the piece does, whatever version its first rows are of."""
+        for identity in monitors:
+            step.tracks.setdefault(identity, self._tracks[identity])
 
     def _begin(self, now: datetime) -> None:
         self._monitors.verify()

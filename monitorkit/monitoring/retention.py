@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from monitorkit import logs
 from monitorkit.config import Config
@@ -104,7 +105,7 @@ class LogRetention:
                     found = read_compressed(read, size)
                     if found is None or found.last_timestamp is None:
                         return None
-                    at = datetime.fromisoformat(found.last_timestamp)
+                    at = _moment(path, found.last_timestamp)
                     kept = Kept(path, size, at)
                     return _Segment(name, kept, found.head.identity, found.rows, found.bytes)
             rows = sidecar.rows_of(path)  # gives it a sidecar, if need be
@@ -113,5 +114,18 @@ class LogRetention:
         known = sidecar.read(path)
         if known is None or known.bytes != size or known.last_timestamp is None:
             return None
-        at = datetime.fromisoformat(known.last_timestamp)
+        at = _moment(path, known.last_timestamp)
         return _Segment(name, Kept(path, size, at), known.identity, rows, size)
+
+
+def _moment(path: Path, timestamp: str) -> datetime:
+    """When the newest row of a segment was answered; one that cannot be told makes it stay."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:  # somebody edited the row: the thirteenth month
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        reason = f"its newest timestamp is {timestamp!r}, which is no moment"
+        log.warning("retention_failed", folder=str(path), reason=reason)
+        return _ALWAYS
+    return moment

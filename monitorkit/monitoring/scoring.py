@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,17 @@ class ScoredReferences:
             ]
             if changed:
                 log.warning("model_versions_reused", model_versions=changed)
-        for version in changed:
+        self._forget(changed)
+        return changed
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Forget all other versions."""
+        self._forget([version for version in self._chunks if version not in versions])
+
+    def _forget(self, versions: Iterable[str]) -> None:
+        for version in versions:
             self._chunks.pop(version, None)
             self._models.pop(version, None)
-        return changed
 
     def chunk(self, version: str) -> Chunk:
         """The reference as a version sees it.

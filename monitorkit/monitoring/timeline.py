@@ -110,6 +110,11 @@ class Track:
             _merge_into(together, step, kept, merge)
         buckets.kept = together
 
+    def follow(self, ladder: Ladder, merge: Merge) -> None:
+        """Merge the buckets that have become old enough, of all versions."""
+        for buckets in self.versions.values():
+            buckets.follow(ladder, merge)
+
     def forget(self, before: int) -> bool:
         """Drop buckets that begin before a step, and versions without any; say if there were."""
         self.since = before if self.since is None else max(before, self.since)

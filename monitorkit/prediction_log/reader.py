@@ -179,6 +179,8 @@ class Reader:
             for folder, found in segments:
                 if since is not None and _is_older(last_timestamp(folder, found), since):
                     size = found.size
+                    if until is not None and not (size := min(size, until.get(found.identity, 0))):
+                        continue  # nobody else has passed over it yet
                     nothing = Piece(
                         folder.where, found.name.text, found.identity, size, size, size, True
                     )

@@ -12,7 +12,8 @@ class Deadlines:
     """Ends connections that have waited for one and the same thing for too long.
 
     Args:
-        receive: seconds for the head of a request, and for its body.
+        receive: seconds for the head of a request, for its body, and without a byte of an answer
+            that is read.
         idle: seconds without a request.
     """
 
@@ -20,14 +21,15 @@ class Deadlines:
         self._limits: Mapping[Phase, float] = {
             Phase.HEAD: receive,
             Phase.BODY: receive,
+            Phase.UNREAD: receive,
             Phase.IDLE: idle,
         }
-        self._waiting: dict[Protocol, tuple[Phase, object, float]] = {}
+        self._waiting: dict[Protocol, tuple[Phase, object, int, float]] = {}
 
     def sweep(self, connections: Iterable[object]) -> None:
         """Look at every connection."""
         now = asyncio.get_running_loop().time()
-        waiting: dict[Protocol, tuple[Phase, object, float]] = {}
+        waiting: dict[Protocol, tuple[Phase, object, int, float]] = {}
         late = []
         for connection in connections:
             assert isinstance(connection, Protocol)  # noqa: S101 - the only one that is configured
@@ -35,10 +37,11 @@ class Deadlines:
             if phase is Phase.ANSWER:
                 continue
             # The scope, which is kept, so that no other can have its place in memory meanwhile.
-            before, scope, since = self._waiting.get(connection, (None, None, now))
-            if before is not phase or scope is not connection.scope:
+            before, scope, unread, since = self._waiting.get(connection, (None, None, 0, now))
+            same = before is phase and scope is connection.scope
+            if not same or unread != connection.unread:
                 since = now
-            waiting[connection] = (phase, connection.scope, since)
+            waiting[connection] = (phase, connection.scope, connection.unread, since)
             if now - since > self._limits[phase]:
                 late.append(connection)
         self._waiting = waiting

@@ -8,6 +8,7 @@ the rest of a request, and resets the connection of a client that still sends wh
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.problems import Problem
+
+if sys.platform != "win32":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request's head, beside those of the first read, which are 256 KiB at most."""
@@ -50,6 +55,7 @@ class Phase(Enum):
     HEAD = "the head of a request"
     BODY = "the rest of a body"
     ANSWER = "its answer"
+    UNREAD = "its client, to read"
 
 
 class JoinedWrites(asyncio.Transport):
@@ -133,6 +139,20 @@ class Lingering(asyncio.Protocol):
         self._end.cancel()
 
 
+def _taken(transport: asyncio.Transport) -> int:
+    """Bytes that the system took and the client did not, where it tells.
+
+    It takes more only when a third of its some MB are free: a slow client may need minutes for it.
+    """
+    if sys.platform == "win32":
+        return 0
+    descriptor = transport.get_extra_info("socket").fileno()
+    try:
+        return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # it is closed
+        return 0
+
+
 class Protocol(HttpToolsProtocol):
     """What uvicorn makes for each connection.
 
@@ -152,6 +172,8 @@ class Protocol(HttpToolsProtocol):
     @property
     def phase(self) -> Phase:
         """What it waits for now."""
+        if self.unread:
+            return Phase.UNREAD
         cycle = self.cycle
         if cycle is None:
             return Phase.HEAD
@@ -160,6 +182,12 @@ class Protocol(HttpToolsProtocol):
         if cycle.scope is not self.scope:
             return Phase.HEAD if cycle.response_complete else Phase.ANSWER
         return Phase.BODY if cycle.more_body else Phase.IDLE
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the client has not read; 0 when the system took all of them."""
+        waiting = self._socket.get_write_buffer_size()
+        return waiting + _taken(self._socket) if waiting else 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection: uvicorn's type says the same of its own."""
@@ -217,7 +245,9 @@ class Protocol(HttpToolsProtocol):
 
     def time_out(self) -> None:
         """End a connection on which what is waited for has not come in time."""
-        if self.phase is Phase.IDLE or self.scope is None:
+        if self.phase is Phase.UNREAD:  # nor would it read why
+            self.transport.abort()
+        elif self.phase is Phase.IDLE or self.scope is None:
             self.transport.close()
         else:
             self.refuse(problems.too_slow())

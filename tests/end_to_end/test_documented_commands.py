@@ -202,8 +202,7 @@ def test_from_one_process_to_many(place: Place) -> None:
 
     assert place.judged(here) >= 60
     address = f"127.0.0.1:{_any_port()}"
-    host, port = address.split(":")
-    options = f"--host {host} --port {port} --no-dashboard"
+    options = f"--host 127.0.0.1 --port {address.rpartition(':')[2]} --no-dashboard"
     cluster = [Terminal(f"{scheduler} {options}", place.folder, place.env)]
     try:
         cluster[0].read("Scheduler at", 60)

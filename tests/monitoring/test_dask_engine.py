@@ -111,6 +111,25 @@ def test_summaries_are_those_of_the_local_engine(here: Place, client: Any, worke
     assert summaries(engine._engine) == summaries(local)
 
 
+def test_a_version_that_cannot_be_had_hides_no_other_one(
+    place: Make, client: Any, worker: Worker
+) -> None:
+    here = place(monitors=MONITORS[:1], registry={"tracking_uri": "http://127.0.0.1:9"})
+    here.append(draw(300, seed=2), version="0")
+    here.append(draw(300, seed=3), version="1")
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client)
+    now = datetime.now(UTC)
+    absorbed = engine.absorb(NAMES[:1], now)
+    assert (absorbed.window.model_version, absorbed.window.rows) == ("1", 300)
+    case = Case(NAMES[0], "1", now, (), absorbed.cursor, reports=False)
+    findings = engine.judge(case).findings
+    local = LocalEngine(elsewhere(here, "local").config)
+    local.absorb(NAMES[:1], now)
+    assert findings
+    assert list(findings) == list(local.judge(case).findings)
+    assert engine.absorb(NAMES[:1], now).rows_read == 0
+
+
 def test_a_cycle_finds_the_same_and_the_next_one_reads_only_what_is_new(
     here: Place, client: Any, worker: Worker
 ) -> None:

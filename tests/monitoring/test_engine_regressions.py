@@ -25,7 +25,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
 from monitorkit.monitoring.store import FILE
-from monitorkit.prediction_log import Cursor, segment
+from monitorkit.prediction_log import Cursor, segment, sidecar
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
@@ -208,6 +208,54 @@ def test_an_older_version_that_cannot_be_had_does_not_stop_the_newest(place: Mak
     assert isinstance(result, RunResult)
     assert (result.window.model_version, result.window.rows) == ("1", 300)
     assert result.outcomes[0].error is None
+
+
+def test_a_version_whose_rows_are_all_too_old_is_not_the_newest(place: Make) -> None:
+    """Their bucket was in the look-back; the longer one that it became a part of begins before."""
+    here = place(
+        monitors=[ROWS],
+        monitoring={"lookback": "1h", "bucket": "1m", "resolution": 4, **VERDICT},
+    )
+    now = datetime(2026, 1, 1, 0, 5, 30, tzinfo=UTC)
+    here.append(draw(1, seed=2), ends=now)
+    engine = LocalEngine(here.config)
+    assert engine.absorb(["rows"], now).window.rows == 1
+    for each in (engine, LocalEngine(here.config)):
+        window = each.absorb(["rows"], now + timedelta(minutes=55)).window
+        assert (window.rows, window.model_version) == (0, None)
+
+
+def test_what_was_made_for_a_version_goes_when_its_rows_are_too_old(place: Make) -> None:
+    here = place(monitors=[KS])
+    store_model(here.config, "2")
+    now = datetime.now(UTC)
+    here.append(draw(300, seed=2), version="1", ends=now - timedelta(hours=23))
+    here.append(draw(300, seed=3), version="2", ends=now)
+    engine = LocalEngine(here.config)
+    engine.absorb(["feature-drift"], now)
+    monitors = engine._monitors
+    assert set(monitors._made) == {("1", "feature-drift"), ("2", "feature-drift")}
+    engine.absorb(["feature-drift"], now + timedelta(hours=2))
+    assert set(monitors._made) == {("2", "feature-drift")}
+    assert set(monitors.references._chunks) == set(monitors.references._models) == {"2"}
+
+
+def test_a_new_monitor_is_judged_though_an_old_segment_came_and_no_row(place: Make) -> None:
+    here = place(monitors=[KS, ROWS], monitoring={"lookback": "1h"})
+    now = datetime.now(UTC)
+    log = here.config.storage.predictions
+    here.append(draw(300, seed=2), ends=now)
+    known, new = here.config.monitors
+    cycle(with_(here, monitors=(known,)))
+    (log / "predictions.csv").rename(here.folder / "away.csv")
+    here.append(draw(300, seed=3), ends=now - timedelta(hours=5))
+    old = log / "predictions-20260101T000000.000000Z.csv"
+    (log / "predictions.csv").rename(old)
+    assert sidecar.rows_of(old) == 300  # leaves word beside it of how old its rows are
+    (here.folder / "away.csv").rename(log / "predictions.csv")
+    for _ in range(2):
+        result = cycle(here)
+        assert [outcome.error for outcome in result.outcomes] == [None, None]
 
 
 def test_previous_findings_survive_cycles_without_that_monitor(place: Make) -> None:

@@ -58,6 +58,22 @@ def pruned(logged: list[Any]) -> list[dict[str, Any]]:
     return [event for event in logged if event["event"] == "file_pruned"]
 
 
+def test_a_segment_with_a_row_of_no_time_stays_and_the_others_go(folder: Path) -> None:
+    read = cursor(folder)
+    oldest = min(folder.glob("predictions-*.csv"))
+    lines = oldest.read_bytes().split(b"\n")
+    identity, moment, *cells = lines[-2].split(b",")
+    lines[-2] = b",".join((identity, moment[:5] + b"13" + moment[7:], *cells))
+    oldest.write_bytes(b"\n".join(lines))
+    oldest.with_suffix(".json").unlink()
+    with structlog.testing.capture_logs() as logged:
+        assert retention(folder.parent, max_age="4d").run(read) == 2
+    assert oldest.exists()
+    [event] = [each for each in logged if each["event"] == "retention_failed"]
+    assert event["folder"] == str(oldest)
+    assert "which is no moment" in event["reason"]
+
+
 def test_nothing_goes_by_default(folder: Path) -> None:
     assert retention(folder.parent).run(cursor(folder)) == 0
     assert left(folder) == 5

@@ -11,6 +11,7 @@ import asyncio
 import gzip
 import json
 import resource
+import socket
 import ssl
 import sys
 import time
@@ -27,7 +28,7 @@ from wire import Answer, Connection, connected, listening, post
 
 from monitorkit.serving import server
 from monitorkit.serving.deadlines import Deadlines
-from monitorkit.serving.protocol import LINGER, MAX_HEAD
+from monitorkit.serving.protocol import LINGER, MAX_HEAD, Phase, Protocol
 from monitorkit.serving.server import Server
 from monitorkit.serving.services import Services
 from monitorkit.settings import Serving
@@ -326,6 +327,39 @@ async def test_a_kept_connection_is_closed_when_it_is_idle_and_not_before(
         started = time.monotonic()
         assert await connection.rest() == b""
         assert time.monotonic() - started < 3
+
+
+@asynccontextmanager
+async def unread(port: int) -> AsyncIterator[socket.socket]:
+    """A client with little room that has asked for 20 MB, and reads nothing so far."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        await loop.sock_sendall(client, GET.replace(b"/ready", b"/openapi.json") * 500)
+        yield client
+
+
+async def test_who_reads_nothing_is_cut_off(at: At) -> None:
+    async with at(receive_timeout="1s") as (port, running, _), unread(port):
+        await until(lambda: len(running.server_state.connections) == 1)
+        started = time.monotonic()
+        await until(lambda: not running.server_state.connections)
+        assert 0.9 < time.monotonic() - started < 4
+        await until(lambda: not running.server_state.tasks)
+
+
+async def test_who_reads_slowly_is_not_cut_off(at: At) -> None:
+    """Some KB in a second, where the system takes no more before it is rid of hundreds."""
+    loop = asyncio.get_running_loop()
+    async with at(receive_timeout="1s") as (port, running, _), unread(port) as client:
+        for _ in range(16):
+            await asyncio.sleep(0.25)
+            assert await loop.sock_recv(client, 4096)
+        [connection] = running.server_state.connections
+        assert isinstance(connection, Protocol)
+        assert connection.phase is Phase.UNREAD
 
 
 async def until(condition: Callable[[], bool]) -> None:
