@@ -245,7 +245,7 @@ def test_a_new_monitor_is_judged_though_an_old_segment_came_and_no_row(place: Ma
     now = datetime.now(UTC)
     log = here.config.storage.predictions
     here.append(draw(300, seed=2), ends=now)
-    known, new = here.config.monitors
+    known = here.config.monitors[0]
     cycle(with_(here, monitors=(known,)))
     (log / "predictions.csv").rename(here.folder / "away.csv")
     here.append(draw(300, seed=3), ends=now - timedelta(hours=5))
