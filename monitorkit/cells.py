@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.column_counter import UNIT_BITS, UNITS, Chunks, ColumnCounter, added
+from monitorkit.column_counter import LOW_BITS, UNIT_BITS, UNITS, Chunks, ColumnCounter, added
 from monitorkit.contracts import SCORE_COLUMN, Chunk
 
 # From one occupied cell in so many on, all are laid out: adding is faster than sorting.
@@ -262,7 +262,7 @@ class ReferenceCells:
             missing,
             np.empty(0, np.int32) if cells is None else cells.astype(np.int32, copy=False),
             *_split(counts),
-            (distances & (UNITS - 1)).astype(np.uint32),
+            (distances & LOW_BITS).astype(np.uint32),
             *_split(distances >> UNIT_BITS),
             scales,
         )

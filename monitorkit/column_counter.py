@@ -20,7 +20,7 @@ from monitorkit.value_lookup import LARGEST, ValueLookup
 # the same sum in any order, floats do not.
 UNIT_BITS = 32
 UNITS = 1 << UNIT_BITS
-_LOW_BITS = UNITS - 1
+LOW_BITS = UNITS - 1
 
 # Whole numbers in so short a range are counted without sorting them: eight times as fast.
 _SHORT_RANGE = 1 << 12
@@ -132,7 +132,7 @@ class ColumnCounter:
             beyond = np.flatnonzero(cell == outer)
             if beyond.size:
                 scales[:, side] = chunks.sums(chunks.of[beyond], units[beyond] >> UNIT_BITS)
-                units[beyond] &= _LOW_BITS
+                units[beyond] &= LOW_BITS
         return chunks.of * self.cells + cell, units
 
     @cached_property

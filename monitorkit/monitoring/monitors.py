@@ -42,14 +42,14 @@ class Monitors:
             ReferenceProblem: the reference is missing or is not what was frozen.
         """
         self._files.look()
-        changed = self.references.verify()
-        for key in [key for key in self._made if key[0] in changed]:
-            del self._made[key]
+        self._forget(self.references.verify())
 
     def keep(self, versions: Collection[str]) -> None:
         """Forget what was made for other model versions: some 100 MB each with many columns."""
-        self.references.keep(versions)
-        for key in [key for key in self._made if key[0] not in versions]:
+        self._forget(self.references.keep(versions))
+
+    def _forget(self, versions: Collection[str]) -> None:
+        for key in [key for key in self._made if key[0] in versions]:
             del self._made[key]
 
     def get(self, version: str, name: str) -> AnyMonitor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -66,17 +66,17 @@ class ScoredReferences:
             ]
             if changed:
                 log.warning("model_versions_reused", model_versions=changed)
-        self._forget(changed)
-        return changed
+        return self._forget(changed)
 
-    def keep(self, versions: Collection[str]) -> None:
-        """Forget all other versions."""
-        self._forget([version for version in self._chunks if version not in versions])
+    def keep(self, versions: Collection[str]) -> list[str]:
+        """Forget all other versions; returns them."""
+        return self._forget([version for version in self._chunks if version not in versions])
 
-    def _forget(self, versions: Iterable[str]) -> None:
+    def _forget(self, versions: list[str]) -> list[str]:
         for version in versions:
             self._chunks.pop(version, None)
             self._models.pop(version, None)
+        return versions
 
     def chunk(self, version: str) -> Chunk:
         """The reference as a version sees it.

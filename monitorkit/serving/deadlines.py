@@ -37,11 +37,11 @@ class Deadlines:
             if phase is Phase.ANSWER:
                 continue
             # The scope, which is kept, so that no other can have its place in memory meanwhile.
-            before, scope, unread, since = self._waiting.get(connection, (None, None, 0, now))
-            same = before is phase and scope is connection.scope
-            if not same or unread != connection.unread:
+            scope, unread = connection.scope, connection.unread
+            *before, since = self._waiting.get(connection, (None, None, 0, now))
+            if before[0] is not phase or before[1] is not scope or before[2] != unread:
                 since = now
-            waiting[connection] = (phase, connection.scope, connection.unread, since)
+            waiting[connection] = (phase, scope, unread, since)
             if now - since > self._limits[phase]:
                 late.append(connection)
         self._waiting = waiting

@@ -172,7 +172,7 @@ class Protocol(HttpToolsProtocol):
     @property
     def phase(self) -> Phase:
         """What it waits for now."""
-        if self.unread:
+        if self._socket.get_write_buffer_size():
             return Phase.UNREAD
         cycle = self.cycle
         if cycle is None:
