@@ -73,7 +73,8 @@ class Ours:
     def least_effects(self, cycles: Cycles) -> NDArray[np.float64]:
         """(cycles + 1,) at most the design effect of the window that ends after so many cycles.
 
-        That by repeated rows; the rule takes the larger one of this and another one.
+        That by repeated rows; the rule takes the larger one of this and another one. (It would be
+        less where pieces have most pairs in common: where values crowd, not where rows repeat.)
         """
         cells, columns = cycles.cells, self.weigher.repeats.columns
         found = np.ones(cells.shape[1] + 1)

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import QuantileTransformer
 
-from monitorkit.cells import ReferenceCells
+from monitorkit.cells import SCORE_DECIMALS, ReferenceCells
 from monitorkit.contracts import Bucket, Chunk
 from monitorkit.sequential.events import Limits
 from monitorkit.sequential.rule import Rule
@@ -188,7 +188,7 @@ class Tallies:
                 first + 2 * np.searchsorted(known, values) + np.isin(values, known),
             )
             for values, known, first in zip(
-                [*chunk.features.T, chunk.scores],
+                [*chunk.features.T, np.round(chunk.scores, SCORE_DECIMALS)],
                 self.cells.known,
                 self.cells.starts[:-1].tolist(),
                 strict=True,

@@ -28,6 +28,10 @@ _LARGE_BYTES = 12
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHUNKS = 1 << 16  # their numbers take 16 bits
 
+SCORE_DECIMALS = 11
+"""A model's scores are rounded to so many: one row and a thousand are scored in other ways, whose
+scores may differ in their last bits, and here a value is one of the reference or is none."""
+
 
 Cells = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
 """Cells that hold rows, and how many: (k,) each."""
@@ -349,7 +353,8 @@ class ReferenceCells:
 def _values(chunks: Sequence[Chunk]) -> list[NDArray[np.float64]]:
     """(columns + 1, rows) of all of them, one after the other."""
     features = np.concatenate([chunk.features for chunk in chunks])
-    return [*features.T, np.concatenate([chunk.scores for chunk in chunks])]
+    scores = np.concatenate([chunk.scores for chunk in chunks])
+    return [*features.T, np.round(scores, SCORE_DECIMALS)]
 
 
 def _blocks(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:

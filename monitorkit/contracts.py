@@ -18,6 +18,9 @@ Json = None | bool | int | float | str | Sequence[Any] | Mapping[str, Any]
 SCORE_COLUMN = "probability"
 """The name under which the model's score stands beside the features, in findings and in the log."""
 
+NO_ROWS = "no_rows"
+"""What `no_rows` measures."""
+
 
 class Options(BaseModel):
     """Base of a plugin's options: a pydantic model in which unknown keys are errors."""
@@ -162,6 +165,17 @@ def excluded(column: str, reason: str) -> Finding:
     return Finding("excluded", None, column=column, detail={"reason": reason})
 
 
+def no_rows() -> Finding:
+    """The only finding of a monitor whose own look-back is shorter, and holds no rows."""
+    reason = "no rows in its look-back: what it found before stands"
+    return Finding(NO_ROWS, None, detail={"reason": reason})
+
+
+def found_no_rows(findings: Sequence[Finding]) -> bool:
+    """Whether a monitor had nothing to judge."""
+    return any(finding.measure == NO_ROWS for finding in findings)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a monitor says of a window.
@@ -181,7 +195,7 @@ class Monitor(ABC, Generic[O, S]):
     O is its options; S its summary: a frozen dataclass whose fields are numpy arrays of numbers,
     ints, floats, strings or bools. Laws, held by `monitorkit.testing.check_monitor`: `summarise`
     is pure; `merge` is associative and returns a new S; summarising a chunk gives the same
-    findings as merging the summaries of its parts; findings are JSON-safe.
+    findings as merging the summaries of its parts; a result can hold its findings.
 
     Args:
         options: validated options from TOML.
@@ -215,7 +229,7 @@ class Monitor(ABC, Generic[O, S]):
 
         Args:
             timeline: the window, never empty.
-            previous: this monitor's findings in the last committed result, empty at first.
+            previous: this monitor's findings in the last result of this model version, or none.
         """
 
     def summary_key(self) -> str | None:

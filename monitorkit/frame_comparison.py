@@ -17,6 +17,14 @@ from monitorkit.settings import MonitorEntry
 MONITORS = ("anytime_drift", "psi")
 """What is asked when nothing else is said: neither alarms for a difference that is tiny."""
 
+START = datetime(1970, 1, 1, tzinfo=UTC) + 28_000 * timedelta(minutes=1024)
+"""When the rows of a frame came, which has no times: always the same, so that the same frames have
+the same verdict, and at a start that may spend the most (`sequential.starts`)."""
+
+STRETCHES = 6
+"""A frame is so many, one after the other: what they have in common is no repetition. With two more
+a monitor would take a frame that is sorted for bursts."""
+
 _SINCE = re.compile(r"^drifted since [0-9: -]+ UTC")
 
 
@@ -139,6 +147,9 @@ def compare(
 ) -> Comparison:
     """Compare a data frame with a reference, by the monitors that the service uses.
 
+    Rows count as independent, but for the same ones near each other, as a client's are that asks
+    ten times: a frame that was put together of copies, or sampled with replacement, says too much.
+
     Args:
         reference: a data frame of pandas, polars or pyarrow: what is normal.
         current: another one, to be judged; only columns of the same names are compared.
@@ -183,10 +194,17 @@ def _judged(
     known: Sequence[plugin_manager.Kind], entry: MonitorEntry, pair: Pair
 ) -> tuple[Finding, ...]:
     monitor = plugin_manager.make_monitor(known, entry, pair.reference)
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
-    # All rows as one bucket: frames have no times.
-    bucket = Bucket(now - timedelta(minutes=1), len(pair.current), monitor.summarise(pair.current))
-    timeline = Timeline([bucket], now, monitor.merge)
+    size = -(-len(pair.current) // STRETCHES)
+    starts = range(0, len(pair.current), size)
+    parts = [pair.current.take(slice(start, start + size)) for start in starts]
+    second = timedelta(seconds=1)
+    buckets = [
+        Bucket(START + number * second, len(part), summary, second)
+        for number, (part, summary) in enumerate(
+            zip(parts, monitor.summarise_each(parts), strict=True)
+        )
+    ]
+    timeline = Timeline(buckets, START + timedelta(minutes=1), monitor.merge)
     return tuple(monitor.judge(timeline, ()).findings)
 
 

@@ -95,6 +95,11 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             {key: alarm.not_before for key, alarm in known.items() if alarm.not_before},
             [key for key, alarm in known.items() if alarm.on],
         )
+        if not look.judged:  # no start with rows is followed
+            since = timeline.since or timeline.now
+            # All of them: the share of drifted columns is of those that there are.
+            kept = [self._carried(key, alarm.unseen(since)) for key, alarm in known.items()]
+            return Judgement([*kept, *self._left_out()])
         drifted = {column for (column, _), alarm in known.items() if alarm.on}
         effect = Finding(
             "design_effect",
@@ -102,19 +107,40 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             statistic="rows that are worth one independent row",
             detail={"estimated": look.estimated},
         )
-        findings = [effect] if look.judged else []
+        findings = [effect]
         for judged in look.judged:
             alarm = known.get((judged.column, judged.measure), _Alarm())
             alarm = alarm.next(judged, timeline, others=judged.column in drifted)
             if alarm.on:
                 drifted.add(judged.column)
             findings.append(self._finding(judged, look, alarm))
-        left_out = [
+        return Judgement([*findings, *self._left_out()])
+
+    def _left_out(self) -> list[Finding]:
+        return [
             excluded(self.cells.names[index], "no values in the reference")
             for index in self.chosen
             if not self.cells.known[index].size
         ]
-        return Judgement([*findings, *left_out])
+
+    def _carried(self, key: tuple[int, Measure], alarm: _Alarm) -> Finding:
+        """What is still so of a measure that cannot be judged now."""
+        column, measure = key
+        begins = f"drifted since {alarm.since:%Y-%m-%d %H:%M} UTC" if alarm.since else "undecided"
+        return Finding(
+            FINDINGS[measure],
+            None,
+            column=self.cells.names[column],
+            statistic=STATISTICS[measure],
+            drift=alarm.on,
+            since=alarm.since,
+            detail={
+                "verdict": "undecided",
+                "alarm": alarm.kind,
+                "says": f"{begins}: too few rows of late to look again",
+                **alarm.kept(),
+            },
+        )
 
     def _finding(self, judged: Judged, look: Look, alarm: _Alarm) -> Finding:
         name = self.cells.names[judged.column]
@@ -207,12 +233,20 @@ class _Alarm:
         if judged.verdict == "drifted":
             kind = "continuing" if self.on or others else "new"
             return _Alarm(kind, self.since or judged.since, now, self.not_before)
+        if self.on and judged.verdict == "stable":
+            # No start that has shown the drift may show it again.
+            return _Alarm("recovered", not_before=max(judged.since, self.shown or judged.since))
+        return self.unseen(oldest)
+
+    def unseen(self, oldest: datetime) -> _Alarm:
+        """What it is after a cycle that shows no drift, and does not make sure that it is over.
+
+        Args:
+            oldest: when the window begins.
+        """
         if not self.on:
             gone = self.not_before is None or self.not_before <= oldest
             return _Alarm(not_before=None if gone else self.not_before)
-        if judged.verdict == "stable":
-            # No start that has shown the drift may show it again.
-            return _Alarm("recovered", not_before=max(judged.since, self.shown or judged.since))
         if self.shown is not None and self.shown <= oldest:
             return _Alarm("recovered")
         return replace(self, kind="continuing")

@@ -100,7 +100,7 @@ class Wasserstein(CountsMonitor[WassersteinOptions]):
             norm = self._norms[column.name]
             with np.errstate(over="ignore", invalid="ignore"):
                 lower, upper = (bound / norm for bound in wasserstein_bounds(column))
-            if not np.isfinite(upper):
+            if not (np.isfinite(upper) and np.isfinite(norm)):
                 findings.append(excluded(column.name, "its values are too large for a distance"))
                 continue
             value = lower + (upper - lower) / 2

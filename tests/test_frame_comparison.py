@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from monitorkit_plugins.ks import Ks, KsOptions
 from scipy import stats
 
 import monitorkit
-from monitorkit import Chunk
+from monitorkit import Chunk, frame_comparison
 from monitorkit.errors import ConfigError, FrameError, PluginError
 from monitorkit.testing import judge_summaries
 
@@ -50,6 +51,32 @@ def test_frames_of_all_libraries_give_the_same(reference: str, current: str) -> 
     ]
     assert list(found.skipped) == ["city"]
     assert type(found.to_frame()) is type(LIBRARIES[reference](one))
+
+
+def test_the_largest_difference_of_all_is_found() -> None:
+    """Where every column with many values has moved, none shows that rows do not repeat."""
+    one, other = data(2000, 1), data(2000, 2, shift=1000)
+    del one["p"], other["p"]
+    found = monitorkit.compare(pd.DataFrame(one), pd.DataFrame(other), monitors=["anytime_drift"])
+    assert found.drifted == ("age",)
+    (distance,) = [
+        f for f in found.findings["anytime_drift"] if (f.column, f.measure) == ("age", "distance")
+    ]
+    assert distance.value == pytest.approx(1)
+
+
+def test_the_time_of_day_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = pd.DataFrame(data(2000, 1)), pd.DataFrame(data(2000, 2, shift=5))
+    first = monitorkit.compare(one, other)
+    for minute in range(0, 1024, 97):
+
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Later:
+                return cls(2026, 3, 1, tzinfo=tz) + timedelta(minutes=minute)  # noqa: B023
+
+        monkeypatch.setattr(frame_comparison, "datetime", Later)
+        assert monitorkit.compare(one, other).to_dict() == first.to_dict()
 
 
 def test_it_is_the_plugin_that_judges() -> None:

@@ -21,6 +21,7 @@ from monitorkit.contracts import (
     Skipped,
     Status,
     Trigger,
+    found_no_rows,
 )
 from monitorkit.errors import ConfigError, CycleBusy, WorkerTimeout, told
 from monitorkit.monitoring.protocol import Absorbed, Case, Engine
@@ -32,7 +33,8 @@ from monitorkit.settings import MonitorEntry, ReportRetention, ResultRetention
 
 log = logs.get(__name__)
 
-LOOK_BACK_RESULTS = 10  # in which a monitor's previous findings are looked for
+LOOK_BACK_RESULTS = 10  # of a model version, in which a monitor's previous findings are looked for
+LOOK_THROUGH_RESULTS = 100  # of any version, in which those are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +311,7 @@ def _limits(section: ResultRetention | ReportRetention) -> Limits:
 
 def _newest_first(results: Results) -> Iterator[RunResult]:
     """The last results, read as they are asked for; a damaged one counts as one of them."""
-    for run_id in list(reversed(results.run_ids()))[:LOOK_BACK_RESULTS]:
+    for run_id in list(reversed(results.run_ids()))[:LOOK_THROUGH_RESULTS]:
         found = results.find(run_id)
         if found is not None:
             yield found[1]
@@ -323,15 +325,18 @@ def _previous(
     Not every result has every monitor: one may have failed, or been left out by `--only`.
     """
     found: dict[str, Sequence[Finding]] = {}
+    same = 0
     for result in earlier:
         if result.reference_hash != absorbed.reference_hash:
             break
         if result.window.model_version != absorbed.window.model_version:
             continue  # versions may take turns; an alarm of one is no news when it is back
         for outcome in result.outcomes:
-            if outcome.error is None:
+            if outcome.error is None and not found_no_rows(outcome.findings):
                 found.setdefault(outcome.name, outcome.findings)
-        if set(names) <= set(found):
+        # Cycles without a row for a monitor would hide what it said before them.
+        same += not any(found_no_rows(outcome.findings) for outcome in result.outcomes)
+        if set(names) <= set(found) or same == LOOK_BACK_RESULTS:
             break
     return found
 

@@ -14,7 +14,7 @@ from functools import partial
 from monitorkit import logs
 from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
-from monitorkit.contracts import Judgement, Timeline, Window
+from monitorkit.contracts import Judgement, Timeline, Window, no_rows
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.active import say_active
@@ -179,7 +179,7 @@ class LocalEngine:
             )
         lookback, merge = self._lookbacks[name], monitor.merge
         self._say_active((name,))
-        judgement = Judgement([])
+        judgement = Judgement([no_rows()])
         buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
         if buckets:  # else its look-back is shorter, and was quiet
             merged = partial(self._merges[identity].merged, merge=merge)

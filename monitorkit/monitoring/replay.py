@@ -16,7 +16,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, ReferenceProblem, told
 from monitorkit.monitoring.comparison import Compared, Failed, compare
-from monitorkit.monitoring.cycle import LOOK_BACK_RESULTS, Moment, Selection, judge
+from monitorkit.monitoring.cycle import LOOK_THROUGH_RESULTS, Moment, Selection, judge
 from monitorkit.monitoring.instants import Instant, Plan, Span, plan
 from monitorkit.monitoring.ladder import longest_lookback
 from monitorkit.monitoring.protocol import Engine
@@ -197,8 +197,8 @@ class _Past:
         self._results = results
         self._began = False
         self._oldest: str | None = None
-        self._recorded: deque[RunResult] = deque(maxlen=LOOK_BACK_RESULTS)
-        self._all: deque[RunResult] = deque(maxlen=LOOK_BACK_RESULTS)
+        self._recorded: deque[RunResult] = deque(maxlen=LOOK_THROUGH_RESULTS)
+        self._all: deque[RunResult] = deque(maxlen=LOOK_THROUGH_RESULTS)
         self._names: set[str] = set()
 
     def begin(self, instant: Instant) -> None:
@@ -210,7 +210,7 @@ class _Past:
         self._oldest = next(iter(run_ids), None)
         first = new_run_id(instant.now) if instant.record is None else instant.record.run_id
         place = bisect_left(run_ids, first)
-        for run_id in run_ids[max(0, place - LOOK_BACK_RESULTS) : place]:
+        for run_id in run_ids[max(0, place - LOOK_THROUGH_RESULTS) : place]:
             found = self._results.find(run_id)
             if found is not None:
                 self._recorded.appendleft(found[1])

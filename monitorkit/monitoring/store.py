@@ -24,7 +24,7 @@ from monitorkit.monitoring.timeline import Buckets, Kept, Track
 log = logs.get(__name__)
 
 FILE = "timeline.sqlite"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _OF_THE_DISK = {
     sqlite3.SQLITE_BUSY,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,18 @@ MOSTLY_UNIQUE = 0.5
 
 CHANCE_PAIRS = 0.25
 """Rows are compared with so many that each has less pairs than this by chance."""
+
+CROWDED = 0.05
+"""With so many pairs for each row beyond those of the reference's rows, one looks where they come
+from."""
+
+APART = 2
+NEARER = 16
+"""A piece is compared with the next but one, or with one a sixteenth of the window away when that
+is farther: what lasts longer is no burst."""
+
+COMPARED = 96
+"""So many times at most, or a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +103,15 @@ class Repeats:
 
     Rows that come m times give m(m - 1) ordered pairs, (m - 1) for each of them: so the pairs for
     each row, beyond those by chance, are the design effect less one. This shows a client that
-    repeats itself in the first minute already. Buckets are put together as long as chance makes few
-    pairs: the less traffic, the longer may bursts last. Of several columns the least counts: a row
-    that is repeated is so in all of them, while a column that drifts may crowd by itself.
+    repeats itself in the first minute already, if it does not go on. Buckets are put together as
+    long as chance makes few pairs: the less traffic, the longer may bursts last. Of several columns
+    the least counts: a row that is repeated is so in all of them, while a column that drifts may
+    crowd by itself.
+
+    Where all of them drift, all crowd: everything beyond the reference's range is in one cell. But
+    then rows share their cells with those of another time as often as with their neighbours, and
+    repeated ones do not. So what pieces apart in time have in common counts as chance, if it is the
+    larger part of all pairs, in every column.
 
     Args:
         cells: of the reference.
@@ -137,38 +156,121 @@ class Repeats:
         Args:
             window: its buckets, in time order.
         """
-        found = [_beyond_chance(window, at, unique) for at, unique in enumerate(self.columns)]
-        known = [beyond for beyond in found if beyond is not None]
-        return 1.0 + max(min(known), 0.0) if known else None
+        found = [_crowding(window, at, unique) for at, unique in enumerate(self.columns)]
+        known = [each for each in found if each is not None]
+        if not known:
+            return None
+        least = min(each.beyond_chance() for each in known)
+        if least > CROWDED:
+            # A repeated row is alone in its cell at other times, in each of the columns.
+            least = min(least, max(each.beyond_common() for each in known))
+        return 1.0 + max(least, 0.0)
 
 
-def _beyond_chance(window: Sequence[Held], at: int, unique: Unique) -> float | None:
-    """Pairs for each row; None: the column has no values."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Crowding:
+    """How a column's rows share its cells, in pieces of a window in which chance makes few pairs.
+
+    Attributes:
+        at: its position in `Repeats.columns`.
+        chance: that two rows of the reference are in one cell.
+        pieces: their buckets.
+        pairs: (pieces,) ordered ones of rows in one cell.
+        many: (pieces,) rows.
+    """
+
+    at: int
+    chance: float
+    pieces: Sequence[Sequence[Held]]
+    pairs: NDArray[np.int64]
+    many: NDArray[np.float64]
+
+    def beyond_chance(self) -> float:
+        """Pairs for each row beyond those that rows of the reference make."""
+        return self._beyond(np.array(self.chance))
+
+    def beyond_common(self) -> float:
+        """The same beyond those that rows of different times make, when these are most of all.
+
+        Two bursts that meet by chance make some of them, too.
+        """
+        chances = np.maximum(_in_common(self.pieces, self.at), self.chance)
+        found = self._beyond(chances)
+        most = 2 * float((chances * self.many * (self.many - 1)).sum()) > int(self.pairs.sum())
+        return found if most else self.beyond_chance()
+
+    def _beyond(self, chances: NDArray[np.float64]) -> float:
+        expected = float((chances * (self.many * (self.many - 1))).sum())
+        return (int(self.pairs.sum()) - expected) / float(self.many.sum())
+
+
+def _crowding(window: Sequence[Held], at: int, unique: Unique) -> _Crowding | None:
+    """None: the column has no values."""
     window = [held for held in window if held.repeated.rows[at]]
     if not window:
         return None
     rows = np.array([held.repeated.rows[at] for held in window], np.int64)
     piece = (np.cumsum(rows) - rows) // unique.together
     begins = np.flatnonzero(np.diff(piece, prepend=-1))
-    pairs = 0
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(window)], strict=True):
-        if end - begin == 1:  # as all are where there is much traffic
-            pairs += int(window[begin].repeated.pairs[at])
-        else:
-            pairs += _ordered_pairs([held.cells(at) for held in window[begin:end]])
+    pieces = [window[begin:end] for begin, end in pairwise([*begins.tolist(), len(window)])]
+    pairs = np.array([_pairs(each, at) for each in pieces], np.int64)
     many = np.add.reduceat(rows, begins).astype(np.float64)
-    chance = unique.chance * float((many * (many - 1)).sum())
-    return (pairs - chance) / float(rows.sum())
+    return _Crowding(at, unique.chance, pieces, pairs, many)
 
 
-def _ordered_pairs(buckets: Sequence[Cells]) -> int:
-    """Of rows in one cell, once several buckets are put together: whole numbers, so exact.
+def _pairs(piece: Sequence[Held], at: int) -> int:
+    """Ordered pairs of rows in one cell, once its buckets are put together: exact."""
+    if len(piece) == 1:  # as all are where there is much traffic
+        return int(piece[0].repeated.pairs[at])
+    together = _together(piece, at)
+    return int((together * (together - 1)).sum())
+
+
+def _together(piece: Sequence[Held], at: int) -> NDArray[np.float64]:
+    """Rows by cell, up to the last one that holds any."""
+    cells, counts = (np.concatenate(of) for of in zip(*(h.cells(at) for h in piece), strict=True))
+    found: NDArray[np.float64] = np.bincount(cells, counts).astype(np.float64, copy=False)
+    return found
+
+
+def _in_common(pieces: Sequence[Sequence[Held]], at: int) -> NDArray[np.float64]:
+    """(pieces,) chance that a row of each and one of another time are in one cell.
+
+    Of the times before and after, that which has more in common counts: something may have changed.
+    A few pieces are long ones of little traffic, whose own ends are compared.
+    """
+    count = len(pieces)
+    if count < 2 * APART:
+        return np.array([_ends_in_common(piece, at) for piece in pieces])
+    apart = max(APART, count // NEARER)
+    step = -(-(count - apart) // COMPARED)
+    firsts = range(0, count - apart, step)
+    found = np.array([_meet(pieces[n], pieces[n + apart], at) for n in firsts])
+    which = np.arange(count - apart) // step
+    chances = np.zeros(count)
+    chances[:-apart] = found[which]
+    chances[apart:] = np.maximum(chances[apart:], found[which])
+    return chances
+
+
+def _ends_in_common(piece: Sequence[Held], at: int) -> float:
+    """The same of a piece's first third and its last; 0.0 when it has no three buckets."""
+    rows = np.cumsum([held.repeated.rows[at] for held in piece])
+    first = int(np.searchsorted(rows, rows[-1] / 3)) + 1
+    last = int(np.searchsorted(rows, rows[-1] * 2 / 3)) + 1
+    if not first < last < len(piece):
+        return 0.0
+    return _meet(piece[:first], piece[last:], at)
+
+
+def _meet(one: Sequence[Held], other: Sequence[Held], at: int) -> float:
+    """The chance that a row of one and a row of the other are in one cell.
 
     No dot product: it would go to BLAS, whose threads wait for each other on a busy machine.
     """
-    cells, counts = (np.concatenate(each) for each in zip(*buckets, strict=True))
-    together = np.bincount(cells, counts)
-    return int((together * (together - 1)).sum())
+    here, there = _together(one, at), _together(other, at)
+    cells = min(here.size, there.size)
+    return float((here[:cells] * there[:cells]).sum() / (here.sum() * there.sum()))
 
 
 def design_effect(

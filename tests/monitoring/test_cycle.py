@@ -17,7 +17,7 @@ from otlp_receiver import attributes, receiving
 from scipy import stats
 
 from monitorkit import telemetry
-from monitorkit.contracts import Finding, Outcome, RunResult, Skipped
+from monitorkit.contracts import Finding, Outcome, RunResult, Skipped, found_no_rows
 from monitorkit.errors import (
     CycleBusy,
     ModelNotFound,
@@ -25,10 +25,19 @@ from monitorkit.errors import (
     ReferenceMissing,
     WorkerDied,
 )
-from monitorkit.monitoring.cycle import Selection, run_cycle, summarise_drift
+from monitorkit.monitoring.cycle import (
+    LOOK_BACK_RESULTS,
+    Moment,
+    Selection,
+    judge,
+    run_cycle,
+    summarise_drift,
+)
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
+from monitorkit.monitoring.reports import Reports
 from monitorkit.monitoring.store import FILE
+from monitorkit.results import new_run_id
 from monitorkit.retention import Limits
 from monitorkit.settings import Telemetry
 from monitorkit.worker import Worker
@@ -203,6 +212,49 @@ def test_an_alarm_goes_on_when_its_version_is_back(place: Make) -> None:
     assert alarm() == "new"
     here.append(draw(300, seed=4, shift=(40, 0, 0)))
     assert alarm() == "continuing"
+
+
+def test_an_alarm_goes_on_when_its_version_is_back_after_many_cycles(place: Make) -> None:
+    """A canary's newest row is seldom the newest of all."""
+    here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
+    store_model(here.config, "2")
+    engine = LocalEngine(here.config)
+    here.append(draw(1500, seed=2, shift=(40, 0, 0)))
+    assert "new" in alarms(cycle(here, engine))
+    here.append(draw(1500, seed=3), version="2")
+    for _ in range(LOOK_BACK_RESULTS + 2):
+        assert cycle(here, engine).window.model_version == "2"
+    here.append(draw(300, seed=4, shift=(40, 0, 0)))
+    assert alarms(cycle(here, engine)) == {"continuing"}
+
+
+def alarms(result: Any) -> set[str]:
+    (outcome,) = result.outcomes
+    return {f.detail["alarm"] for f in outcome.findings if f.column == "age" and f.drift}
+
+
+def test_an_alarm_goes_on_after_an_hour_without_rows(place: Make) -> None:
+    """With a look-back of its own, which is shorter than that of the gate."""
+    here = place(
+        monitors=[{"name": "feature-drift", "use": "anytime_drift", "lookback": "1h"}],
+    )
+    engine, store = LocalEngine(here.config), Reports(here.config.storage.reports)
+    begin = datetime.now(UTC) - timedelta(hours=5)
+    earlier: list[RunResult] = []
+    found = []
+    quiet = [(90 + 5 * n, 0) for n in range(LOOK_BACK_RESULTS + 2)]
+    for minutes, rows in ((0, 1500), *quiet, (160, 1500)):
+        now = begin + timedelta(minutes=minutes)
+        if rows:
+            drifted = draw(rows, seed=minutes, shift=(40, 0, 0))
+            here.append(drifted, ends=now - timedelta(seconds=1))
+        moment = Moment(now, new_run_id(now), "once", earlier)
+        result = judge(here.config, engine, moment, store=store)
+        assert isinstance(result, RunResult)
+        earlier.insert(0, result)
+        found.append((alarms(result), found_no_rows(result.outcomes[0].findings)))
+    assert "new" in found[0][0]
+    assert found[1:] == [(set(), True)] * len(quiet) + [({"continuing"}, False)]
 
 
 def test_a_version_that_nobody_has_is_an_error_and_reads_again_once_it_is_there(

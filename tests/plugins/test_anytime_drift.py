@@ -13,8 +13,9 @@ from monitorkit_plugins.anytime_drift import AnytimeDrift, AnytimeDriftOptions
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from monitorkit import SCORE_COLUMN, Bucket, Chunk, Finding, Timeline
+from monitorkit import SCORE_COLUMN, Bucket, Chunk, Finding, Outcome, Timeline
 from monitorkit.errors import PluginError
+from monitorkit.monitoring.cycle import summarise_drift
 from monitorkit.testing import check_monitor, judge_summaries, make_chunk
 
 REFERENCE = make_chunk(6000, missing=0.0)
@@ -156,6 +157,55 @@ def test_a_drift_that_the_window_does_not_show_any_more_is_over() -> None:
     assert not stream.finding().drift
 
 
+def test_an_alarm_goes_on_while_there_is_no_start_to_look_from() -> None:
+    """Rows of one moment of the day: late in the look-back no start before them is followed."""
+    night, day = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)
+    findings: Sequence[Finding] = ()
+    kinds, values = [], []
+    for cycle in range(2 * 288):
+        now = night + timedelta(minutes=5 * (cycle + 1))
+        shown = [
+            Bucket(begin, ROWS, MONITOR.summarise(part(seed, shift=3.0)), LENGTH)
+            for seed, begin in enumerate((night, night + day))
+            if now - day <= begin < now
+        ]
+        window = Timeline(shown, now, MONITOR.merge, bucket=LENGTH, since=now - day)
+        findings = MONITOR.judge(window, findings).findings
+        (finding,) = [f for f in findings if (f.column, f.measure) == ("a", "distance")]
+        outcome = Outcome("m", "anytime_drift", "drift", tuple(findings), 0.0)
+        verdict = summarise_drift([outcome], "m", 0.5)
+        assert verdict is not None
+        assert verdict.drifted_features == ("a",)
+        assert verdict.num_features_evaluated == 3
+        assert not verdict.dataset_drift_detected
+        kinds.append(finding.detail["alarm"])
+        values.append(finding.value)
+        assert finding.drift
+        assert finding.since == night
+    assert kinds == ["new"] + ["continuing"] * (len(kinds) - 1)
+    assert values.count(None) > 20, "there was nothing to look from for a while"
+
+
+def test_an_alarm_that_no_start_shows_for_a_look_back_is_over() -> None:
+    night, day = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)
+    drifted = Bucket(night, ROWS, MONITOR.summarise(part(1, shift=3.0)), LENGTH)
+    now = night + timedelta(minutes=5)
+    findings = MONITOR.judge(
+        Timeline([drifted], now, MONITOR.merge, bucket=LENGTH, since=now - day), ()
+    ).findings
+    kept = {f.detail["alarm"] for f in findings if f.column == "a" and f.drift}
+    assert "new" in kept
+    later = night + timedelta(hours=1.5)  # of a look-back of an hour nothing is left to look from
+    late = Bucket(later - timedelta(minutes=1), 1, MONITOR.summarise(part(2).take(slice(1))))
+    window = Timeline([late], later, MONITOR.merge, since=later - timedelta(minutes=2))
+    (finding,) = [
+        f
+        for f in MONITOR.judge(window, findings).findings
+        if (f.column, f.measure) == ("a", "distance")
+    ]
+    assert (finding.detail["alarm"], finding.drift) == ("recovered", False)
+
+
 def test_a_finding_says_what_happened_in_the_features_units() -> None:
     stream = Stream()
     for _ in range(20):
@@ -230,7 +280,16 @@ def test_rates_are_read(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1 per year", "0 in 30d", "1 in 0d", "1 in many days", "-1 in 3d"]
+    "text",
+    [
+        "1 per year",
+        "0 in 30d",
+        "1 in 0d",
+        "1 in many days",
+        "-1 in 3d",
+        "1 in 365",
+        "1 in 5 dayish",
+    ],
 )
 def test_other_rates_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValidationError, match=r"1 in 30d|write a duration"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import numpy as np
@@ -106,6 +107,30 @@ def test_bursts_of_little_traffic_may_last_for_hours() -> None:
     assert found == pytest.approx(10, rel=0.1)
 
 
+def in_common(pieces: list[list[NDArray[np.float64]]]) -> list[float]:
+    """Of each piece, a list of buckets, the chance that `bursts` says."""
+
+    def meet(one: list[NDArray[np.float64]], other: list[NDArray[np.float64]]) -> float:
+        here, there = np.concatenate(one), np.concatenate(other)
+        return float(np.mean(here[:, None] == there[None, :]))
+
+    if len(pieces) >= 4:
+        found = []
+        for at in range(len(pieces)):
+            others = [n for n in (at - 2, at + 2) if 0 <= n < len(pieces)]
+            found.append(max(meet(pieces[at], pieces[n]) for n in others))
+        return found
+    found = []
+    for piece in pieces:
+        rows = np.cumsum([len(bucket) for bucket in piece])
+        first = [n for n in range(len(piece)) if n == 0 or rows[n - 1] < rows[-1] / 3]
+        last = [n for n in range(1, len(piece)) if rows[n - 1] >= rows[-1] * 2 / 3]
+        whole = bool(last) and first[-1] + 1 < last[0]
+        ends = [[piece[n] for n in part] for part in (first, last)]
+        found.append(meet(*ends) if whole else 0.0)
+    return found
+
+
 @pytest.mark.parametrize(
     ("rows", "dense"),
     [([1], 0), ([60, 0, 7], 0), ([400, 900, 20], 0), ([20_000], 1), ([40, 20_000], 1)],
@@ -122,22 +147,27 @@ def test_pairs_are_those_within_pieces_of_so_many_rows(rows: list[int], dense: i
     summaries = [CELLS.summarise(part) for part in parts]
 
     # Row by row: the piece of each one is that in which its bucket begins.
-    pieces: dict[int, list[float]] = {}
+    pieces: dict[int, list[NDArray[np.float64]]] = {}
     before = 0
-    for part in parts:
-        values = part.features[~np.isnan(part.features[:, 1]), 1].tolist()
-        pieces.setdefault(before // unique.together, []).extend(values)
-        before += len(values)
-    pairs = several = 0.0
     known = CELLS.known[1]
-    for piece in pieces.values():
-        cells = np.searchsorted(known, piece) * 2 + np.isin(piece, known)
-        counts = np.unique(cells, return_counts=True)[1]
+    for part in parts:
+        values = part.features[~np.isnan(part.features[:, 1]), 1]
+        if values.size:
+            of_bucket = np.searchsorted(known, values) * 2 + np.isin(values, known)
+            pieces.setdefault(before // unique.together, []).append(of_bucket)
+        before += len(values)
+    pairs = by_chance = most = 0.0
+    for piece, chance in zip(pieces.values(), in_common(list(pieces.values())), strict=True):
+        counts = np.unique(np.concatenate(piece), return_counts=True)[1]
+        count = counts.sum()
         pairs += float((counts * (counts - 1)).sum())
-        several += len(piece) * (len(piece) - 1)
-    expected = 1 + (pairs - unique.chance * several) / before
-    assert finder.design_effect(window(finder, summaries)) == expected
-    assert expected > 2
+        by_chance += unique.chance * count * (count - 1)
+        most += max(chance, unique.chance) * count * (count - 1)
+    beyond = pairs - (most if 2 * most > pairs else by_chance)
+    found = finder.design_effect(window(finder, summaries))
+    assert found == pytest.approx(1 + beyond / before, rel=1e-12)
+    assert found is not None
+    assert found > 2
     assert sum(each.dense for each in summaries) >= dense
 
 
@@ -175,6 +205,71 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
 
     assert [each.column for each in finder.columns] == [0, 1]
     assert found == pytest.approx(1, abs=0.1)
+
+
+def day(
+    buckets: int, rows: int, change: Callable[[NDArray[np.float64], int], None], repeats: int = 1
+) -> tuple[Repeats, list[Held]]:
+    """Buckets of a reference with two columns of many values, each of them changed."""
+    random = np.random.default_rng(4)
+
+    def chunk(count: int, at: int | None, repeats: int) -> Chunk:
+        values = np.repeat(random.normal(size=(count // repeats, 2)), repeats, axis=0)
+        if at is not None:
+            change(values, at)
+        ids = np.arange(len(values)).astype(np.str_)
+        times = np.zeros(len(values), "datetime64[us]")
+        return Chunk(ids, times, ("a", "b"), values, np.zeros(len(values)))
+
+    cells = ReferenceCells(chunk(4000, None, 1))
+    finder = Repeats(cells, (0, 1))
+    return finder, window(
+        finder, [cells.summarise(chunk(rows, at, repeats)) for at in range(buckets)]
+    )
+
+
+def beyond_the_range(values: NDArray[np.float64], _: int) -> None:
+    values += 1000.0
+
+
+def constant(values: NDArray[np.float64], _: int) -> None:
+    values[:] = 0.25
+
+
+def squeezed(values: NDArray[np.float64], _: int) -> None:
+    values /= 100.0
+
+
+def from_the_middle_on(values: NDArray[np.float64], at: int) -> None:
+    if at >= 20:
+        values += 1000.0
+
+
+def unchanged(_values: NDArray[np.float64], _: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("buckets", "rows"), [(40, 700), (40, 60), (12, 60)])
+@pytest.mark.parametrize("change", [beyond_the_range, constant, squeezed])
+def test_columns_that_all_crowd_are_no_burst(
+    buckets: int, rows: int, change: Callable[[NDArray[np.float64], int], None]
+) -> None:
+    """Else the largest drifts of all would be called the fewest rows, and not be found."""
+    finder, held = day(buckets, rows, change)
+    found = finder.design_effect(held)
+    assert found is not None
+    assert found < 1.3
+
+
+def test_a_change_of_all_columns_is_no_burst_before_and_after() -> None:
+    finder, held = day(40, 700, from_the_middle_on)
+    assert finder.design_effect(held) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("buckets", "rows"), [(300, 600), (40, 700), (40, 100), (30, 20)])
+def test_bursts_are_bursts_in_traffic_of_any_size(buckets: int, rows: int) -> None:
+    finder, held = day(buckets, rows, unchanged, repeats=10)
+    assert finder.design_effect(held) == pytest.approx(10, rel=0.05)
 
 
 def test_without_a_column_of_many_values_repeats_do_not_show() -> None:
