@@ -138,7 +138,7 @@ def import_file(config: Config, file: Path, options: Options) -> Summary:
     """Import a file; see `run`."""
     how = time_format(options.time_format, options.timezone)
     path = options.rejects or Path(f"{file}.rejects.csv")
-    if path.absolute() == file.absolute():
+    if path.exists() and file.exists() and path.samefile(file):
         raise ConfigError("--rejects", (f"{path} is the file that is imported; name another",))
     with ExitStack() as stack:
         source = stack.enter_context(closing(open_source(file)))
@@ -152,10 +152,10 @@ def import_file(config: Config, file: Path, options: Options) -> Summary:
         with progress.step("import_rows", file=str(file)) as advance:
             for batch in source.batches():
                 converted = converter.convert(batch)
-                columns.check_features(targets.schemas)
                 repeated = [row for rows in converted.rows for row in job.take(batch, rows)]
                 rejects.add(sorted([*converted.rejects, *repeated], key=lambda each: each.line))
                 advance(source.done)
+        columns.check_features(targets.schemas)  # the last row may be of another version
         summary = job.finish(file)
     ours = [*FIXED, *(name for schema in targets.schemas for name in schema.names)]
     made = [name for name in OPTIONAL if columns.find(name) is None]
@@ -208,10 +208,12 @@ class _Job:
                 new = np.flatnonzero(~(present | again)).tolist()
                 self._add(formatter.columns, [lines[n] for n in new], [times[n] for n in new])
             self._present += int(present.sum())
-            for row in np.flatnonzero(again).tolist():
-                line = int(rows.lines[start + row])
-                raw = batch.raws()[int(np.searchsorted(np.asarray(batch.lines), line))]
-                yield Reject(line, (REPEATED,), raw)
+            repeated = rows.lines[start + np.flatnonzero(again)]
+            if len(repeated):
+                raws = batch.raws()
+                places = np.searchsorted(np.asarray(batch.lines), repeated)
+                for line, place in zip(repeated.tolist(), places.tolist(), strict=True):
+                    yield Reject(line, (REPEATED,), raws[place])
 
     def _add(self, columns: tuple[str, ...], lines: Sequence[bytes], times: Sequence[str]) -> None:
         if lines:
@@ -225,7 +227,8 @@ class _Job:
         """Publish what was taken.
 
         Raises:
-            DataError: nothing was, and nothing was there before.
+            DataError: nothing was, and nothing was there before; or the rejected rows cannot be
+                written.
             ImportFailed: it cannot be written.
         """
         rejects, checked = self._rejects, self._checked
@@ -234,6 +237,7 @@ class _Job:
         ]
         if not checked.rows and not self._present:
             raise _nothing(file, rejects.count, reasons)
+        rejects.finish()
         added: list[Added] = []
         if self._segments is not None:
             with _writing(self._folder):

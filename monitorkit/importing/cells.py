@@ -57,11 +57,27 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
+def python_values(array: Any) -> list[Any]:
+    """Cells as Python has them, None where missing; a date beyond its calendar is a text."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except (OverflowError, ValueError):
+        values = [_python_value(cell) for cell in array]
+    return values
+
+
+def _python_value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError):
+        return str(cell.value)
+
+
 def texts(array: Any) -> list[str]:
     """Cells as texts, empty where missing; whole numbers that went through a float without `.0`."""
     import pyarrow as pa  # noqa: PLC0415 - only when a file is imported
 
-    values = ["" if value is None else str(value) for value in array.to_pylist()]
+    values = ["" if value is None else str(value) for value in python_values(array)]
     if pa.types.is_floating(array.type):
         values = [_whole(value) for value in values]
     return values
@@ -93,7 +109,7 @@ def numbers(array: Any) -> Column[Numbers]:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _finite(_as_floats(array), array, is_missing=np.isnan)
     if not is_text(kind):
-        cells = array.to_pylist()
+        cells = python_values(array)
         wrong = {n: Problem(NOT_A_NUMBER, shown(c)) for n, c in enumerate(cells) if c is not None}
         return Column(np.full(len(cells), math.nan), wrong)
     array = array.cast(pa.string())

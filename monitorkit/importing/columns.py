@@ -108,7 +108,7 @@ class Columns:
             raise ConfigError(OPTION, problems)
 
     def _left_out(self, name: str) -> bool:
-        return name in self.given and name not in ("timestamp", "probability")
+        return name in self.given and name not in ("timestamp", "probability", "model_version")
 
     def _remedy(self, lacking: Sequence[str]) -> str:
         spare = [name for name in self.theirs if name not in self.given.values()]

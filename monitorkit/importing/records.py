@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -106,7 +108,7 @@ class CsvFile:
     def _read(self, size: int) -> bytes:
         try:
             return self._file.read(size)
-        except (OSError, EOFError) as error:  # gzip raises both for what is cut off or damaged
+        except (OSError, EOFError, zlib.error) as error:  # gzip's, for what is cut off or damaged
             reason = getattr(error, "strerror", None) or str(error)
             remedy = "Check the file, and get a whole copy of it."
             raise DataError(self._path, f"it cannot be read: {reason}", remedy) from error
@@ -139,12 +141,13 @@ class CsvFile:
         if table is not None:
             line, count = self._line, table.num_rows
             self._line += count
-            batch = Batch(
-                lines=range(line, line + count),
-                columns=dict(zip(self.columns, table.columns, strict=False)),
-                raws=lambda: [text.rstrip(b"\r") for text in data.split(b"\n")[:-1]],
-            )
-            return batch, len(data)
+            columns = dict(zip(self.columns, table.columns, strict=False))
+
+            @cache
+            def raws() -> Sequence[bytes]:
+                return [text.rstrip(b"\r") for text in data.split(b"\n")[:-1]]
+
+            return Batch(range(line, line + count), columns, raws), len(data)
         return self._by_line(data, last=last)
 
     def _by_line(self, data: bytes, *, last: bool) -> tuple[Batch, int]:

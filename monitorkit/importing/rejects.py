@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,16 +70,32 @@ class Rejects:
         if rejects:
             self._write(b"".join(map(self._line, rejects)))
 
+    def finish(self) -> None:
+        """See to it that the rows are on the disk, and the file can have its name.
+
+        Raises:
+            DataError: they cannot be written.
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def keep(self) -> Path | None:
-        """Give the file its name; None when there is no row in it.
+        """Give the file its name, once it is finished; None when there is no row in it.
 
         Raises:
             DataError: that cannot be done.
         """
         if self._file is None:
             return None
-        self._file.close()
         try:
+            self._file.close()
             self._temporary.replace(self.path)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -86,7 +105,8 @@ class Rejects:
     def discard(self) -> None:
         """Leave nothing behind, unless it was kept."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk again: what is not written goes anyway
+                self._file.close()
             self._temporary.unlink(missing_ok=True)
             self._file = None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from monitorkit.errors import DataError
+from monitorkit.importing import cells
 from monitorkit.importing.batch import Batch, Source
 from monitorkit.importing.records import CsvFile
 
@@ -95,9 +96,10 @@ class ParquetFile:
         first = self._read + 1
         self._read += int(part.num_rows)
 
-        @lru_cache(maxsize=1)
+        @cache
         def raws() -> Sequence[bytes]:
-            return [_line(row) for row in zip(*(c.to_pylist() for c in part.columns), strict=True)]
+            columns = map(cells.python_values, part.columns)
+            return [_line(row) for row in zip(*columns, strict=True)]
 
         columns = {
             name: pa.chunked_array([column])
@@ -110,8 +112,8 @@ class ParquetFile:
         return DataError(self._path, problem, "Get a whole copy of it, or write it again.")
 
 
-def _line(cells: Sequence[object]) -> bytes:
+def _line(values: Sequence[object]) -> bytes:
     """Values as a line of CSV, None as an empty cell."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
+    csv.writer(text, lineterminator="").writerow(values)
     return text.getvalue().encode("utf-8", errors="backslashreplace")

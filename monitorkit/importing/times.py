@@ -73,7 +73,7 @@ class TimeFormat:
         target = pa.timestamp("us", tz="UTC") if aware else pa.timestamp("us")
         column = _from_arrow(array.cast(target, safe=False))
         if not aware and self.zone is not UTC:
-            return self._each(array.cast(target, safe=False).to_pylist(), lambda moment: moment)
+            return self._each(cells.python_values(array.cast(target, safe=False)), _moment)
         return column
 
     def _counted(self, array: Any, unit: float) -> Column[Microseconds]:
@@ -114,8 +114,8 @@ class TimeFormat:
             try:
                 found[row] = self._microseconds(parse(value))
             except (ValueError, OverflowError) as error:
-                gap = isinstance(error, _NoSuchTime)
-                wrong = f"does not exist in {self.zone}" if gap else f"must be {self._expected()}"
+                known = isinstance(error, _NoSuchTime)
+                wrong = str(error) if known else f"must be {self._expected()}"
                 problems[row] = Problem(wrong, cells.shown(value))
         return Column(found, problems)
 
@@ -123,7 +123,7 @@ class TimeFormat:
         if moment.tzinfo is None:
             local = moment.replace(tzinfo=self.zone)
             if local.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != moment:
-                raise _NoSuchTime
+                raise _NoSuchTime(f"does not exist in {self.zone}")
             moment = local
         return (moment - _ZERO) // _MICROSECOND
 
@@ -153,7 +153,13 @@ class TimeFormat:
 
 
 class _NoSuchTime(ValueError):  # noqa: N818 - never leaves this module
-    """Clocks were put forward over it."""
+    """Clocks were put forward over it, or no calendar has it."""
+
+
+def _moment(value: datetime | str) -> datetime:
+    if isinstance(value, str):  # see `cells.python_values`
+        raise _NoSuchTime("must be a date of the years 1 to 9999")
+    return value
 
 
 _MISSING = Problem("is missing")
@@ -180,6 +186,10 @@ def time_format(text: str, zone: str) -> TimeFormat:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words)}"
             problem = f"{text!r} is no format; {hint} (or write one as strptime has it: '%d.%m.%Y')"
             raise ConfigError("--time-format", (problem,))
+        if "%Z" in text.replace("%%", "") and "%z" not in text.replace("%%", ""):
+            # strptime takes the names UTC, GMT and those of this machine, and forgets them.
+            problem = f"{text!r}: a zone's name (%Z) says no offset; write %z, or leave it out and"
+            raise ConfigError("--time-format", (f"{problem} say --timezone",))
         try:
             datetime.strptime(datetime.now(UTC).strftime(text), text)  # noqa: DTZ007 - only tried
         except ValueError as error:

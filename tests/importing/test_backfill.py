@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +23,8 @@ from structlog.testing import capture_logs
 
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, ImportBusy, ImportFailed, ModelNotFound
+from monitorkit.importing.batch import Batch
+from monitorkit.importing.records import CsvFile
 from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.rows import Formatter, Prediction, header
@@ -145,6 +150,34 @@ def test_a_row_that_comes_twice_in_a_file_is_taken_once(place: Place) -> None:
     assert "came before in the file" in summary.reasons[0].text
 
 
+def test_a_file_full_of_repeats_is_split_into_lines_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits: list[int] = []
+
+    def counted(self: CsvFile, data: bytes, *, last: bool) -> tuple[Batch, int]:
+        batch, used = plain(self, data, last=last)
+        raws = batch.raws
+
+        def noted() -> Sequence[bytes]:
+            splits.append(len(batch.lines))
+            return raws()
+
+        return replace(batch, raws=noted), used
+
+    plain = CsvFile._batch
+    monkeypatch.setattr(CsvFile, "_batch", counted)
+    rows = theirs(6_000)
+    summary = place.run(place.write(as_csv([*rows, *rows])), maps=MAPS)
+    assert (summary.rows, summary.rejected) == (6_000, 6_000)
+    assert 0 < len(splits) < 20
+    assert summary.rejects is not None
+    lines = summary.rejects.read_text().splitlines()
+    assert lines[1].startswith("6002,")
+    assert lines[-1].startswith("12001,")
+    assert lines[-1].endswith(",".join(rows[-1]))
+
+
 def without(rows: list[list[str]], *names: str) -> str:
     keep = [n for n, name in enumerate(HEADER) if name not in names]
     text: str = as_csv([[row[n] for n in keep] for row in rows], [HEADER[n] for n in keep])
@@ -215,6 +248,18 @@ def test_every_version_has_its_own_columns(place: Place) -> None:
     heads = {path.read_text().splitlines()[0] for path in place.segments()}
     assert heads == {header(s.names).decode().strip() for s in (SCHEMA, SHORT)}
     assert place.read() == 40
+
+
+def test_a_map_may_name_a_column_that_only_a_later_version_reads(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CsvFile.__init__, "__kwdefaults__", {"block_bytes": 40_000})
+    rows = theirs(30_000)  # so many that the first ones are read before the last ones
+    for row in rows[:-10]:
+        row[2] = "2"
+    header = [*HEADER[:6], "earned", HEADER[7]]
+    summary = place.run(place.write(as_csv(rows, header)), maps=[*MAPS, "income=earned"])
+    assert (summary.rows, summary.rejected) == (30_000, 0)
 
 
 def test_versions_that_went_through_a_float_are_meant(place: Place) -> None:
@@ -378,6 +423,12 @@ def test_a_map_of_nothing_of_ours_is_an_error_with_a_suggestion(place: Place) ->
     assert place.left_behind() == []
 
 
+def test_a_version_cannot_be_left_out(place: Place) -> None:
+    rows = as_csv(theirs(5), ["", *HEADER[1:]])  # as pandas writes its index
+    with pytest.raises(DataError, match=r"'model_version'\. .*\(or --version V for all rows\)"):
+        place.run(place.write(rows), maps=[*MAPS[1:2], *MAPS[3:], "model_version="])
+
+
 def test_a_dry_run_writes_nothing_but_rejects(place: Place) -> None:
     rows = theirs(20)
     rows[3][5] = "7"
@@ -396,8 +447,37 @@ def test_rejects_go_where_the_user_says(place: Place) -> None:
     assert summary.rejects == place.folder / "bad.txt"
     with pytest.raises(ConfigError, match="--rejects"):
         place.run(file, maps=MAPS, rejects=file)
+    (place.folder / "other").mkdir()
+    with pytest.raises(ConfigError, match="--rejects"):
+        place.run(file, maps=MAPS, rejects=place.folder / "other" / ".." / file.name)
+    (place.folder / "link.csv").symlink_to(file)
+    with pytest.raises(ConfigError, match="--rejects"):
+        place.run(file, maps=MAPS, rejects=place.folder / "link.csv")
     with pytest.raises(DataError, match="--rejects"):
         place.run(file, maps=MAPS, rejects=place.folder / "no" / "folder.csv", dry_run=True)
+
+
+def test_rejects_that_cannot_be_written_leave_the_log_as_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = theirs(20)
+    rows[3][5] = "7"
+    file = place.write(as_csv(rows))
+    (place.folder / "a folder").mkdir()
+    with pytest.raises(DataError, match="rejected rows cannot be written there: Is a directory"):
+        place.run(file, maps=MAPS, rejects=place.folder / "a folder")
+    assert place.segments() == []
+
+    def full(_: int) -> None:  # few rows stay in a buffer until the end
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(DataError, match="rejected rows cannot be written there: No space left"):
+            place.run(file, maps=MAPS)
+    assert place.segments() == []
+    assert sorted(path.name for path in place.folder.glob("theirs*")) == ["theirs.csv"]
+    assert place.run(file, maps=MAPS).rows == 19
 
 
 def test_two_imports_do_not_collide(place: Place) -> None:
@@ -508,6 +588,44 @@ def test_parquet_rows_without_ids_get_one(place: Place) -> None:
     parquet.write_table(table(theirs(30)).drop_columns(["id"]), path)
     assert place.run(path, maps=MAPS[1:]).rows == 30
     assert place.run(path, maps=MAPS[1:]).present == 30
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("column", ["event_time", "closed", "score"])
+def test_a_date_that_no_calendar_has_costs_its_row_at_most(
+    place: Place, column: str, zone: str
+) -> None:
+    beyond = pa.array([0] * 29 + [10**15]).cast(pa.timestamp("ms"))
+    made = table(theirs(30)).drop_columns(["id"])
+    if column == "score":
+        at = made.schema.get_field_index("score")
+        path = place.folder / "theirs.parquet"
+        parquet.write_table(made.set_column(at, "score", beyond), path)
+        with pytest.raises(DataError, match="probability: must be a number"):
+            place.run(path, maps=MAPS[1:], timezone=zone)
+        return
+    if column == "event_time":
+        times = made["event_time"].cast(pa.timestamp("ms"), safe=False).combine_chunks()
+        at = made.schema.get_field_index("event_time")
+        made = made.set_column(at, "event_time", pa.concat_arrays([times[:-1], beyond[-1:]]))
+    else:
+        made = made.append_column("closed", beyond)
+    path = place.folder / "theirs.parquet"
+    parquet.write_table(made, path)
+    summary = place.run(path, maps=MAPS[1:], timezone=zone)
+    wrong = column == "event_time"
+    assert (summary.rows, summary.rejected) == (30 - wrong, int(wrong))
+    if wrong:
+        assert summary.reasons[0].text.startswith("timestamp: must ")
+
+
+def test_a_damaged_archive_is_a_clear_error(place: Place) -> None:
+    packed = bytearray(gzip.compress(as_csv(theirs(200_000)).encode()))
+    middle = len(packed) // 2
+    packed[middle : middle + 64] = b"\xff" * 64
+    with pytest.raises(DataError, match=r"it cannot be read: .*get a whole copy"):
+        place.run(place.write(bytes(packed), "theirs.csv.gz"), maps=MAPS)
+    assert place.segments() == []
 
 
 def test_recent_rows_take_part_in_the_window(place: Place) -> None:

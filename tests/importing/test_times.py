@@ -82,6 +82,12 @@ def test_naive_typed_columns_have_the_time_zone_that_was_said() -> None:
     ]
 
 
+def test_a_date_beyond_the_calendar_is_a_problem_of_its_row() -> None:
+    _, problems = read([10**15, 1_767_323_045_000], zone="Europe/Berlin", kind=pa.timestamp("ms"))
+    beyond = "timestamp: must be a date of the years 1 to 9999, not '1000000000000000000'"
+    assert problems == {0: beyond}
+
+
 def test_a_typed_number_needs_a_word() -> None:
     _, problems = read([1767323045], kind=pa.int64())
     assert "say --time-format epoch or epoch_ms, not int64" in problems[0]
@@ -129,6 +135,7 @@ def test_clocks_may_differ_a_little() -> None:
         ("epochs", "UTC", "--time-format: 'epochs' is no format; did you mean 'epoch'"),
         ("unix", "UTC", "known: iso, epoch, epoch_ms"),
         ("%Q", "UTC", "--time-format: '%Q' cannot be used"),
+        ("%Y-%m-%d %H:%M:%S %Z", "UTC", r"a zone's name \(%Z\) says no offset; write %z"),
         ("iso", "Europe/Berln", "--timezone: there is no 'Europe/Berln'; did you mean 'Europe/Ber"),
     ],
 )
