@@ -198,9 +198,15 @@ def _plain(value: Any, depth: int) -> Any:
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """What an event says begins no line on a terminal and moves no cursor; nor do its values."""
-    text = str(event.get("event", ""))
-    event["event"] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    for key, value in event.items():
+        if key == "event" or (isinstance(value, str) and not _is_quoted(value)):
+            event[key] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
     return event
+
+
+def _is_quoted(value: str) -> bool:
+    """Whether structlog shows the `repr` of a text."""
+    return not set(value).isdisjoint(" \t=\r\n\"'")
 
 
 def _without_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:

@@ -201,7 +201,13 @@ def _with_entry(path: Path, plugin: Path, entry: str) -> str:
     files = monitoring.setdefault("plugin_files", tomlkit.array())
     if plugin.as_posix() not in files:
         files.append(plugin.as_posix())
-    return f"{tomlkit.dumps(document).rstrip()}\n\n{entry}"
+    changed = f"{tomlkit.dumps(document).rstrip()}\n\n{entry}"
+    try:
+        tomllib.loads(changed)
+    except tomllib.TOMLDecodeError as error:
+        problem = "has its monitors in one array, `monitors = [...]`; write each as [[monitors]]"
+        raise ConfigError(str(path), (problem,)) from error
+    return changed
 
 
 def _check_name(name: str) -> None:

@@ -12,4 +12,5 @@ WIDTH = 200
 
 def stdout() -> Console:
     """Stdout, as wide as its terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, markup=False, emoji=False)  # a column's name may hold [brackets]

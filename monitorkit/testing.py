@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit import judgements
 from monitorkit.alike import difference, fields_of, same_arrays, same_values
 from monitorkit.contracts import (
     Bucket,
@@ -197,21 +197,13 @@ def _check_findings(monitor: Monitor[Any, Any], summary: Any, what: str) -> Sequ
     before = copy.deepcopy(summary)
     judgement = judge_summaries(monitor, [summary])
     _require(difference(summary, before, 0.0) is None, f"judging {what} changed the summary")
-    _require_json(judgement, what)
+    _require_recordable(judgement, what)
     return judgement.findings
 
 
-def _require_json(judgement: Judgement, what: str) -> None:
-    for finding in judgement.findings:
-        where = f"judging {what}: finding {finding.measure!r} of column {finding.column!r}"
-        # Times become text when a result is written; everything else must be JSON by itself.
-        record = {**asdict(finding), "since": None}
-        try:
-            json.dumps(record, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise AssertionError(f"{where} is not JSON-safe: {error}") from error
-    for name, body in judgement.attachments.items():
-        _require(isinstance(body, bytes), f"judging {what}: attachment {name!r} is not bytes")
+def _require_recordable(judgement: object, what: str) -> None:
+    problem = judgements.why_not(judgement)
+    _require(problem is None, f"judging {what}: {problem}")
 
 
 def _check_splits(monitor: Monitor[Any, Any], trial: Trial) -> None:
@@ -268,7 +260,7 @@ def _check_previous(monitor: Monitor[Any, Any], trial: Trial) -> None:
         judgement = judge_summaries(monitor, [summary], previous)
     except Exception as error:
         raise AssertionError(f"judge raised {error!r} given its own previous findings") from error
-    _require_json(judgement, "the chunk after itself")
+    _require_recordable(judgement, "the chunk after itself")
 
 
 def _check_pickles(monitor: Monitor[Any, Any], trial: Trial) -> None:
@@ -308,7 +300,7 @@ def _check_odd(monitor: Monitor[Any, Any], chunk: Chunk, name: str) -> None:
         judgement = judge_summaries(monitor, [monitor.summarise(chunk)])
     except Exception as error:
         raise AssertionError(f"raised {error!r} for {name}") from error
-    _require_json(judgement, name)
+    _require_recordable(judgement, name)
 
 
 def _odd_windows(chunk: Chunk) -> Mapping[str, Chunk]:
@@ -342,7 +334,7 @@ LAWS: Sequence[Law] = (
         _check_summaries,
     ),
     Law(
-        "judge changes no summary, and findings are JSON-safe",
+        "judge changes no summary, and a result can hold its findings",
         "turn numpy numbers into float(...) or int(...), NaN into None, and say why in `detail`",
         _check_judging,
     ),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from monitorkit import Finding, Options, RunResult, Sink, hookimpl, logs
+from monitorkit.metric_names import metric_key
 from monitorkit.registry import Address, connect, experiment_id, reported
 from monitorkit.units import LimitDuration
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 FOLDER = "results"
 METRICS_PER_CALL = 1000
-LONGEST_KEY = 250
 RUNS_AT_ONCE = 20  # that are deleted after one delivery
 
 log = logs.get(__name__)
@@ -175,17 +173,6 @@ def _numbers(finding: Finding) -> Iterator[tuple[str, float | None]]:
     name = finding.measure if finding.column is None else f"{finding.measure}.{finding.column}"
     yield name, finding.value
     yield f"{name}.p_value", finding.p_value
-
-
-def metric_key(name: str) -> str:
-    """The name with what MLflow takes; one that had to change ends in a hash, to stay apart."""
-    key = re.sub(r"[^0-9A-Za-z_./ -]", "_", name)
-    # MLflow reads a key as a path, which must be its own shortest form.
-    key = "/".join(part.strip() for part in key.split("/") if part.strip(" .")) or "_"
-    if key == name and len(key) <= LONGEST_KEY:
-        return key
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{key[: LONGEST_KEY - len(digest) - 1]}-{digest}"
 
 
 def _milliseconds(at: datetime) -> int:

@@ -144,6 +144,8 @@ def test_it_is_added_to_short_files(tmp_path: Path, beside: str) -> None:
         ("[monitoring]\n", "has no [[monitors]], so the default ones run"),
         ('[[monitors]]\nname = "late-payers"\nuse = "ks"\n', "has a monitor 'late-payers' already"),
         ("[[monitors]\n", "is not valid TOML"),
+        ("monitors = []\n", "write each as [[monitors]]"),
+        ('monitors = [{ name = "d", use = "ks" }]\n', "write each as [[monitors]]"),
     ],
 )
 def test_a_file_that_cannot_take_the_entry_is_refused(
@@ -156,3 +158,4 @@ def test_a_file_that_cannot_take_the_entry_is_refused(
         new_monitor.write("late_payers", tmp_path / "new", path)
     assert reason in str(caught.value)
     assert not (tmp_path / "new").exists()
+    assert text is None or path.read_text() == text

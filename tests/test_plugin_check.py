@@ -118,7 +118,7 @@ def test_what_new_monitor_writes_is_ok(check: Check, tmp_path: Path) -> None:
         (
             "timeline.all().total",
             "np.float32(1)",
-            ["BROKEN judge changes no summary, and findings are JSON-safe", "not JSON-safe"],
+            ["BROKEN judge changes no summary, and a result can hold its findings", "no number as"],
         ),
         (
             "timeline.all().total)",

@@ -125,6 +125,32 @@ class NumpyDetail(Judges):
     extra = Finding("extra", 1.0, detail={"rows": np.int64(3)})  # type: ignore[dict-item] # the broken law
 
 
+class TextAsValue(Judges):
+    extra = Finding("extra", "high")  # type: ignore[arg-type] # the broken law
+
+
+class HalfAnInterval(Judges):
+    extra = Finding("extra", 0.0, interval=(None, 0.7))  # type: ignore[arg-type] # the broken law
+
+
+class NoZone(Judges):
+    extra = Finding("extra", 0.0, since=datetime(2025, 1, 1))  # noqa: DTZ001 - the broken law
+
+
+class ListedDetail(Judges):
+    extra = Finding("extra", 0.0, detail=[1])  # type: ignore[arg-type] # the broken law
+
+
+class WordAsVerdict(Judges):
+    extra = Finding("extra", 0.0, drift="no")  # type: ignore[arg-type] # the broken law
+
+
+class PathAttachment(Good):
+    def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
+        judgement = super().judge(timeline, previous)
+        return Judgement(judgement.findings, {"../page.html": b""})
+
+
 class TextAttachment(Good):
     def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
         judgement = super().judge(timeline, previous)
@@ -192,6 +218,12 @@ def test_a_good_monitor_passes() -> None:
         (ListSummary, "summary field 'rows' is list"),
         (NotANumber, "finding 'extra' of column None is not JSON-safe"),
         (NumpyDetail, "finding 'extra' of column None is not JSON-safe"),
+        (TextAsValue, "finding 'extra' of column None has no number as value: 'high'"),
+        (HalfAnInterval, "has no two numbers as interval: (None, 0.7)"),
+        (NoZone, "has no time with a zone as since: datetime.datetime(2025, 1, 1, 0, 0)"),
+        (ListedDetail, "has no mapping as detail: [1]"),
+        (WordAsVerdict, "has no true, false or None as drift: 'no'"),
+        (PathAttachment, "attachment '../page.html' is not bytes under a plain file name"),
         (TextAttachment, "attachment 'page.html' is not bytes"),
         (AlwaysAlarmed, "the reference itself is judged as drift: extra of None"),
         (CountsBuckets, "split 0 changes the findings"),

@@ -154,7 +154,7 @@ def show(status: Status, console: Console) -> None:
     if status.found:
         console.print(_columns(status))
     for line in _cycles(status.history):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _columns(status: Status) -> Table:
@@ -172,7 +172,7 @@ def _columns(status: Status) -> Table:
         limit = distance.threshold if distance is not None else None
         trend = sparkline([_value(each.distances.get(column.name)) for each in recent], limit)
         table.add_row(
-            column.name,
+            Text(column.name),
             Text(column.verdict, _VERDICTS.get(column.verdict, "")),
             NOTHING if distance is None else number(distance.value),
             _interval(distance),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from monitorkit import progress
 from monitorkit.config import Config
@@ -325,7 +326,7 @@ def show(found: Calibration, console: Console | None = None) -> None:
     table = Table("column", "mean", *names, box=None, pad_edge=False)
     for column, seen in found.seen.items():
         mean = next((f"{each.before:.4g}" for each in seen if each is not None), "")
-        table.add_row(column, mean, *(_cell(each) for each in seen))
+        table.add_row(*map(Text, (column, mean, *(_cell(each) for each in seen))))
     console.print(table)
 
 

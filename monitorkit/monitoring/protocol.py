@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from monitorkit import judgements
 from monitorkit.contracts import Finding, Judgement, Window
 from monitorkit.errors import PluginError
 from monitorkit.prediction_log import Cursor
@@ -74,17 +73,7 @@ def checked(name: str, judgement: object) -> Judgement:
     Raises:
         PluginError: naming the monitor and what is wrong with its judgement.
     """
-    if not isinstance(judgement, Judgement):
-        raise PluginError(name, f"judge returned a {type(judgement).__name__}, not a Judgement")
-    for finding in judgement.findings:
-        if not isinstance(finding, Finding):
-            raise PluginError(name, f"a finding is a {type(finding).__name__}, not a Finding")
-        try:
-            json.dumps({**asdict(finding), "since": None}, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            where = f"finding {finding.measure!r} of column {finding.column!r}"
-            raise PluginError(name, f"{where} is not JSON-safe: {error}") from error
-    for file, content in judgement.attachments.items():
-        if not isinstance(content, bytes) or Path(file).name != file or file.startswith("."):
-            raise PluginError(name, f"attachment {file!r} is not bytes under a plain file name")
-    return judgement
+    problem = judgements.why_not(judgement)
+    if problem is not None:
+        raise PluginError(name, problem)
+    return cast(Judgement, judgement)

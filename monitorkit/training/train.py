@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from monitorkit import logs, progress, registry, signature
 from monitorkit.config import Config
 from monitorkit.errors import ModelNotFound
+from monitorkit.metric_names import metric_key
 from monitorkit.model import MODEL_FILE
 from monitorkit.registry import Address
 from monitorkit.training import dataset, preprocessing
@@ -242,7 +243,7 @@ def _log_run(client: MlflowClient, run_id: str, parameters: Mapping[str, str], m
 
     now = time.time_ns() // 1_000_000
     numbers = dict(made.metrics)
-    numbers |= {f"importance.{k}": v for k, v in made.importance.columns.items()}
+    numbers |= {metric_key(f"importance.{k}"): v for k, v in made.importance.columns.items()}
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],

@@ -6,6 +6,8 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from made_history import make_history
 from rich.console import Console
 
 from monitorkit.cli import main
@@ -24,8 +27,10 @@ from monitorkit.contracts import RunResult
 from monitorkit.dashboard import terminal
 from monitorkit.dashboard.terminal import sparkline
 from monitorkit.results import Results
+from monitorkit.testing import make_chunk
 
 NOBODY = "http://127.0.0.1:1"
+LAST = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @contextmanager
@@ -117,6 +122,16 @@ def test_without_anything_it_says_what_to_do(config: Config) -> None:
     text = shown(terminal.look(config, NOBODY))
     assert "no cycle has judged anything so far" in text
     assert "python -m monitorkit monitor --once" in text
+
+
+def test_brackets_in_names_and_reasons_are_no_markup(config: Config) -> None:
+    names, error = ("income [eur]", "speed [/m/s]"), "[log] archives [/data/x] cannot be read"
+    (result,) = make_history(make_chunk(1500, names), 1, last=LAST, rows=400)
+    failed = replace(result.outcomes[-1], status="failed", error=error, findings=())
+    keep(config, [replace(result, outcomes=(*result.outcomes[:-1], failed))])
+    text = shown(terminal.look(config, NOBODY))
+    for each in (*names, error):
+        assert each in text
 
 
 @pytest.mark.parametrize(

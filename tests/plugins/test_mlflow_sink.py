@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitorkit_plugins.mlflow_sink import MlflowOptions, MlflowSink, measured, metric_key, run_page
+from monitorkit_plugins.mlflow_sink import MlflowOptions, MlflowSink, measured, run_page
 from structlog.testing import capture_logs
 
 from monitorkit import Finding, Outcome, RunResult, SinkContext
@@ -229,13 +229,6 @@ def test_columns_with_any_name_are_told_apart(context: SinkContext) -> None:
     _, (run,) = runs(context)
     kept = [value for key, value in run.data.metrics.items() if key.startswith("feature-drift/ks")]
     assert sorted(kept) == [float(number) for number in range(len(columns))]
-
-
-def test_names_that_mlflow_takes_stay_as_they_are() -> None:
-    assert metric_key("feature-drift/ks.NumberOfTime30-59Days") == (
-        "feature-drift/ks.NumberOfTime30-59Days"
-    )
-    assert len(metric_key("x" * 1000)) == 250
 
 
 def test_a_result_without_a_verdict_has_its_numbers_too() -> None:

@@ -204,6 +204,12 @@ def test_on_a_terminal_a_value_begins_no_line_and_moves_no_cursor() -> None:
     assert len(printed.splitlines()) == 2
     assert "\x1b[2J" not in printed
     assert printed.count(r"a\r\n{") == 2
+    for value in ("\x1b[2J", "/\x1b]0;owned\x07", "a\x85b\u2028c"):
+        printed = events_of(f"log.info('request', path={value!r})", "console")
+        assert f"path={ascii(value)[1:-1]}" in re.sub(r"\x1b\[\d*m", "", printed)
+        assert len(printed.splitlines()) == 1
+        assert "\x1b[2J" not in printed
+        assert "\x1b]" not in printed
 
 
 async def test_a_client_cannot_forge_an_event_of_the_access_log(serve: Serve) -> None:

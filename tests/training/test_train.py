@@ -223,6 +223,22 @@ def test_labels_may_be_words(tmp_path: Path) -> None:
     assert served(config, trained).classes_.tolist() == ["aok", "default"]
 
 
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    made = dataset.synthetic(ROWS, 1)
+    odd = ["Income (USD)", "rate%", "a&b", "cost$", "x//y", "../up", "größe", "<b>", "[q]", "n°"]
+    path = tmp_path / "odd.csv"
+    pd.DataFrame(made.features, columns=odd).assign(outcome=made.labels).to_csv(path, index=False)
+    config = configured(tmp_path / "root").model_copy(
+        update={"data": Config().data.model_copy(update={"path": path, "target": "outcome"})}
+    )
+    trained = train(config)
+    importance = document(config, trained, "feature_importance.json")["columns"]
+    assert set(importance) == set(odd)
+    kept = client(config).get_run(trained.run_id).data.metrics
+    found = sorted(value for name, value in kept.items() if name.startswith("importance"))
+    assert found == pytest.approx(sorted(importance.values()))
+
+
 def test_bad_data_leaves_no_version_behind(tmp_path: Path) -> None:
     config = configured(tmp_path)
     config.data.path.write_text("a,SeriousDlqin2yrs\n1,0\nx,1\n", encoding="utf-8")
