@@ -14,6 +14,7 @@ from monitorkit.errors import LogWriteFailed, PredictionFailed
 from monitorkit.prediction_log import Predictions, Writer
 from monitorkit.serving.batcher import Batcher
 from monitorkit.serving.metrics import Metrics
+from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.served import Rows, Served, matrix
 
 log = logs.get(__name__)
@@ -57,6 +58,7 @@ class Pipeline:
         self._metrics = metrics
         # One batch runs at a time; a limiter of its own, so that nothing else's threads delay it.
         self._threads = CapacityLimiter(1)
+        self._parallel = Parallel()
 
     async def run(self) -> None:
         """Answer until closed."""
@@ -65,6 +67,7 @@ class Pipeline:
     async def close(self) -> None:
         """Refuse new rows and return when every accepted one is answered."""
         await self.batcher.close()
+        self._parallel.close()
 
     async def answer(self, served: Served, rows: Rows) -> Predictions:
         """Predict and log some rows.
@@ -85,9 +88,11 @@ class Pipeline:
         count = sum([len(rows) for rows in parts])
         cost = served.model.scorer.milliseconds(count) + MAKE_MILLISECONDS * count
         if cost < INLINE_MILLISECONDS:
-            predictions = predict(served, parts)
+            predictions = predict(served, parts, self._parallel)
         else:
-            predictions = await to_thread.run_sync(predict, served, parts, limiter=self._threads)
+            predictions = await to_thread.run_sync(
+                predict, served, parts, self._parallel, limiter=self._threads
+            )
         failing = self._writer.failure is not None
         try:
             await self._writer.append(served.schema, predictions)
@@ -102,7 +107,7 @@ class Pipeline:
         return predictions
 
 
-def predict(served: Served, parts: Sequence[Rows]) -> Predictions:
+def predict(served: Served, parts: Sequence[Rows], parallel: Parallel) -> Predictions:
     """Score rows and make their log entries, in order: ids and time ascend.
 
     Raises:
@@ -112,7 +117,7 @@ def predict(served: Served, parts: Sequence[Rows]) -> Predictions:
     try:
         table = matrix(parts)
         # Some estimators write into what they are given; what is logged is what came in.
-        scores = served.model.scores(table.copy()).tolist()
+        scores = parallel.scores(served.model, table.copy()).tolist()
         labels = served.model.labels(scores)
     except Exception as error:
         raise PredictionFailed(card.title(), f"{type(error).__name__}: {error}") from error

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.prediction_log import Predictions
+from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.pipeline import predict
 from monitorkit.serving.served import SHOWN_ERRORS, Rows, Served, example, matrix
 from monitorkit.serving.services import Services
@@ -575,7 +576,7 @@ async def test_a_row_that_the_model_cannot_answer_harms_no_other_caller(
 
 def test_predictions_have_one_time_and_ascending_ids(served: Served) -> None:
     rows: Sequence[list[float | None]] = [[45.0, 2.0, 0.25, None]] * 1000
-    predictions = predict(served, [rows])
+    predictions = predict(served, [rows], Parallel())
     ids = [prediction.prediction_id for prediction in predictions]
     assert ids == sorted(set(ids))
     assert {prediction.timestamp for prediction in predictions} == {predictions[0].timestamp}
