@@ -295,7 +295,14 @@ def admit(folder: Path, card: ModelCard, trust: Trust) -> ModelCard:
             log.info("feature_must_be_given", feature=feature.name, model=card.title())
         features.append(replace(feature, nullable=feature.nullable and feature.name in accepts))
     card = replace(card, schema=FeatureSchema(tuple(features)))
-    text = json.dumps(card.to_json(), allow_nan=False, indent=1)
+    try:
+        text = json.dumps(card.to_json(), allow_nan=False, indent=1)
+    except (TypeError, ValueError) as error:  # YAML, in which MLflow keeps it, has more values
+        raise ModelRefused(
+            card.title(),
+            f"its metadata cannot be written as JSON: {error}",
+            "Log it with texts, finite numbers, true and false as metadata.",
+        ) from error
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     return card
 

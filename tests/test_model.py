@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def breast_cancer(*, missing: float = 0.0) -> tuple[pd.DataFrame, NDArray[np.int
 
 
 def store(
-    folder: Path, estimator: Any, *, names: Sequence[str] = NAMES, nullable: bool = False
+    folder: Path,
+    estimator: Any,
+    *,
+    names: Sequence[str] = NAMES,
+    nullable: bool = False,
+    **metadata: Any,
 ) -> Path:
     """What `registry.fetch` leaves behind, without a registry."""
     folder.mkdir(exist_ok=True)
@@ -81,7 +87,7 @@ def store(
         schema=FeatureSchema(features),
         classes=(0, 1),
         estimator="",
-        metadata={"fingerprint": {"rows": 569}},
+        metadata={"fingerprint": {"rows": 569}, **metadata},
     )
     model.admit(folder, draft, TRUSTED)
     return folder
@@ -198,8 +204,12 @@ def test_an_engine_that_answers_otherwise_does_not_serve(
 
 @pytest.mark.parametrize(
     "wrong_for",
-    [lambda count: count <= engines.SMALL_ROWS, lambda count: count >= engines.LARGE_ROWS],
-    ids=["few", "many"],
+    [
+        lambda count: count == 1,
+        lambda count: count <= engines.SMALL_ROWS,
+        lambda count: count >= engines.LARGE_ROWS,
+    ],
+    ids=["one", "few", "many"],
 )
 def test_an_engine_that_answers_otherwise_with_few_rows_or_with_many_does_not_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_for: Callable[[int], bool]
@@ -408,6 +418,13 @@ def test_missing_values_are_taken_column_by_column(tmp_path: Path) -> None:
     assert 0 <= loaded.scores(rows)[0] <= 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), date(2026, 1, 2), {1, 2}], ids=repr)
+def test_metadata_that_json_lacks_is_refused(tmp_path: Path, value: Any) -> None:
+    frame, target = breast_cancer()
+    said = refusal(tmp_path / "m", forest().fit(frame, target), logged=value)
+    assert "its metadata cannot be written as JSON" in said
+
+
 def test_the_card_survives_its_file(tmp_path: Path) -> None:
     frame, target = breast_cancer()
     folder = store(tmp_path / "m", make_pipeline(SimpleImputer(), forest()).fit(frame, target))
@@ -588,7 +605,7 @@ def test_a_plan_is_built_with_a_few_rows_and_without_predict_proba(
     monkeypatch.setattr(compiled, "compile_estimator", watched)
     monkeypatch.setattr(RandomForestClassifier, "predict_proba", forbidden)
     assert model.ready(tried).scorer.choice.name == "one-tree"
-    assert seen == [engines.LARGE_ROWS, engines.SAMPLE_ROWS]
+    assert seen == [engines.LARGE_ROWS, engines.SAMPLE_ROWS, 1]
 
 
 def _other_leaves(tried: model.Tried) -> model.Tried:

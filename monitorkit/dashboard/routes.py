@@ -61,15 +61,16 @@ class _Endpoints:
         _, html = await self._live.fragment(name)
         return Response(html, headers=_HEADERS, media_type="text/html")
 
-    async def events(self, _: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         """GET /dashboard/events: server-sent events, which say that parts of the page changed."""
         if self._live.full:
             raise HTTPException(503, headers={"Retry-After": "30"})
         # Proxies would hold small messages back.
         headers = {**_HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(
-            self._live.events(), headers=headers, media_type="text/event-stream"
-        )
+        media_type = "text/event-stream"
+        if request.method == "HEAD":  # it would never be over
+            return Response(headers=headers, media_type=media_type)
+        return StreamingResponse(self._live.events(), headers=headers, media_type=media_type)
 
     async def report(self, request: Request) -> Response:
         """GET /dashboard/results/{run_id}: one result to read."""

@@ -43,6 +43,14 @@ class FolderLock:
             raise LogLocked(str(self._path)) from None
         self._file = _file_at(self._path)
 
+    def is_free(self) -> bool:
+        """Whether it could be held, while it is not."""
+        try:
+            with FileLock(self._path, timeout=0, thread_local=False):
+                return True
+        except (Timeout, OSError):
+            return False
+
     def release(self) -> None:
         """Let another process have it."""
         self._lock.release()

@@ -88,6 +88,10 @@ class LogFile:
         if self._has != self._columns:
             self._rotate()
 
+    def can_be_locked(self) -> bool:
+        """Whether no other process writes these files, after one did."""
+        return self._lock.is_free()
+
     def use(self, columns: tuple[str, ...]) -> None:
         """The rows to come have these features."""
         self._columns = columns
@@ -106,8 +110,7 @@ class LogFile:
         for _ in range(ATTEMPTS):
             self._get_ready(len(data))
             self._append(data)
-            if self._landed(data):
-                self._note(data, latest)
+            if self._noted(data, latest):
                 return len(data)
         raise OSError(errno.ESTALE, "another program keeps changing the file")
 
@@ -135,10 +138,7 @@ class LogFile:
         ):
             return False
         self._put(data)
-        if not self._landed(data):
-            return False
-        self._note(data, latest)
-        return True
+        return self._noted(data, latest)
 
     def close(self) -> None:
         """Leave a sidecar, so that the next start need not count, and unlock the folder."""
@@ -348,20 +348,28 @@ class LogFile:
         self._unsound = False
         segment.release(self._fd)
 
-    def _landed(self, data: bytes) -> bool:
-        """Whether what was just appended is where readers look; if not, it is taken back."""
+    def _noted(self, data: bytes, latest: bytes) -> bool:
+        """Count what was just appended, if it is where readers look; if not, it is taken back."""
         found = self._status()
         if found == self._expected():
+            self._note(data, latest)
             return True
-        if found is not None and found[0] == self._file:  # somebody else wrote, or cut it off
-            self._size -= len(data)
-            if self._fd is not None and os.pread(self._fd, len(data), self._size) == data:
-                self._size += len(data)
-                return True
-            self._changed_by_others(found[1])
-        else:  # moved away or deleted at this very moment
+        if found is None or found[0] != self._file:  # moved away or deleted at this very moment
             self._take_back(self._size - len(data))
-        return False
+            return False
+        # Somebody else wrote, or cut it off.
+        assert self._fd is not None  # noqa: S101
+        self._size -= len(data)
+        since = os.pread(self._fd, max(found[1] - self._size, 0), self._size)
+        if since.startswith(data):
+            self._size += len(data)
+            self._note(data, latest)
+            return True
+        self._changed_by_others(found[1])
+        if b"\n" + data not in since:
+            return False
+        self.appended_rows += data.count(b"\n")  # behind lines of others; who opens it counts them
+        return True
 
     def _status(self) -> tuple[tuple[int, int], int] | None:
         """Which file is at `path`, and its size; None when there is none."""

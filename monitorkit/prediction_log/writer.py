@@ -77,6 +77,7 @@ class Writer:
         self._write_in_thread = cast(
             Callable[[bytes, bytes], Awaitable[int]], self._async_file.write
         )
+        self._locked = False  # another process did write, at the last append
         self._closed = False
 
     @classmethod
@@ -123,6 +124,11 @@ class Writer:
         return cls(file, formatter, threads)
 
     @property
+    def locked_out(self) -> bool:
+        """Whether another process writes these files; looks at the disk when one did."""
+        return self._locked and not self._file.can_be_locked()
+
+    @property
     def rows(self) -> int:
         """Rows in all segments of this writer; other instances count their own."""
         return self._file.total_rows
@@ -160,8 +166,9 @@ class Writer:
                 await self._write_in_thread(data, latest)
         except (OSError, LogLocked) as error:
             self.failure = reason(error)
+            self._locked = isinstance(error, LogLocked)
             raise LogWriteFailed(str(self.path), self.failure) from error
-        self.failure = None
+        self.failure, self._locked = None, False
         self.logged_rows = self._file.appended_rows
 
     def _write_at_once(self, data: bytes, latest: bytes) -> bool:

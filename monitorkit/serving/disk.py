@@ -14,6 +14,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from monitorkit import logs
+from monitorkit.serving.patient import Patient
 from monitorkit.settings import Storage
 
 log = logs.get(__name__)
@@ -58,8 +59,9 @@ class Disk:
             "models": storage.models,
             "mlflow": storage.mlflow,
         }
-        # A disk that hangs holds up these threads and nobody else's.
-        self._look_limiter, self._size_limiter = CapacityLimiter(1), CapacityLimiter(1)
+        # A disk that hangs holds up one thread for each, and nobody else's.
+        self._limiter = CapacityLimiter(1)
+        self._sizes = Patient(self._measure, PATIENCE)
         self._measured_at = -math.inf
         self._unreadable = False
 
@@ -72,7 +74,7 @@ class Disk:
     async def look(self) -> None:
         """Look at the free space, and tell when the disk is almost full, and when not any more."""
         free = await to_thread.run_sync(
-            free_bytes, self._root, limiter=self._look_limiter, abandon_on_cancel=True
+            free_bytes, self._root, limiter=self._limiter, abandon_on_cancel=True
         )
         self.free = free
         if free is None:
@@ -97,12 +99,8 @@ class Disk:
 
     async def measure(self) -> None:
         """See to it that `sizes` are not old, if that can be done soon."""
-        if time.monotonic() - self._measured_at < SIZES_EVERY:
-            return
-        with anyio.move_on_after(PATIENCE):
-            await to_thread.run_sync(
-                self._measure, limiter=self._size_limiter, abandon_on_cancel=True
-            )
+        if time.monotonic() - self._measured_at >= SIZES_EVERY:
+            await self._sizes.call()
 
     def health(self) -> dict[str, Any]:
         """What /health says of it."""
@@ -113,8 +111,6 @@ class Disk:
         }
 
     def _measure(self) -> None:
-        if time.monotonic() - self._measured_at < SIZES_EVERY:
-            return  # somebody else did while we waited
         self.sizes = {what: sum(_sizes(folder)) for what, folder in self._folders.items()}
         self._measured_at = time.monotonic()
 

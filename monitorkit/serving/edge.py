@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from monitorkit import logs
+from monitorkit.errors import Stopping
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.traffic import NOWHERE, Traffic
 
@@ -68,6 +70,10 @@ class Edge:
             if status:  # half an answer is out: only closing the connection tells the client
                 raise
             await problems.response(problems.internal(), scope)(scope, receive, watched)
+        except asyncio.CancelledError:  # it takes longer than a stopping service waits
+            if status:
+                raise
+            await problems.told(Stopping(), scope)(scope, receive, watched)
         finally:
             if self._access_log:
                 log.info(

@@ -82,7 +82,10 @@ class Metrics:
         Returns:
             The body, and its media type.
         """
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except TypeError:  # it compares the version that is asked for with numbers
+            encode, media_type = choose_encoder("")
         body: bytes = encode(self._registry)
         return body, media_type
 

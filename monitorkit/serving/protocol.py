@@ -83,7 +83,8 @@ class JoinedWrites(asyncio.Transport):
             self._loop.call_soon(self._flush)
         else:
             held, self._held = self._held, None
-            self._transport.writelines((held, data))
+            if not self._transport.is_closing():  # as in `_flush`
+                self._transport.writelines((held, data))
 
     def _flush(self) -> None:
         if self._held is not None:

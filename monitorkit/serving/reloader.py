@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from anyio import CapacityLimiter, to_thread
 
 from monitorkit import logs, model, registry
 from monitorkit.config import Config
-from monitorkit.errors import ModelRefused, MonitorkitError
+from monitorkit.errors import (
+    ModelRefused,
+    MonitorkitError,
+    SchemaError,
+    WorkerDied,
+    WorkerTimeout,
+)
+from monitorkit.model import Tried
 from monitorkit.serving import candidate, pauses
 from monitorkit.serving.served import Served, Slot
 from monitorkit.worker import Worker
@@ -40,7 +48,7 @@ class Reloader:
         self._store = config.storage.models
         self._limiter = CapacityLimiter(2)
         self._loading = anyio.Lock()
-        self._refused: tuple[str, float, ModelRefused] | None = None
+        self._refused: tuple[str, float, ModelRefused | SchemaError] | None = None
         self._trouble: str | None = None
         self._stopping = False
         self._confirmed = False  # whether the registry has said what the served version is made of
@@ -89,7 +97,8 @@ class Reloader:
             self._confirmed = False  # it may have been made anew when it answers again
             reason = str(error) if isinstance(error, MonitorkitError) else repr(error)
             if reason != self._trouble:
-                event = "model_refused" if isinstance(error, ModelRefused) else "registry_trouble"
+                refused = isinstance(error, ModelRefused | SchemaError)
+                event = "model_refused" if refused else "registry_trouble"
                 expected = isinstance(error, MonitorkitError)
                 log.warning(
                     event,
@@ -124,7 +133,7 @@ class Reloader:
                 raise error
         try:
             await self._fetch_and_load(version)
-        except ModelRefused as error:
+        except (ModelRefused, SchemaError) as error:
             self._refused = (version, time.monotonic() + REFUSED_SECONDS, error)
             raise
 
@@ -139,7 +148,12 @@ class Reloader:
             self._store,
             self._config.registry.trust,
         )
-        folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        try:
+            folder = await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        except WorkerDied as error:  # it was read there, too
+            raise _too_much(
+                f"model {self._address.model_name!r} version {version}", error
+            ) from error
         async with self._loading:
             current = self._slot.current
             if current is None or current.model.card != model.read_card(folder):
@@ -187,12 +201,21 @@ class Reloader:
             self._config.registry.trust,
             self._config.storage.reference,
         )
-        if self._slot.current is None:
-            tried = read()
-        else:
-            tried = self._worker.call("reading a model version", READING_SECONDS, read)
-        return Served.of(model.ready(tried), self._config.bounds())
+        first = self._slot.current is None
+        tried = read() if first else self._tried_out_elsewhere(folder, read)
+        return Served.of(model.ready(tried), self._config.bounds(), self._slot.current)
+
+    def _tried_out_elsewhere(self, folder: Path, read: Callable[[], Tried]) -> Tried:
+        try:
+            return self._worker.call("reading a model version", READING_SECONDS, read)
+        except (WorkerDied, WorkerTimeout) as error:  # not the registry's fault
+            raise _too_much(model.read_card(folder).title(), error) from error
 
     def _version(self) -> str | None:
         current = self._slot.current
         return current.model.card.version if current is not None else None
+
+
+def _too_much(title: str, error: WorkerDied | WorkerTimeout) -> ModelRefused:
+    remedy = "Look whether there is memory enough for two models and the reference."
+    return ModelRefused(title, f"it could not be read: {error}", remedy)

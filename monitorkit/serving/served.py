@@ -59,12 +59,19 @@ class Served:
     _labels: Mapping[int | bool | str, str] = field(repr=False)
 
     @classmethod
-    def of(cls, model: Model, bounds: Mapping[str, Mapping[str, Any]]) -> Served:
+    def of(
+        cls,
+        model: Model,
+        bounds: Mapping[str, Mapping[str, Any]],
+        before: Served | None = None,
+    ) -> Served:
         """Prepare a model for serving; takes some ten milliseconds, so not on the event loop.
 
         Args:
             model: what `monitorkit.model.load` returned.
             bounds: `config.bounds()`.
+            before: what was served before; what was made for the same schema is used again, for
+                nothing frees what reads requests: `pauses` keeps the garbage collector from it.
 
         Raises:
             SchemaError: the bounds name a feature that the model does not read, or make one
@@ -78,13 +85,17 @@ class Served:
                     f"[schema] makes it nullable, and {model.card.title()} takes no missing value",
                     "Remove `nullable` there, or train with an imputer.",
                 )
-        request = request_model(schema)
+        if before is not None and before.schema == schema:
+            request, row, rows = before.request, before._row, before._rows  # noqa: SLF001 - its own
+        else:
+            request, rows = request_model(schema), table_validator(schema)
+            row = TypeAdapter(request)
         return cls(
             model,
             schema,
             request,
-            TypeAdapter(request),
-            table_validator(schema),
+            row,
+            rows,
             json.dumps(model.card.version),
             {label: json.dumps(label) for label in model.card.classes},
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, get_args
 
-import anyio
-from anyio import CapacityLimiter, to_thread
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -14,6 +12,7 @@ from prometheus_client.registry import Collector
 from monitorkit.contracts import MonitoringStatus, RunResult, Status
 from monitorkit.results import Changes, Results
 from monitorkit.serving import status
+from monitorkit.serving.patient import Patient
 
 if TYPE_CHECKING:
     from monitorkit.serving.services import Services
@@ -62,17 +61,15 @@ class State(Collector):
         self._newest = Newest(services.results)
         self._latest: RunResult | None = None
         self._ready = False
-        # A disk that hangs holds up this thread and nobody else's.
-        self._limiter = CapacityLimiter(1)
+        self._reading = Patient(self._read, PATIENCE)
 
     async def look(self) -> None:
         """Look at what is on the disk, if that can be done soon.
 
         When it is not told in time whether the log can be written, it is not ready.
         """
-        self._ready = False
-        with anyio.move_on_after(PATIENCE):
-            await to_thread.run_sync(self._read, limiter=self._limiter, abandon_on_cancel=True)
+        if not await self._reading.call():
+            self._ready = False
 
     def _read(self) -> None:
         self._ready = status.not_ready(self._services) is None

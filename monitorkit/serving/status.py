@@ -102,7 +102,9 @@ def not_ready(services: Services) -> str | None:
     if services.slot.current is None:
         return "No model is loaded."
     failure = services.writer.failure
-    if failure is not None and not can_write(services.writer.path):
+    if failure is None:
+        return None
+    if services.writer.locked_out or not can_write(services.writer.path):
         return f"The prediction log cannot be written: {failure}."
     return None
 

@@ -83,6 +83,14 @@ async def test_every_stream_ends_when_the_service_stops(show: Show) -> None:
             assert await asyncio.gather(*waiting) == [None] * 5
 
 
+async def test_a_head_of_the_events_has_an_end(show: Show) -> None:
+    async with show() as shown, asyncio.timeout(5):
+        answer = await shown.client.head("/dashboard/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.content == b""
+
+
 async def test_so_many_connections_and_no_more(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_LISTENERS", 3)
     async with show() as shown:

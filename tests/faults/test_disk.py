@@ -136,7 +136,7 @@ def test_a_disk_on_which_nothing_has_room_stops_neither_service_nor_monitoring(
 
 
 def test_a_log_that_is_away_is_waited_for(folder: Path, start: Start, tmp_path: Path) -> None:
-    """Needs `LogFile._get_ready` and `LogFile._landed`: what is at the path is looked at, before
+    """Needs `LogFile._get_ready` and `LogFile._noted`: what is at the path is looked at, before
     and after every write.
     """
     predictions, away = folder / "monitoring/predictions", tmp_path / "away"

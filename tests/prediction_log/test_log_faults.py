@@ -162,10 +162,13 @@ async def test_a_folder_made_anew_that_another_process_writes_is_left_to_it(
     second = await open_log(folder)
     with pytest.raises(LogWriteFailed, match="another process writes it"):
         await first.append(SCHEMA, rows(1))
+    assert first.locked_out
     await second.close()
+    assert not first.locked_out
     after = rows(1)
     await first.append(SCHEMA, after)
     assert logged(folder) == ids(after)
+    assert not first.locked_out
     await first.close()
 
 
@@ -212,6 +215,37 @@ async def test_a_file_that_moves_away_in_the_middle_of_an_append_is_not_what_was
     await writer.append(SCHEMA, after)
     assert logged(tmp_path) == ids(after)
     assert (tmp_path / "elsewhere").read_bytes() == content
+    await writer.close()
+
+
+@pytest.mark.parametrize("number", [2, 500], ids=["at once", "in the thread"])
+@pytest.mark.parametrize("then", [b"", b"one more\n"], ids=["before", "before and after"])
+async def test_rows_behind_a_line_that_comes_between_a_look_and_a_write_are_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, then: bytes
+) -> None:
+    writer = await open_log(tmp_path)
+    path = tmp_path / "predictions.csv"
+    before, after, last = rows(2), rows(number), rows(2)
+    await writer.append(SCHEMA, before)
+    real = os.write
+
+    def write_behind_others(fd: int, data: bytes) -> int:
+        if os.fstat(fd).st_ino != path.stat().st_ino:
+            return real(fd, data)
+        monkeypatch.setattr(os, "write", real)
+        real(fd, b"a note of mine\n")
+        written = real(fd, data)
+        real(fd, then)
+        return written
+
+    monkeypatch.setattr(os, "write", write_behind_others)
+    with capture_logs() as events:
+        await writer.append(SCHEMA, after)
+    assert [event["event"] for event in events] == ["prediction_log_changed"]
+    assert writer.logged_rows == 2 + number
+    await writer.append(SCHEMA, last)
+    assert read(tmp_path)[0] == ids(before + after + last)
+    assert writer.rows == 4 + number + 1 + bool(then)
     await writer.close()
 
 

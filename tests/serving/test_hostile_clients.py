@@ -160,11 +160,21 @@ async def test_what_is_not_compressed_may_say_so(at: At, body: bytes) -> None:
         assert (await connection.answer()).status == 200
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+@pytest.mark.parametrize(
+    "path",
+    ["/predict", "/predict/batch", "/invocations", "/v2/models/credit-risk-model/infer"],
+)
 @pytest.mark.parametrize(
     "bad",
     [
         b"[" * 4_000_000,
+        b"[{" * 2_000_000,
+        b"[1" * 2_000_000,
+        (b"[" * 33_000 + b"]]") * 120,
+        (b"[{" * 16_500 + b"}]") * 120,
+        (b"[" * 20 + b"] ]") * 180_000,
+        b"[" + b"[[1 ] ]," * 500_000,
+        b'[{"a":[{"a":1} ]} ],' * 200_000,
         b'{"age":' * 500_000,
         b'{"age": 1e400}',
         b'{"age": ' + b"9" * 1_000_000 + b"}",
@@ -189,7 +199,9 @@ async def test_bodies_that_are_made_to_hurt_are_refused_in_a_moment(
     async with at() as (port, _, services), connected(port) as connection:
         for sent in (bad, b"[" + bad + b"]"):
             started = time.monotonic()
-            await connection.send(post(sent[: 4 * 1024**2], path=path))
+            await connection.send(
+                post(sent[: 4 * 1024**2], "Content-Type: application/json", path=path)
+            )
             answer = await connection.answer()
             assert answer.status in (400, 422)
             assert len(answer.body) < 20_000

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import httpx
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
@@ -28,6 +29,13 @@ async def scraped(client: httpx.AsyncClient, accept: str = "") -> Samples:
         for family in parse(response.text)
         for sample in family.samples
     }
+
+
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "1.0.0.0.0"])
+async def test_an_odd_version_gets_the_plain_format(
+    client: httpx.AsyncClient, version: str
+) -> None:
+    assert await scraped(client, f"text/plain; version={version}")
 
 
 def rows(samples: Samples, outcome: str) -> float:

@@ -25,11 +25,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from mlflow_twin import COLUMNS, Twin, frame
+from pydantic import TypeAdapter
 from real_server import listening
 from structlog.testing import capture_logs
 
+from monitorkit.schema import Feature, FeatureSchema, request_model, spellings
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols import parquet_tables
+from monitorkit.serving.protocols.tables import read_records
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 
@@ -303,6 +306,14 @@ async def test_what_means_the_same_is_taken(
             response = await post(client, body, media_type)
             assert response.status_code == 200, response.text
             assert response.json()["probabilities"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_flag_may_be_spelled_as_any_other_column(served: Served) -> None:
+    schema = FeatureSchema((Feature("has-car", "integer", minimum=0, maximum=1),))
+    row = TypeAdapter(request_model(schema))
+    for name in spellings("has-car"):
+        given = replace(served, schema=schema, _row=row)
+        assert read_records(given, [{name: True}, {name: 0}]) == [[1.0], [0.0]]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,16 @@ async def test_what_is_held_when_the_connection_is_lost_is_dropped() -> None:
     assert recorder.calls == ["lost"]
 
 
+async def test_after_the_connection_is_lost_two_writes_are_none() -> None:
+    recorder = Recorder()  # uvloop's raises then, and that would be an event
+    transport = JoinedWrites(recorder)
+    transport.write(b"head")
+    recorder.calls.append("lost")
+    transport.write(b"body")
+    await asyncio.sleep(0)
+    assert recorder.calls == ["lost"]
+
+
 @asynccontextmanager
 async def listening(app: Starlette) -> AsyncIterator[str]:
     config = uvicorn.Config(

@@ -14,6 +14,10 @@ PIECE_BYTES = 32 * 1024
 _GUESSES = 8
 """Wrong ones before the text is read as a whole; each costs as much as a piece."""
 
+_LOOKS = 10
+"""So many times the length of a text is looked through for the ends of its arrays; real ones need
+two or three, and one that has only beginnings would take as many as it has bytes."""
+
 _ENDS = {
     b"[": (b"]]", re.compile(rb"\]\s*\]")),
     b"{": (b"}]", re.compile(rb"\}\s*\]")),
@@ -56,12 +60,16 @@ def _cut_out(text: bytes, nested: bytes) -> tuple[bytes, dict[str, list[Any]]]:
     arrays: dict[str, list[Any]] = {}
     rest: list[bytes] = []
     kept = start = wrong = 0
-    while (start := text.find(b"[", start)) >= 0 and wrong < _GUESSES:
+    looks = _LOOKS * len(text)
+    last = {begin: text.rfind(usual) for begin, (usual, _) in _ENDS.items()}
+    while looks > 0 and wrong < _GUESSES and (start := text.find(b"[", start)) >= 0:
         first = text[start + 1 : start + 100].lstrip()[:1]
         if first and first in nested:
-            end, separator = _end(text, start, first), _ENDS[first][0][:1] + b","
+            end = _end(text, start, first, last[first])
+            separator = _ENDS[first][0][:1] + b","
         else:
             end, separator = text.find(b"]", start), b","
+        looks -= (end if end >= 0 else len(text)) - start
         if end - start >= PIECE_BYTES:
             array = _in_pieces(text, start + 1, end, separator)
             if array is not None:
@@ -76,12 +84,11 @@ def _cut_out(text: bytes, nested: bytes) -> tuple[bytes, dict[str, list[Any]]]:
     return b"".join(rest), arrays
 
 
-def _end(text: bytes, start: int, first: bytes) -> int:
+def _end(text: bytes, start: int, first: bytes, last: int) -> int:
     """Where the array of arrays or objects ends that begins at `start`, or -1."""
     usual, any_ = _ENDS[first]
-    end = text.find(usual, start)
-    if end >= 0:
-        return end + 1
+    if start <= last:  # where the last one ends in the usual way
+        return text.find(usual, start) + 1
     match = any_.search(text, start)
     return match.end() - 1 if match else -1
 

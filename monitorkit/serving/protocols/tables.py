@@ -48,7 +48,7 @@ def read_records(served: Served, records: Iterable[Any]) -> list[Values]:
         Problem: 422 for everything that is wrong with them.
     """
     known = fields.known_fields(served.schema)
-    own = {name: flag for flag in (flags(served.schema),) for name in known if name in flag}
+    own = [name for name, feature in known.items() if feature is not None and is_flag(feature)]
     width = len(served.schema.features)
 
     def cleaned() -> Iterator[Any]:

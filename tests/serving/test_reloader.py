@@ -1,0 +1,96 @@
+"""What the alias points at is looked at once, also when it cannot be served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from monitorkit import registry
+from monitorkit.config import Config
+from monitorkit.errors import ModelRefused, MonitorkitError, SchemaError, WorkerDied, WorkerTimeout
+from monitorkit.serving import candidate
+from monitorkit.serving.reloader import Reloader
+from monitorkit.serving.served import Served, Slot
+
+
+class Here:
+    """A worker in this process."""
+
+    def call(self, _task: str, _seconds: float, work: Callable[..., Any], *given: Any) -> Any:
+        return work(*given)
+
+
+@pytest.fixture
+def fetched(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:  # versions that were asked for
+    asked: list[str] = []
+
+    def fetch(_address: Any, version: str, *_: Any) -> Path:
+        asked.append(version)
+        return tmp_path
+
+    monkeypatch.setattr(registry, "production_version", lambda _: "2")
+    monkeypatch.setattr(registry, "fetch", fetch)
+    other = replace(served.model.card, version="2")
+    monkeypatch.setattr("monitorkit.model.read_card", lambda _: other)
+    monkeypatch.setattr("monitorkit.model.ready", lambda tried: tried)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        SchemaError("age", "[schema] names it, and the model does not read it", "Remove it."),
+        ModelRefused("the model", "it has three classes", "Train another."),
+        WorkerDied("reading a model version", "signal 9"),
+        WorkerTimeout("reading a model version", 300),
+    ],
+    ids=lambda raised: type(raised).__name__,
+)
+async def test_a_version_that_cannot_be_served_is_told_of_and_not_looked_at_again(
+    served: Served, fetched: list[str], monkeypatch: pytest.MonkeyPatch, raised: MonitorkitError
+) -> None:
+    def refuses(*_: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(candidate, "try_out", refuses)
+    slot = Slot(served)
+    reloader = Reloader(Config(), Here(), slot)  # type: ignore[arg-type] # all that it asks of it
+    with capture_logs() as events:
+        for _ in range(3):
+            await reloader._look_up_quietly()
+    assert fetched == ["2"]
+    assert slot.current is served
+    assert [event["event"] for event in events] == ["model_refused"]
+    assert str(raised).split(":")[-1][:20] in events[0]["reason"]
+
+
+async def test_a_version_that_ends_the_worker_as_it_is_fetched_is_refused(
+    served: Served, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(_address: Any, version: str, *_: Any) -> Path:
+        fetched.append(version)
+        raise WorkerDied("fetching model version 2", "signal 9")
+
+    monkeypatch.setattr(registry, "fetch", fetch)
+    reloader = Reloader(Config(), Here(), Slot(served))  # type: ignore[arg-type] # as above
+    with capture_logs() as events:
+        for _ in range(3):
+            await reloader._look_up_quietly()
+    assert fetched == ["2"]
+    assert [event["event"] for event in events] == ["model_refused"]
+
+
+def test_what_reads_requests_is_kept_while_the_schema_stays(served: Served) -> None:
+    again = Served.of(served.model, {}, served)
+    same = Served.of(served.model, {}, again)
+    assert again.request is not served.request, "other bounds"
+    assert same.request is again.request
+    assert (same._row, same._rows) == (again._row, again._rows)
+    assert Served.of(served.model, {}).request is not again.request
