@@ -366,13 +366,14 @@ class SinkContext:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A cycle that judged nothing, and why."""
+    """A cycle that judged nothing, and why; `cursor` is up to where it read the log."""
 
     trigger: Trigger
     started_at: datetime
     window: Window
     min_rows: int
     reason: str
+    cursor: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,18 +61,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def clear_leftovers(folder: Path, name: str = "") -> int:
+def clear_leftovers(folder: Path, name: str = "", *, but: str | None = None) -> int:
     """Delete what killed processes left unfinished in a folder; returns how many there were.
 
     Args:
         folder: where to look.
         name: only what was to become this file or folder.
+        but: not what was to become one whose name begins so.
     """
     oldest = time.time() - STALE_SECONDS
     cleared = 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if not (entry.name.startswith(f".{name}") and entry.name.endswith(LEFTOVER)):
+                continue
+            if but is not None and entry.name.startswith(f".{but}"):
                 continue
             if entry.stat(follow_symlinks=False).st_mtime > oldest:
                 continue

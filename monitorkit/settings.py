@@ -227,6 +227,8 @@ class Log(Section):
             raise ValueError("this is what the time in a segment's name looks like; choose another")
         if instance == "import":
             raise ValueError("this is what the segments of `monitorkit import` are called")
+        if instance == "compress":
+            raise ValueError("this is what the lock of compressing is called; choose another")
         return instance
 
 

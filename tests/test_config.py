@@ -153,6 +153,7 @@ def test_the_file_in_the_default_place_is_found() -> None:
             '[log]\ninstance = "20260101T000000.000000Z"',
             "`log.instance`: this is what the time in a segment's name looks like",
         ),
+        ('[log]\ninstance = "compress"', "`log.instance`: this is what the lock of compressing"),
         (
             '[log]\ninstance = "import"',
             "`log.instance`: this is what the segments of `monitorkit im",

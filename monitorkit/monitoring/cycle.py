@@ -276,7 +276,8 @@ def judge(
     window, gate = absorbed.window, config.monitoring.min_rows
     if window.rows < gate or window.model_version is None:
         reason = f"{window.rows} rows in the look-back, {gate} are needed"
-        return Skipped(moment.trigger, moment.now, window, gate, reason)
+        read = dict(absorbed.cursor)
+        return Skipped(moment.trigger, moment.now, window, gate, reason, read)
     cycle = _Cycle(
         engine=engine,
         store=store,

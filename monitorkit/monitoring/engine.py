@@ -116,6 +116,10 @@ class LocalEngine:
                 if more:
                     break
                 self._pass_over_gone(step, rows)
+        if self._reader.read_again:  # some rows were added a second time: all are read anew
+            self._reader.read_again = False
+            self._tracks.clear()
+            return self.absorb(names, now, seconds=seconds, until=until)
         if total or any(dropped) or self._store.look() != "ours":
             self._save(names, failures)
         self._monitors.keep(rows.versions)

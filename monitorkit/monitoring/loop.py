@@ -175,8 +175,8 @@ class MonitoringLoop:
         else:
             self._note_reference(None, result.reference_hash)
             self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
-            self._read = result.cursor
-            self._tidy.set()
+        self._read = result.cursor
+        self._tidy.set()
         self._deliver.set()
         return result
 
@@ -196,7 +196,7 @@ class MonitoringLoop:
             await self._deliver.wait()
 
     async def _tidy_up(self) -> None:
-        """After every cycle that had a result, compress what was read, and delete what is old."""
+        """After every cycle, compress what was read, and delete what is old."""
         while True:
             await self._tidy.wait()
             self._tidy = anyio.Event()

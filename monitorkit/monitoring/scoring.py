@@ -17,6 +17,7 @@ from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
 KEPT = "reference_scores-*.ckpt"
+KEPT_SCORES = 20  # of so many models
 """The files of scores that are kept, in the folder of the state."""
 
 log = logs.get(__name__)
@@ -178,6 +179,9 @@ def _keep_scores(
     state: Path, reference: Reference, model_hash: str, scores: NDArray[np.float64]
 ) -> None:
     try:
+        kept = sorted(state.glob(KEPT), key=lambda path: path.stat().st_mtime)
+        for old in kept[: -KEPT_SCORES + 1]:
+            old.unlink(missing_ok=True)
         checkpoint.save(_path(state, reference, model_hash), {"scores": scores})
     except OSError as error:  # a cache: it costs time next time
         log.warning("reference_scores_not_kept", reason=str(error))

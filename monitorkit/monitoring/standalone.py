@@ -66,9 +66,8 @@ def run_once(
             patience=PATIENCE,
         )
         delivery.deliver(patience=PATIENCE)
-        if isinstance(outcome, RunResult):
-            compressing.run(outcome.cursor, to_the_end=True)
-            LogRetention(config).run(outcome.cursor)
+        compressing.run(outcome.cursor, to_the_end=True)
+        LogRetention(config).run(outcome.cursor)
     if sys.stdout.isatty():
         summary.show(config, outcome)
     return outcome
@@ -109,7 +108,7 @@ def run_forever(
                 delivery.deliver()
             except OSError as error:
                 log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
-            if isinstance(outcome, RunResult):
+            if outcome is not None:
                 compressing.run(outcome.cursor)
                 LogRetention(config).run(outcome.cursor)
             time.sleep(max(0.0, interval - (time.monotonic() - started)))

@@ -130,7 +130,8 @@ class Compression:
             log.warning("prediction_log_not_compressed", file=str(path), reason=str(error))
 
     def _replace(self, path: Path) -> _Stretches:
-        durable.clear_leftovers(self._folder, "predictions")
+        # An import may take hours, and has its segments lie here until its end.
+        durable.clear_leftovers(self._folder, "predictions", but="predictions-import.")
         goal = path.with_suffix(names.COMPRESSED)
         temporary = durable.beside(goal)
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from monitorkit import durable, logs
@@ -261,7 +262,8 @@ class LogFile:
     def _count_closed(self) -> None:
         total = 0
         for name in self._names.closed(self._folder):
-            total += sidecar.rows_of(self._folder / name.text)
+            with suppress(FileNotFoundError):  # deleted since, by retention
+                total += sidecar.rows_of(self._folder / name.text)
         self._closed_rows = total
         self.total_rows = total + self._rows
 

@@ -58,6 +58,8 @@ class Reader:
         self, folder: Path, archives: Sequence[str] = (), *, block_bytes: int = BLOCK_BYTES
     ) -> None:
         self.skipped = 0
+        self.read_again = False
+        """Whether a segment was read from its beginning though it had been read before."""
         self._folders = folders_of(folder, archives, block_bytes=block_bytes)
         self._told = 0
 
@@ -228,6 +230,7 @@ class Reader:
             log.warning("prediction_log_cut", **event)
             return size
         log.warning("prediction_log_read_again", **event)
+        self.read_again = True
         return start
 
     def _find(self, piece: Piece, stack: ExitStack) -> tuple[Folder, Found, Opened]:

@@ -24,9 +24,9 @@ LINE_LIMIT = 1024 * 1024
 
 TOO_LONG = f"it is longer than {LINE_LIMIT} bytes"
 
-_ID = re.compile(rb"([!-+\--~]{1,128}),")  # printable, no comma
+_ID = re.compile(rb"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}),")  # of one row only
 _TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-_ROW = re.compile(rb"^[^,\n]*,(" + _TIMESTAMP + rb"),", re.MULTILINE)
+_ROW = re.compile(rb'^(?:"(?:[^"\n]|"")*"|[^",\n]*),(' + _TIMESTAMP + rb"),", re.MULTILINE)
 _BLOCK = 1024 * 1024
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -77,8 +77,8 @@ def first_line(read: Read) -> bytes | None:
 def read_head(read: Read) -> Head | None:
     """The head of a segment; None when it does not begin with a header of ours.
 
-    The identity is the id in the first row, or that row's hash when it is an unusual one: it never
-    changes once it is there.
+    The identity is the id in the first row, or that row's hash when the id is no UUID: others count
+    their rows from 1 in each of their files. It never changes once it is there.
     """
     line = first_line(read)
     columns = features_in(line) if line is not None else None

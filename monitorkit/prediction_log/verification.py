@@ -359,6 +359,8 @@ def _known(folder: Path) -> tuple[Known, list[Head], list[tuple[Path, chain.Link
         for link in chain.read(path):
             number, sha256 = link.number, link.sha256
             if link.record is not None:
+                if link.record.event == "closed":  # again, by an import of what was pruned
+                    known.pop(link.record.stem, None)
                 known.setdefault(link.record.stem, {})[link.record.event] = link.record
             if link.problem is not None:
                 wrong.append((path, link))

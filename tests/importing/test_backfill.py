@@ -150,6 +150,23 @@ def test_a_row_that_comes_twice_in_a_file_is_taken_once(place: Place) -> None:
     assert "came before in the file" in summary.reasons[0].text
 
 
+@pytest.mark.parametrize("identity", ["row-{}", "store1,{}", "{}"])
+def test_files_that_count_their_rows_anew_are_all_read(place: Place, identity: str) -> None:
+    """Their first rows have one id, at other times."""
+    days = []
+    for day in range(3):
+        rows = theirs(20, start=START + timedelta(days=day))
+        for number, row in enumerate(rows):
+            row[0] = identity.format(number)
+        days.append(as_csv(rows))
+        assert place.run(place.write(days[-1], f"{day}.csv"), maps=MAPS).rows == 20
+    with capture_logs() as events:
+        assert place.read() == 60
+    assert events == []
+    for day, text in enumerate(days):
+        assert place.run(place.write(text, f"{day}.csv"), maps=MAPS).present == 20
+
+
 def test_a_file_full_of_repeats_is_split_into_lines_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,21 @@ def old_and_new_rows(here: Place) -> None:
     here.append(draw(300, seed=3), ends=now)
 
 
+def test_rows_of_a_segment_that_was_edited_count_once(place: Make) -> None:
+    """It is read from its beginning then, and so is everything else."""
+    here = place(monitors=[ROWS], monitoring=VERDICT)
+    engine = LocalEngine(here.config)
+    here.append(draw(300, seed=2))
+    assert cycle(here, engine).window.rows == 300
+    path = here.config.storage.predictions / "predictions.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:100], *lines[101:]]))  # somebody is to be forgotten
+    here.append(draw(50, seed=3))
+    result = cycle(here, engine)
+    assert (result.window.rows, result.outcomes[0].findings[0].value) == (349, 349.0)
+    assert cycle(here, LocalEngine(here.config)).window.rows == 349
+
+
 def test_a_longer_look_back_brings_its_rows_back(place: Make) -> None:
     here = place(monitors=[ROWS], monitoring={"lookback": "1h", **VERDICT})
     old_and_new_rows(here)

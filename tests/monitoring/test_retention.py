@@ -14,8 +14,9 @@ import structlog
 from monitorkit.config import Config
 from monitorkit.monitoring.reports import Reports
 from monitorkit.monitoring.retention import LogRetention
-from monitorkit.prediction_log import Prediction, Reader, Writer
+from monitorkit.prediction_log import Prediction, Reader, Writer, chain, sidecar
 from monitorkit.prediction_log.compression import Compression
+from monitorkit.prediction_log.log_file import LogFile
 from monitorkit.prediction_log.verification import verify
 from monitorkit.retention import Kept, Limits, surplus
 from monitorkit.schema import Feature, FeatureSchema
@@ -24,13 +25,18 @@ SCHEMA = FeatureSchema((Feature("age"),))
 DAYS = (9, 7, 5, 3, 0.01)
 
 
+def identity(segment: int, row: int) -> str:
+    return f"{segment:08d}-0000-7000-8000-{row:012d}"
+
+
 async def fill(folder: Path) -> None:
     """Closed segments of two rows that many days old, and the open one."""
     writer = await Writer.open(folder, SCHEMA, durability="os", rotate_bytes=1)
     for number, days in enumerate((*DAYS, 0)):
         time = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         await writer.append(
-            SCHEMA, [Prediction(f"{number}-{row}", time, "1", 0, 0.5, [row]) for row in range(2)]
+            SCHEMA,
+            [Prediction(identity(number, row), time, "1", 0, 0.5, [row]) for row in range(2)],
         )
     await writer.close()
 
@@ -62,8 +68,8 @@ def test_a_segment_with_a_row_of_no_time_stays_and_the_others_go(folder: Path) -
     read = cursor(folder)
     oldest = min(folder.glob("predictions-*.csv"))
     lines = oldest.read_bytes().split(b"\n")
-    identity, moment, *cells = lines[-2].split(b",")
-    lines[-2] = b",".join((identity, moment[:5] + b"13" + moment[7:], *cells))
+    first, moment, *cells = lines[-2].split(b",")
+    lines[-2] = b",".join((first, moment[:5] + b"13" + moment[7:], *cells))
     oldest.write_bytes(b"\n".join(lines))
     oldest.with_suffix(".json").unlink()
     with structlog.testing.capture_logs() as logged:
@@ -111,10 +117,48 @@ def test_one_that_somebody_else_removed_is_a_finding_beside_those_that_we_did(fo
     assert report.pruned == 2
 
 
+def test_what_came_again_after_it_was_deleted_and_is_gone_then_is_a_finding(folder: Path) -> None:
+    """As an import does whose file is imported again."""
+    oldest = min(folder.glob("predictions-*.csv"))
+    content = oldest.read_bytes()
+    (line,) = (
+        record
+        for record in (link.record for link in chain.read(folder / "predictions.chain"))
+        if record is not None and record.segment == oldest.name
+    )
+    assert retention(folder.parent, max_age="8d").run(cursor(folder)) == 1
+    oldest.write_bytes(content)
+    chain.append(
+        folder / "predictions.chain", "closed", segment=oldest.name, rows=line.rows,
+        bytes=line.bytes, sha256=line.sha256, identity=line.identity,
+    )  # fmt: skip
+    assert verify(folder).findings == []
+    oldest.unlink()
+    assert [finding.file for finding in verify(folder).findings] == [str(oldest)]
+
+
+def test_a_segment_that_is_deleted_while_a_service_counts_has_no_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sidecar.rows_of
+    oldest = min(folder.glob("predictions-*.csv"))
+
+    def counted(path: Path) -> int:
+        if path == oldest:
+            path.unlink()
+        return real(path)
+
+    monkeypatch.setattr(sidecar, "rows_of", counted)
+    file = LogFile(folder, SCHEMA.names, sync=False, rotate_bytes=1)
+    file.open()
+    assert file.total_rows == 10
+    file.close()
+
+
 def test_what_no_cycle_has_read_stays(folder: Path) -> None:
     assert retention(folder.parent, max_age="6d").run({}) == 0
     read = dict(cursor(folder))
-    read["1-0"] -= 1
+    read[identity(1, 0)] -= 1
     assert retention(folder.parent, max_age="6d").run(read) == 1
     assert left(folder) == 4
 

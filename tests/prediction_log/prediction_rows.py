@@ -42,7 +42,8 @@ def rows(
         n = next(_numbers)
         time = (START if start is None else start) + timedelta(seconds=n)
         features = [float(n), None, n / 7][: len(schema.features)]
-        made.append(Prediction(f"id-{n:08d}", stamp(time), version, n % 2, (n % 99) / 99, features))
+        identity = f"{n:08d}-0000-7000-8000-000000000000"
+        made.append(Prediction(identity, stamp(time), version, n % 2, (n % 99) / 99, features))
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import io
+import os
 import shutil
 import signal
 import struct
@@ -67,6 +68,17 @@ def bits(blocks: Sequence[Block]) -> list[Any]:
         )
         for row in as_rows(blocks)
     ]
+
+
+def test_an_import_that_takes_hours_keeps_its_segments(tmp_path: Path) -> None:
+    write(tmp_path, Formatter(SCHEMA).lines(rows(4)))
+    mine, left = tmp_path / ".predictions-import.9-a.tmp", tmp_path / f".{STEM}.parquet.9-a.tmp"
+    for path in (mine, left):
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    compress(tmp_path)
+    assert mine.exists()
+    assert not left.exists()
 
 
 texts = st.text(max_size=8) | st.sampled_from(["1", "2", 'a"b', "a,b", "\n", "\r", "\ud800", "ü"])

@@ -165,7 +165,7 @@ def test_a_plan_reads_the_ends_of_segments_only(
 ) -> None:
     text = b"".join(row("1") for _ in range(20_000))
     (tmp_path / CLOSED).write_bytes(HEADER + text)
-    (tmp_path / "predictions.csv").write_bytes(HEADER + text.replace(b"id-", b"di-"))
+    (tmp_path / "predictions.csv").write_bytes(HEADER + text.replace(b"-7000-", b"-7001-"))
     taken = 0
     real = os.pread
 

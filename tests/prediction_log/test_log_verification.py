@@ -404,8 +404,8 @@ async def test_rows_edited_in_the_open_segment_are_found_once_it_is_closed(tmp_p
     path = tmp_path / "predictions.csv"
     with path.open("r+b") as file:
         content = file.read()
-        at = content.index(b"id-", content.index(b"\n"))
-        os.pwrite(file.fileno(), b"ID-", at)
+        at = content.index(b"-7000-", content.index(b"\n"))
+        os.pwrite(file.fileno(), b"-7001-", at)
     assert verify(tmp_path).findings == []  # only its form can be checked
     for _ in range(3):
         await writer.append(SCHEMA, rows(2))
