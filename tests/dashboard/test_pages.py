@@ -221,3 +221,28 @@ async def test_what_is_not_there_is_not_found(show: Show) -> None:
             response = await shown.client.get(f"/dashboard/static/{file}")
             assert response.status_code == 200
             assert "://" not in response.text.replace("http://www.w3.org/2000/svg", "")
+
+
+async def test_an_alarm_that_cannot_be_judged_now_is_shown(
+    show: Show, history: list[RunResult]
+) -> None:
+    """Its findings have no value: there was no start to look from."""
+    result = history[-1]
+
+    def carried(finding: Finding) -> Finding:
+        says = "drifted since 2026-01-02 11:45 UTC: too few rows of late to look again"
+        detail = {"verdict": "undecided", "alarm": "continuing", "says": says}
+        return replace(finding, value=None, interval=None, threshold=None, detail=detail)
+
+    outcomes = [
+        replace(each, findings=tuple(carried(f) for f in each.findings if f.column is not None))
+        if each.name == "feature-drift"
+        else each
+        for each in result.outcomes
+    ]
+    async with show(*history[:-1], replace(result, outcomes=outcomes)) as shown:
+        page = await shown.client.get("/dashboard")
+        assert page.status_code == 200
+        assert "too few rows of late to look again" in page.text
+        report = await shown.client.get(f"/dashboard/results/{result.run_id}")
+        assert report.status_code == 200
