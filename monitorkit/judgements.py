@@ -10,6 +10,21 @@ from pathlib import Path
 
 from monitorkit.contracts import Finding, Judgement
 
+_NUMBER, _TEXT = (int, float, type(None)), (str, type(None))
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "measure": ((str,), "text"),
+    "column": (_TEXT, "text"),
+    "statistic": (_TEXT, "text"),
+    "value": (_NUMBER, "number"),
+    "p_value": (_NUMBER, "number"),
+    "threshold": (_NUMBER, "number"),
+    "interval": ((tuple, list, type(None)), "two numbers"),
+    "drift": ((bool, type(None)), "true, false or None"),
+    "since": ((datetime, type(None)), "time with a zone"),
+    "detail": ((Mapping,), "mapping"),
+}
+_PAIR = [True, True]
+
 
 def why_not(judgement: object) -> str | None:
     """What is wrong with a judgement; None: nothing."""
@@ -29,54 +44,16 @@ def why_not(judgement: object) -> str | None:
 
 def _wrong_with(finding: Finding) -> str | None:
     record = asdict(finding)
-    since = record.pop("since")
-    for name, value, check, what in (
-        ("measure", finding.measure, _is_text, "text"),
-        ("column", finding.column, _is_text_or_none, "text"),
-        ("statistic", finding.statistic, _is_text_or_none, "text"),
-        ("value", finding.value, _is_number, "number"),
-        ("p_value", finding.p_value, _is_number, "number"),
-        ("threshold", finding.threshold, _is_number, "number"),
-        ("interval", finding.interval, _is_pair, "two numbers"),
-        ("drift", finding.drift, _is_verdict, "true, false or None"),
-        ("since", since, _is_moment, "time with a zone"),
-        ("detail", finding.detail, _is_mapping, "mapping"),
-    ):
-        if not check(value):
-            return f"has no {what} as {name}: {value!r}"
+    for name, (kinds, what) in _KINDS.items():
+        if not isinstance(record[name], kinds):
+            return f"has no {what} as {name}: {record[name]!r}"
+    interval, since = record["interval"], record.pop("since")
+    if interval is not None and [isinstance(each, int | float) for each in interval] != _PAIR:
+        return f"has no two numbers as interval: {interval!r}"
+    if since is not None and since.utcoffset() is None:
+        return f"has no time with a zone as since: {since!r}"
     try:
         json.dumps(record, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         return f"is not JSON-safe: {error}"
     return None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float)
-
-
-def _is_pair(value: object) -> bool:
-    if value is None:
-        return True
-    numbers = value if isinstance(value, tuple | list) else ()
-    return len(numbers) == 2 and all(isinstance(each, int | float) for each in numbers)  # noqa: PLR2004
-
-
-def _is_verdict(value: object) -> bool:
-    return value is None or isinstance(value, bool)
-
-
-def _is_moment(value: object) -> bool:
-    return value is None or (isinstance(value, datetime) and value.utcoffset() is not None)
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)

@@ -60,7 +60,8 @@ def parse_rate(text: str) -> float:
         r"\s*([0-9]+(?:\.[0-9]+)?)\s+in\s+([0-9]+(?:\.[0-9]+)?)\s*(days?|d|h|m|s|ms)\s*", text
     )
     if match is not None and float(match[1]) > 0:
-        length = parse_duration(f"{match[2]}{match[3].removesuffix('ays').removesuffix('ay')}")
+        unit = "d" if match[3].startswith("d") else match[3]
+        length = parse_duration(f"{match[2]}{unit}")
         assert isinstance(length, timedelta)  # noqa: S101 - for mypy: it was text
         if length > timedelta(0):
             return float(match[1]) / length.total_seconds()

@@ -126,7 +126,7 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
     def _carried(self, key: tuple[int, Measure], alarm: _Alarm) -> Finding:
         """What is still so of a measure that cannot be judged now."""
         column, measure = key
-        begins = f"drifted since {alarm.since:%Y-%m-%d %H:%M} UTC" if alarm.since else "undecided"
+        begins = alarm.drifted_since if alarm.since else "undecided"
         return Finding(
             FINDINGS[measure],
             None,
@@ -205,6 +205,11 @@ class _Alarm:
         """Whether there is a drift."""
         return self.kind in {"new", "continuing"}
 
+    @property
+    def drifted_since(self) -> str:
+        """How a sentence begins while there is a drift."""
+        return f"drifted since {self.since:%Y-%m-%d %H:%M} UTC"
+
     def kept(self) -> dict[str, str]:
         """What `read` reads."""
         times = {"drift_since": self.since, "shown": self.shown, "not_before": self.not_before}
@@ -266,7 +271,7 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
         )
     match judged.verdict, alarm.on:
         case "drifted", _:
-            begins = f"drifted since {alarm.since:%Y-%m-%d %H:%M} UTC"
+            begins = alarm.drifted_since
         case _, True:
             begins = "drifted before, and not surely back"
         case "stable", _:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.prediction_log import segment
 from monitorkit.prediction_log.compressed import is_of_the_disk
 from monitorkit.prediction_log.folder import Folder, Found, damaged, last_timestamp
 from monitorkit.prediction_log.folders import each_once
@@ -30,9 +31,7 @@ IN_MEMORY = 256 * 1024
 BLOCK_BYTES = 4 * 1024 * 1024
 BATCH_ROWS = 65_536
 
-_KEY = re.compile(
-    rb'^((?:"(?:[^"\n]|"")*"|[^",\n]*),\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),', re.MULTILINE
-)
+_KEY = re.compile(rb"^(%b,%b)," % (segment.ID_FIELD, segment.TIMESTAMP), re.MULTILINE)
 
 
 def keys(lines: Sequence[bytes]) -> Keys:

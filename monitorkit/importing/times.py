@@ -71,10 +71,10 @@ class TimeFormat:
 
         aware = getattr(array.type, "tz", None) is not None
         target = pa.timestamp("us", tz="UTC") if aware else pa.timestamp("us")
-        column = _from_arrow(array.cast(target, safe=False))
+        moments = array.cast(target, safe=False)
         if not aware and self.zone is not UTC:
-            return self._each(cells.python_values(array.cast(target, safe=False)), _moment)
-        return column
+            return self._each(cells.python_values(moments), _moment)
+        return _from_arrow(moments)
 
     def _counted(self, array: Any, unit: float) -> Column[Microseconds]:
         """Numbers; a float64 holds the microseconds of two centuries."""
@@ -186,7 +186,8 @@ def time_format(text: str, zone: str) -> TimeFormat:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words)}"
             problem = f"{text!r} is no format; {hint} (or write one as strptime has it: '%d.%m.%Y')"
             raise ConfigError("--time-format", (problem,))
-        if "%Z" in text.replace("%%", "") and "%z" not in text.replace("%%", ""):
+        directives = text.replace("%%", "")
+        if "%Z" in directives and "%z" not in directives:
             # strptime takes the names UTC, GMT and those of this machine, and forgets them.
             problem = f"{text!r}: a zone's name (%Z) says no offset; write %z, or leave it out and"
             raise ConfigError("--time-format", (f"{problem} say --timezone",))

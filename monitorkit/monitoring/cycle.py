@@ -332,11 +332,13 @@ def _previous(
             break
         if result.window.model_version != absorbed.window.model_version:
             continue  # versions may take turns; an alarm of one is no news when it is back
+        quiet = False
         for outcome in result.outcomes:
-            if outcome.error is None and not found_no_rows(outcome.findings):
+            if found_no_rows(outcome.findings):
+                quiet = True
+            elif outcome.error is None:
                 found.setdefault(outcome.name, outcome.findings)
-        # Cycles without a row for a monitor would hide what it said before them.
-        same += not any(found_no_rows(outcome.findings) for outcome in result.outcomes)
+        same += not quiet  # such results would hide what a monitor said before them
         if set(names) <= set(found) or same == LOOK_BACK_RESULTS:
             break
     return found

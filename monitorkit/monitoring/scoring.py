@@ -17,8 +17,10 @@ from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
 KEPT = "reference_scores-*.ckpt"
-KEPT_SCORES = 20  # of so many models
 """The files of scores that are kept, in the folder of the state."""
+
+KEPT_SCORES = 20
+"""Of so many models."""
 
 log = logs.get(__name__)
 

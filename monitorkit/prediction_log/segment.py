@@ -25,8 +25,11 @@ LINE_LIMIT = 1024 * 1024
 TOO_LONG = f"it is longer than {LINE_LIMIT} bytes"
 
 _ID = re.compile(rb"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}),")  # of one row only
-_TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-_ROW = re.compile(rb'^(?:"(?:[^"\n]|"")*"|[^",\n]*),(' + _TIMESTAMP + rb"),", re.MULTILINE)
+ID_FIELD = rb'(?:"(?:[^"\n]|"")*"|[^",\n]*)'
+TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+"""How a row begins: any id, and this."""
+
+_ROW = re.compile(rb"^%b,(%b)," % (ID_FIELD, TIMESTAMP), re.MULTILINE)
 _BLOCK = 1024 * 1024
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 

@@ -187,20 +187,22 @@ class _Crowding:
 
     def beyond_chance(self) -> float:
         """Pairs for each row beyond those that rows of the reference make."""
-        return self._beyond(np.array(self.chance))
+        return self._beyond(self._expected(np.array(self.chance)))
 
     def beyond_common(self) -> float:
         """The same beyond those that rows of different times make, when these are most of all.
 
         Two bursts that meet by chance make some of them, too.
         """
-        chances = np.maximum(_in_common(self.pieces, self.at), self.chance)
-        found = self._beyond(chances)
-        most = 2 * float((chances * self.many * (self.many - 1)).sum()) > int(self.pairs.sum())
-        return found if most else self.beyond_chance()
+        common = self._expected(np.maximum(_in_common(self.pieces, self.at), self.chance))
+        most = 2 * common > int(self.pairs.sum())
+        return self._beyond(common) if most else self.beyond_chance()
 
-    def _beyond(self, chances: NDArray[np.float64]) -> float:
-        expected = float((chances * (self.many * (self.many - 1))).sum())
+    def _expected(self, chances: NDArray[np.float64]) -> float:
+        """Pairs, when two rows of a piece are in one cell by such a chance."""
+        return float((chances * (self.many * (self.many - 1))).sum())
+
+    def _beyond(self, expected: float) -> float:
         return (int(self.pairs.sum()) - expected) / float(self.many.sum())
 
 

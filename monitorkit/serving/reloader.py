@@ -28,6 +28,7 @@ log = logs.get(__name__)
 
 REFUSED_SECONDS = 300.0  # before a version that was refused is looked at again
 READING_SECONDS = 300.0  # for a version to be read and tried out on the reference
+_REFUSALS = ModelRefused, SchemaError  # by the version itself, not by whoever keeps it
 GRACE = 0.5  # seconds that a start waits for the registry once the last good model is loaded
 
 
@@ -48,7 +49,7 @@ class Reloader:
         self._store = config.storage.models
         self._limiter = CapacityLimiter(2)
         self._loading = anyio.Lock()
-        self._refused: tuple[str, float, ModelRefused | SchemaError] | None = None
+        self._refused: tuple[str, float, MonitorkitError] | None = None
         self._trouble: str | None = None
         self._stopping = False
         self._confirmed = False  # whether the registry has said what the served version is made of
@@ -97,8 +98,7 @@ class Reloader:
             self._confirmed = False  # it may have been made anew when it answers again
             reason = str(error) if isinstance(error, MonitorkitError) else repr(error)
             if reason != self._trouble:
-                refused = isinstance(error, ModelRefused | SchemaError)
-                event = "model_refused" if refused else "registry_trouble"
+                event = "model_refused" if isinstance(error, _REFUSALS) else "registry_trouble"
                 expected = isinstance(error, MonitorkitError)
                 log.warning(
                     event,
@@ -133,7 +133,7 @@ class Reloader:
                 raise error
         try:
             await self._fetch_and_load(version)
-        except (ModelRefused, SchemaError) as error:
+        except _REFUSALS as error:
             self._refused = (version, time.monotonic() + REFUSED_SECONDS, error)
             raise
 
