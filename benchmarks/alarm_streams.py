@@ -49,6 +49,9 @@ THRESHOLD = 0.1
 CHUNK_ROWS = 200
 
 DELAY_RATE = 100
+CALM = 15 * DAY
+"""A change comes after so many cycles."""
+
 LONGEST_DELAY = DAY
 ASKED = DAY // 4
 """Evidently's tests are asked once in so many cycles."""
@@ -172,7 +175,8 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
     column = tallies.source.columns.index(column_name)
     random = np.random.default_rng([seed, 1000])
     size, rate = len(tallies.rows), DELAY_RATE
-    calm = quiet(size, DAY * rate, random)
+    quiet_days = quiet(size, CALM * rate, random)
+    calm = quiet_days[-DAY * rate :]  # all that detectors with a window know
     before = by_cycle(tallies.rows, calm, rate)
     population = tallies.source.changed(changed, seed)
     drawn = quiet(size, LONGEST_DELAY * rate, random)
@@ -205,8 +209,9 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
         ends, values = windows.statistics(counted, length)
         found[peer] = first(values[statistic][:, column] > thresholds[peer], ends)
     reference = tallies.source.reference[:, [column]]
-    quiet_rows = tallies.source.population[calm][:, [column]]
-    stream = np.concatenate((quiet_rows, population[drawn][:, [column]]))
+    calm_rows = tallies.source.population[quiet_days][:, [column]]
+    late_rows = population[drawn][:, [column]]
+    stream = np.concatenate((calm_rows[-len(calm) :], late_rows))
     for peer, test in {EVIDENTLY: "wasserstein", **EVIDENTLY_OPTIONS}.items():
         asked = range(DAY + ASKED, len(counted) + 1, ASKED)
         drifts = (
@@ -216,7 +221,7 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
         )
         told = next(drifts, None)
         found[peer] = None if told is None else (told - DAY) * rate
-    calm_ranks, late_ranks = np.split(ranks(reference, stream)[:, 0], [len(calm)])
+    calm_ranks, late_ranks = (ranks(reference, rows)[:, 0] for rows in (calm_rows, late_rows))
     for peer, detector in RIVER_DETECTORS.items():
         seen, new = (part[~np.isnan(part)] for part in (calm_ranks, late_ranks))
         found[peer] = river_delay(detector, seen, new)

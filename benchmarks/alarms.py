@@ -129,6 +129,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a file of what was found: it goes on there")
     parser.add_argument("--output", type=Path, default=RESULT, help="the Markdown file to write")
     given = parser.parse_args()
+    called = [
+        f"--{name} {value}"
+        for name, value in vars(given).items()
+        if value != parser.get_default(name) and not isinstance(value, Path)
+    ]
     if given.quick:
         given.streams, given.bursty, given.changes = 4, 2, 3
         given.others, given.tuning = 1, 4
@@ -142,7 +147,7 @@ def main() -> None:
             thresholds = search.tune(given.tuning, found)
             search.finds(thresholds, given.changes, found)
             search.false_alarms(given, found)
-    text = report(found)
+    text = report(found, called)
     given.output.write_text(text, encoding="utf-8")
     draw(found, given.output.with_suffix(".png"))
     if "real" in names:

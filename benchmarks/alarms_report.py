@@ -73,8 +73,13 @@ def upper_bound(hits: int, streams: int) -> float:
     return float(high[0])
 
 
-def report(found: Found) -> str:
-    """The tables."""
+def report(found: Found, arguments: Sequence[str] = ()) -> str:
+    """The tables.
+
+    Args:
+        found: what the streams gave.
+        arguments: that the benchmark was called with.
+    """
     sources = list(dict.fromkeys(key[0] for key in found.alarms))
     kinds = [(kind, rate) for kind in KINDS for rate in RATES]
     streams = sum(len(hits) for key, hits in found.alarms.items() if key[3] == OURS)
@@ -82,7 +87,8 @@ def report(found: Found) -> str:
     lines = [
         "# Alarms",
         "",
-        "Made by `python -m benchmarks.alarms`; what it measures and how stands in",
+        f"Made by `{' '.join(('python -m benchmarks.alarms', *arguments))}`;",
+        "what it measures and how stands in",
         "`benchmarks/alarms.py`, `detectors.py` and `libraries.py`. A stream is 30 days of 288",
         f"cycles; the reference has {REFERENCE_ROWS:,} rows, streams are drawn from other ones of",
         f"the same source. monitorkit's budget is {BUDGET!r}, 1 % of the streams; tolerance 0.05,",
@@ -121,10 +127,11 @@ def report(found: Found) -> str:
         "",
         "## Rows after a change until it is found",
         "",
-        "100 rows a cycle: median / 90 % (missed). A change that is not found in a day, 28,800",
-        "rows, is missed; Evidently's tests are asked once in six hours only. Peers with a window",
-        "have the threshold that gives 1 % of the quiet streams an alarm. Benjamini and Hochberg's",
-        "is an alarm of any column, most of them false, and so are most of KSWIN's.",
+        "100 rows a cycle, the change after 15 days: median / 90 % (missed). A change that is not",
+        "found in a day, 28,800 rows, is missed; Evidently's tests are asked once in six hours",
+        "only. Peers with a window have the threshold that gives 1 % of the quiet streams an",
+        "alarm. Benjamini and Hochberg's is an alarm of any column, most of them false, and so are",
+        "most of KSWIN's.",
         "",
     ]
     for source in dict.fromkeys(key[0] for key in found.delays):

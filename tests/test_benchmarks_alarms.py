@@ -306,7 +306,8 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
         ):
             late = None if detector == NEVER else 400
             found.delays["real", change, detector] = [200 if detector == OURS else late] * 3
-    text = report(found)
+    text = report(found, ["--streams 4"])
+    assert "Made by `python -m benchmarks.alarms --streams 4`;" in text
 
     assert "real rows: 12 ms (target 50); the first one after a start: 20 ms" in text
     assert "| monitorkit | 0.0% (10: 25.9%) |" in text
