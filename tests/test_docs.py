@@ -17,6 +17,7 @@ from monitorkit_plugins.rule import RuleMonitor, RuleOptions
 from monitorkit import plugin_manager
 from monitorkit.cli import main
 from monitorkit.config import Config
+from monitorkit.counts import ColumnOptions
 from monitorkit.serving.openapi import document
 from monitorkit.testing import check_monitor, make_chunk
 from monitorkit.training.synthetic import COLUMNS
@@ -95,6 +96,20 @@ def test_every_endpoint_is_in_the_readme(path: str) -> None:
 @pytest.mark.parametrize("kind", plugin_manager.kinds(plugin_manager.build()), ids=str)
 def test_every_kind_is_in_the_changelog_or_the_readme(kind: plugin_manager.Kind) -> None:
     assert f"`{kind.kind}`" in README + (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", plugin_manager.kinds(plugin_manager.build()), ids=str)
+def test_every_option_of_every_kind_is_in_the_page_of_monitors(kind: plugin_manager.Kind) -> None:
+    page = (ROOT / "docs" / "monitors.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{kind.kind}` \|.*$", page, flags=re.MULTILINE)
+    assert row is not None
+    options = kind.cls.options_type
+    for_all = ColumnOptions.model_fields if issubclass(options, ColumnOptions) else {}
+    of_kind = [name for name in options.model_fields if name not in for_all]
+    assert [name for name in of_kind if not re.search(rf"`{name}\b", row[0])] == []
+    for name, default in re.findall(r"`(\w+) = ([^`]+)`", row[0]):
+        written = options.model_validate(tomllib.loads(f"{name} = {default}"))
+        assert getattr(written, name) == options.model_fields[name].default
 
 
 @pytest.mark.parametrize(
