@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from benchmarks.alarms_report import (
     PSI,
     RIVER_DETECTORS,
     TUNED,
+    TUNED_ADWIN,
 )
 from benchmarks.detectors import NormedWasserstein, Windows, benjamini_hochberg
 from benchmarks.kept import Key
@@ -44,6 +46,15 @@ DAYS = 30
 KINDS = {"quiet": quiet, "bursts": bursts, "rhythm": rhythm}
 SOURCES = {"synthetic": synthetic, "real": real}
 
+SPLITS = 10
+"""Streams take turns with so many references, and what is left to draw rows from."""
+
+DELTAS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+"""That ADWIN is tuned over: the smaller, the fewer alarms."""
+
+Thresholds = Mapping[str, Sequence[float]]
+"""Of those that are tuned: for each column, or ADWIN's delta."""
+
 LEVEL = 0.05
 THRESHOLD = 0.1
 CHUNK_ROWS = 200
@@ -58,22 +69,23 @@ ASKED = DAY // 4
 
 
 @cache
-def tallies_of(name: str) -> Tallies:
+def tallies_of(name: str, split: int = 0) -> Tallies:
     """Of a source, once for each process."""
-    source = SOURCES[name]()
+    source = SOURCES[name](split)
     assert source is not None  # noqa: S101 - asked before
     return Tallies(source)
 
 
 @cache
-def ours_of(name: str, rate: int) -> Ours:
+def ours_of(name: str, split: int, rate: int) -> Ours:
     """The rule for a source's streams of a rate, once for each process."""
-    return Ours(tallies_of(name).weigher, rate)
+    return Ours(tallies_of(name, split).weigher, rate)
 
 
-def _drawn(name: str, kind: str, rate: int, seed: int) -> NDArray[np.int64]:
+def _drawn(tallies: Tallies, kind: str, rate: int, seed: int) -> NDArray[np.int64]:
     random = np.random.default_rng([seed, rate, list(KINDS).index(kind)])
-    return KINDS[kind](len(tallies_of(name).rows), DAYS * DAY * rate, random)
+    rows = KINDS[kind](len(tallies.rows), DAYS * DAY * rate, random)
+    return tallies.by_age[rows] if kind == "rhythm" else rows
 
 
 def our_stream(key: Key) -> bool:
@@ -82,18 +94,26 @@ def our_stream(key: Key) -> bool:
     Args:
         key: "ours", source, kind of the stream, rows in a cycle, seed.
     """
-    _, name, kind, rate, seed = key
-    rows = _drawn(str(name), str(kind), int(rate), int(seed))
-    tallies = tallies_of(str(name))
-    counted, cells = by_cycle(tallies.rows, rows, int(rate)), tallies.cells_of(rows, int(rate))
-    ours = ours_of(str(name), int(rate))
+    name, kind, rate, seed = str(key[1]), str(key[2]), int(key[3]), int(key[4])
+    split = seed % SPLITS
+    tallies = tallies_of(name, split)
+    rows = _drawn(tallies, kind, rate, seed)
+    counted, cells = by_cycle(tallies.rows, rows, rate), tallies.cells_of(rows, rate)
+    ours = ours_of(name, split, rate)
     return ours.first_alarm(counted, Cycles(cells), bursty=kind == "bursts") is not None
 
 
-def others_stream(key: Key) -> Mapping[str, bool]:
-    """Whether each of the others raises one; as `our_stream`."""
+def others_stream(key: Key, thresholds: Thresholds) -> Mapping[str, bool]:
+    """Whether each of the others raises one; as `our_stream`.
+
+    Args:
+        key: "others", and so on.
+        thresholds: of those that are tuned, which they are at one rate alone.
+    """
     name, kind, rate, seed = str(key[1]), str(key[2]), int(key[3]), int(key[4])
-    tallies, rows = tallies_of(name), _drawn(name, kind, rate, seed)
+    split = seed % SPLITS
+    tallies = tallies_of(name, split)
+    rows = _drawn(tallies, kind, rate, seed)
     windows = Windows(tallies)
     counted = by_cycle(tallies.rows, rows, rate)
     _, last_day = windows.statistics(counted, DAY)
@@ -106,9 +126,9 @@ def others_stream(key: Key) -> Mapping[str, bool]:
         BH: bool(np.any(benjamini_hochberg(p_values, LEVEL))),
         PSI: bool(np.any(last_day["psi"] >= THRESHOLD)),
         JS: bool(np.any(last_day["js"] >= THRESHOLD)),
-        NANNYML: bool(np.any(chunks["js"] > chunk_thresholds(name))),
+        NANNYML: bool(np.any(chunks["js"] > _three_deviations(name, split))),
     }
-    reference, population = scored(name)
+    reference, population = scored(name, split)
     ends = range(DAY, len(rows) // rate + 1, ASKED)
     last_days = [rows[(end - DAY) * rate : end * rate] for end in ends]
     wasserstein = NormedWasserstein(reference, population)
@@ -121,27 +141,88 @@ def others_stream(key: Key) -> Mapping[str, bool]:
     for peer, detector in RIVER_DETECTORS.items():
         columns = (column[~np.isnan(column)] for column in values.T)
         found[peer] = any(river_alarm(detector, column) is not None for column in columns)
+    if rate == DELAY_RATE:
+        for peer, (_, statistic) in _of_tuned(name, split, counted).items():
+            found[peer] = bool(np.any(statistic > np.array(thresholds[peer])))
+        (delta,) = thresholds[TUNED_ADWIN]
+        found[TUNED_ADWIN] = _adwin_alarms(values_of(rows, reference, population), delta)
     return found
 
 
-def largest(key: Key) -> Mapping[str, float]:
-    """The largest value of each statistic that is tuned, of any column; as `our_stream`."""
-    name, seed = str(key[1]), int(key[4])
-    tallies, rows = tallies_of(name), _drawn(name, "quiet", DELAY_RATE, seed)
-    counted = by_cycle(tallies.rows, rows, DELAY_RATE)
+def values_of(
+    rows: NDArray[np.int64], reference: NDArray[np.float64], population: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """What river's detectors see of each column of a stream."""
+    values = ranks(reference, population)[rows]
+    return [column[~np.isnan(column)] for column in values.T]
+
+
+def _adwin_alarms(columns: Sequence[NDArray[np.float64]], delta: float) -> bool:
+    return any(river_alarm("ADWIN", column, delta=delta) is not None for column in columns)
+
+
+def _of_tuned(
+    name: str, split: int, counted: NDArray[np.int64]
+) -> Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """For each that is tuned but ADWIN: ends of windows, (windows, columns) of its statistic."""
+    windows = Windows(tallies_of(name, split))
     found = {}
-    for length in {length for _, length in TUNED.values()}:
-        _, values = Windows(tallies).statistics(counted, length)
-        for peer, (statistic, of) in TUNED.items():
-            if of == length:
-                found[peer] = float(values[statistic].max())
+    of_lengths: dict[tuple[int, int], tuple[NDArray[np.int64], Mapping[str, Any]]] = {}
+    for peer, (statistic, length, every) in TUNED.items():
+        if (length, every) not in of_lengths:
+            of_lengths[length, every] = windows.statistics(counted, length, every=every)
+        ends, values = of_lengths[length, every]
+        if statistic == "js in deviations":
+            mean, deviation = chunk_moments(name, split)
+            found[peer] = ends, (values["js"] - mean) / deviation
+        else:
+            found[peer] = ends, values[statistic]
+    return found
+
+
+def largest(key: Key) -> Mapping[str, Sequence[float]]:
+    """What those that are tuned say of a quiet stream; as `our_stream`.
+
+    Returns:
+        The largest value of each statistic, by column; and the largest delta of `DELTAS` with which
+        ADWIN is silent (0: none is).
+    """
+    name, seed = str(key[1]), int(key[4])
+    split = seed % SPLITS
+    tallies = tallies_of(name, split)
+    rows = _drawn(tallies, "quiet", DELAY_RATE, seed)
+    counted = by_cycle(tallies.rows, rows, DELAY_RATE)
+    found: dict[str, Sequence[float]] = {
+        peer: values.max(axis=0).tolist()
+        for peer, (_, values) in _of_tuned(name, split, counted).items()
+    }
+    columns = values_of(rows, *scored(name, split))
+    silent = (delta for delta in DELTAS if not _adwin_alarms(columns, delta))
+    found[TUNED_ADWIN] = [next(silent, 0.0)]
+    return found
+
+
+def tuned(quiet_ones: Sequence[Mapping[str, Sequence[float]]], share: float) -> Thresholds:
+    """Thresholds with which such a share of quiet streams has an alarm, shared by the columns.
+
+    A column's threshold is a multiple of the median of its largest values, one multiple for all.
+    """
+    found: dict[str, Sequence[float]] = {}
+    for peer in TUNED:
+        highest = np.array([each[peer] for each in quiet_ones])
+        usual = np.maximum(np.median(highest, axis=0), 1e-9)
+        multiple = np.quantile((highest / usual).max(axis=1), 1 - share)
+        found[peer] = (multiple * usual).round(9).tolist()
+    silent = np.array([each[TUNED_ADWIN][0] for each in quiet_ones])
+    right = (delta for delta in DELTAS if np.mean(silent < delta) <= share)
+    found[TUNED_ADWIN] = [next(right, DELTAS[-1])]
     return found
 
 
 @cache
-def scored(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def scored(name: str, split: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows of the reference and of the population, with their scores."""
-    source = tallies_of(name).source
+    source = tallies_of(name, split).source
     return with_scores(source, source.reference), with_scores(source, source.population)
 
 
@@ -150,19 +231,23 @@ def with_scores(source: Source, rows: NDArray[np.float64]) -> NDArray[np.float64
     return np.column_stack((rows, source.chunk(rows).scores))
 
 
+def _three_deviations(name: str, split: int) -> NDArray[np.float64]:
+    mean, deviation = chunk_moments(name, split)
+    return mean + 3 * deviation
+
+
 @cache
-def chunk_thresholds(name: str) -> NDArray[np.float64]:
-    """(columns,) of the Jensen-Shannon distance, from chunks of the reference."""
-    tallies = tallies_of(name)
+def chunk_moments(name: str, split: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(columns,) mean and deviation of the Jensen-Shannon distance, of chunks of the reference."""
+    tallies = tallies_of(name, split)
     rows = tallies.of(tallies.source.reference)
     cut = np.arange(len(rows) // CHUNK_ROWS * CHUNK_ROWS)
     chunks = by_cycle(rows, cut, CHUNK_ROWS)
     _, found = Windows(tallies).statistics(chunks, 1)
-    thresholds: NDArray[np.float64] = found["js"].mean(axis=0) + 3 * found["js"].std(axis=0)
-    return thresholds
+    return found["js"].mean(axis=0), np.maximum(found["js"].std(axis=0), 1e-9)
 
 
-def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | None]:
+def one_change(key: Key, thresholds: Thresholds) -> Mapping[str, int | None]:
     """Rows after a change until each detector tells of its column; None: not in a day.
 
     Args:
@@ -170,7 +255,8 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
         thresholds: of those that are tuned.
     """
     name, change, seed = str(key[1]), str(key[2]), int(key[3])
-    tallies = tallies_of(name)
+    split = seed % SPLITS
+    tallies = tallies_of(name, split)
     column_name, changed = CHANGES[change]
     column = tallies.source.columns.index(column_name)
     random = np.random.default_rng([seed, 1000])
@@ -184,7 +270,7 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
     calm_cells, cells = tallies.cells_of(calm, rate), tallies.cells_of(drawn, rate, population)
     cycles = Cycles(np.concatenate((calm_cells, cells), axis=1))
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
-    ours = ours_of(name, rate)
+    ours = ours_of(name, split, rate)
     for end in range(DAY + 1, len(counted) + 1):
         alarm = ours.alarm_at(counted, cycles, end)
         if alarm is not None and column in {at for at, _ in alarm.groups}:
@@ -204,10 +290,9 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
     found[JS] = first(last_day["js"][:, column] >= THRESHOLD, ends)
     length = CHUNK_ROWS // rate
     ends, chunks = windows.statistics(counted, length, every=length)
-    found[NANNYML] = first(chunks["js"][:, column] > chunk_thresholds(name)[column], ends)
-    for peer, (statistic, length) in TUNED.items():
-        ends, values = windows.statistics(counted, length)
-        found[peer] = first(values[statistic][:, column] > thresholds[peer], ends)
+    found[NANNYML] = first(chunks["js"][:, column] > _three_deviations(name, split)[column], ends)
+    for peer, (ends, values) in _of_tuned(name, split, counted).items():
+        found[peer] = first(values[:, column] > thresholds[peer][column], ends)
     reference = tallies.source.reference[:, [column]]
     calm_rows = tallies.source.population[quiet_days][:, [column]]
     late_rows = population[drawn][:, [column]]
@@ -225,4 +310,8 @@ def one_change(key: Key, thresholds: Mapping[str, float]) -> Mapping[str, int | 
     for peer, detector in RIVER_DETECTORS.items():
         seen, new = (part[~np.isnan(part)] for part in (calm_ranks, late_ranks))
         found[peer] = river_delay(detector, seen, new)
+    seen, new = (part[~np.isnan(part)] for part in (calm_ranks, late_ranks))
+    delay = river_delay("ADWIN", seen, new, delta=thresholds[TUNED_ADWIN][0])
+    # It could tell after each row; whoever looks once in a cycle hears of it at its end.
+    found[TUNED_ADWIN] = None if delay is None else -(-delay // rate) * rate
     return found

@@ -9,10 +9,10 @@ Nothing here is timed but the rule itself; seeds are fixed, so that everybody ge
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,18 +26,20 @@ from benchmarks.alarm_streams import (
     DELAY_RATE,
     KINDS,
     SOURCES,
+    Thresholds,
     largest,
     one_change,
     others_stream,
     our_stream,
     tallies_of,
+    tuned,
 )
 from benchmarks.alarms_report import (
     ALWAYS,
     NEVER,
     OURS,
     RATES,
-    TUNED,
+    TUNED_ADWIN,
     Found,
     draw,
     draw_cases,
@@ -46,12 +48,22 @@ from benchmarks.alarms_report import (
 from benchmarks.kept import Kept, Key
 from benchmarks.machine import say
 from benchmarks.streams import BEGIN, CHANGES, CYCLE, DAY, buckets, quiet
+from monitorkit import sequential
 from monitorkit.cells import Counts
 from monitorkit.contracts import Bucket, Timeline
+from monitorkit.monitoring.merges import Merges
 from monitorkit.sequential.rule import Rule
 
 RESULT = Path(__file__).with_name("results") / "alarms.md"
+PARTS = ("alarm_streams", "candidates", "detectors", "libraries", "ours", "streams")
 CASES = Path(__file__).parents[1] / "docs" / "verdicts.png"
+CODE = sorted(
+    [
+        *(Path(sequential.__file__).parent).glob("*.py"),
+        *(Path(__file__).with_name(f"{name}.py") for name in PARTS),
+    ]
+)
+"""What streams depend on."""
 
 
 def cost(name: str) -> tuple[float, float]:
@@ -75,20 +87,22 @@ def cost(name: str) -> tuple[float, float]:
             strict=True,
         )
     ]
-    merged = tallies.cells.summarise(chunk)
-    window = Timeline(
-        timeline,
-        BEGIN + DAY * CYCLE,
-        tallies.cells.merge,
-        merged=lambda _: merged,
-        bucket=CYCLE,
-        since=BEGIN,
-    )
-    before = replace(window, buckets=timeline[:-1])
+
+    def window(merges: Merges) -> Timeline[Counts]:
+        return Timeline(
+            timeline,
+            BEGIN + DAY * CYCLE,
+            tallies.cells.merge,
+            merged=partial(merges.merged, merge=tallies.cells.merge),
+            bucket=CYCLE,
+            since=BEGIN,
+        )
+
     for _ in range(9):
         first, later = tallies.new_rule(), tallies.new_rule()
-        later.look(before)
-        rounds.append((_milliseconds(later, window), _milliseconds(first, window)))
+        known = window(Merges())
+        later.look(replace(known, buckets=timeline[:-1]))
+        rounds.append((_milliseconds(later, known), _milliseconds(first, window(Merges()))))
     in_cycle, at_first = np.median(rounds, axis=0).tolist()
     return in_cycle, at_first
 
@@ -137,7 +151,7 @@ def main() -> None:
     if given.quick:
         given.streams, given.bursty, given.changes = 4, 2, 3
         given.others, given.tuning = 1, 4
-    found, kept = Found(), Kept(given.keep)
+    found, kept = Found(), Kept(given.keep, CODE)
     wanted = given.source or list(SOURCES)
     names = [name for name, make in SOURCES.items() if name in wanted and make() is not None]
     with ProcessPoolExecutor(given.workers) as pool:
@@ -146,7 +160,7 @@ def main() -> None:
             search = _Search(pool, kept, name, time.monotonic() + 60 * given.minutes)
             thresholds = search.tune(given.tuning, found)
             search.finds(thresholds, given.changes, found)
-            search.false_alarms(given, found)
+            search.false_alarms(given, thresholds, found)
     text = report(found, called)
     given.output.write_text(text, encoding="utf-8")
     draw(found, given.output.with_suffix(".png"))
@@ -167,39 +181,40 @@ class _Search:
     def _go_on(self) -> bool:
         return time.monotonic() < self.end
 
-    def tune(self, streams: int, found: Found) -> Mapping[str, float]:
+    def tune(self, streams: int, found: Found) -> Thresholds:
         """The thresholds of those that are tuned: 1 % of quiet streams are above."""
         say(f"{self.name}, thresholds")
+        first = 1_000_000  # no stream of those that alarms are counted in
         keys: list[Key] = [
-            ("largest", self.name, "quiet", DELAY_RATE, seed) for seed in range(streams)
+            ("largest", self.name, "quiet", DELAY_RATE, first + seed) for seed in range(streams)
         ]
         results = [value for _, value in self.kept.find(self.pool, largest, keys, self._go_on)]
         if not results:
             sys.exit("no time for a single stream: give more --minutes")
         found.tuning[self.name] = len(results)
-        return {
-            peer: float(np.quantile([result[peer] for result in results], 0.99)) for peer in TUNED
-        }
+        thresholds = tuned(results, 0.01)
+        found.delta[self.name] = thresholds[TUNED_ADWIN][0]
+        return thresholds
 
-    def finds(self, thresholds: Mapping[str, float], streams: int, found: Found) -> None:
+    def finds(self, thresholds: Thresholds, streams: int, found: Found) -> None:
         """Delays of all detectors."""
         say(f"{self.name}, changes")
-        tuned = json.dumps([round(thresholds[peer], 6) for peer in TUNED])
+        of = hashlib.sha256(json.dumps(thresholds).encode()).hexdigest()[:16]
         keys: list[Key] = [
-            ("change", self.name, change, seed, tuned)
-            for seed in range(streams)
-            for change in CHANGES
+            ("change", self.name, change, seed, of) for seed in range(streams) for change in CHANGES
         ]
         of_change = partial(one_change, thresholds=thresholds)
         for key, result in self.kept.find(self.pool, of_change, keys, self._go_on):
             for detector, delay in result.items():
                 found.delays.setdefault((self.name, str(key[2]), detector), []).append(delay)
 
-    def false_alarms(self, given: argparse.Namespace, found: Found) -> None:
+    def false_alarms(self, given: argparse.Namespace, thresholds: Thresholds, found: Found) -> None:
         """Of all detectors; of the kinds in turn, so that each has some if time is short."""
         say(f"{self.name}, others without a change")
-        keys = self._keys("others", given.others, given.others)
-        for key, result in self.kept.find(self.pool, others_stream, keys, self._go_on):
+        of = hashlib.sha256(json.dumps(thresholds).encode()).hexdigest()[:16]
+        keys = [(*key, of) for key in self._keys("others", given.others, given.others)]
+        of_others = partial(others_stream, thresholds=thresholds)
+        for key, result in self.kept.find(self.pool, of_others, keys, self._go_on):
             for detector, hit in result.items():
                 self._add(found, key, detector, hit=hit)
         say(f"{self.name}, monitorkit without a change")

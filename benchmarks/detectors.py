@@ -23,7 +23,7 @@ class Windows:
 
     Kolmogorov and Smirnov's distance is taken where the rule looks, at 50 quantiles and all jumps;
     PSI and Jensen-Shannon over tenths of the reference (or over single values, where there are no
-    more than 20), as Evidently and NannyML do.
+    more than 20).
     """
 
     def __init__(self, tallies: Tallies) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,14 +17,18 @@ class Kept:
 
     Args:
         file: of JSON lines, appended to; None: nothing is kept.
+        sources: code that it depends on. What was found by other code is not used.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, sources: Sequence[Path] = ()) -> None:
         self._file, self._known = file, {}
+        code = b"".join(path.read_bytes() for path in sources)
+        self._code = hashlib.sha256(code).hexdigest()[:16]
         if file is not None and file.is_file():
             for line in file.read_text(encoding="utf-8").splitlines():
-                key, value = json.loads(line)
-                self._known[tuple(key)] = value
+                of, key, value = json.loads(line)
+                if of == self._code:
+                    self._known[tuple(key)] = value
 
     _known: dict[Key, Any]
 
@@ -57,4 +62,4 @@ class Kept:
         self._known[key] = value
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, value]) + "\n")
+                file.write(json.dumps([self._code, key, value]) + "\n")

@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 EVIDENTLY_TESTS = ("wasserstein", "ks", "psi", "jensenshannon")
 """Its default for a reference of more than 1,000 rows, and its options, with their thresholds."""
 
-RIVER: dict[str, Callable[[], Any]] = {"ADWIN": ADWIN, "KSWIN": lambda: KSWIN(seed=1)}
-"""With their default parameters."""
+RIVER: dict[str, Callable[..., Any]] = {"ADWIN": ADWIN, "KSWIN": lambda: KSWIN(seed=1)}
+"""With their default parameters, or others."""
 
 KSWIN_ROWS = 100
 """KSWIN knows no more rows than these."""
@@ -52,16 +52,16 @@ def evidently_drifts(test: str, reference: Floats, window: Floats) -> bool:
     return any(evidently(test, before, now)[1] for before, now in columns)
 
 
-def river_alarm(detector: str, values: Floats) -> int | None:
+def river_alarm(detector: str, values: Floats, **parameters: float) -> int | None:
     """Rows until the first alarm of one column; None: there is none."""
-    return _first(RIVER[detector](), values.tolist(), 0)
+    return _first(RIVER[detector](**parameters), values.tolist(), 0)
 
 
-def river_delay(detector: str, before: Floats, after: Floats) -> int | None:
+def river_delay(detector: str, before: Floats, after: Floats, **parameters: float) -> int | None:
     """Rows after a change until the first alarm; it has seen the rows before."""
     if detector == "KSWIN":
         before = before[-KSWIN_ROWS:]
-    return _first(RIVER[detector](), [*before.tolist(), *after.tolist()], len(before))
+    return _first(RIVER[detector](**parameters), [*before.tolist(), *after.tolist()], len(before))
 
 
 def _first(detector: Any, values: Sequence[float], begin: int) -> int | None:

@@ -36,7 +36,7 @@ BUDGET = "1 in 3000 days"
 
 MOST_REPEATS = 20
 RHYTHM = 0.04
-"""How far the share of one half of the population swings, up and down, in a day."""
+"""How far the share of the younger half of the population swings, up and down, in a day."""
 
 REAL_ROWS = "give_me_some_credit_12k.csv"
 
@@ -115,15 +115,15 @@ class Source:
         return rows
 
 
-def synthetic() -> Source:
-    """The synthetic data set that comes with monitorkit."""
+def synthetic(split: int = 0) -> Source:
+    """The synthetic data set that comes with monitorkit, split in one of many ways."""
     columns, labels = applicants(24_000, 42)
     rows = np.stack(list(columns.values()), axis=1)
-    return _source("synthetic", tuple(columns), rows, labels, train=6000)
+    return _source("synthetic", tuple(columns), rows, labels, split, train=6000)
 
 
-def real() -> Source | None:
-    """Rows of *Give Me Some Credit*; None: they are not here.
+def real(split: int = 0) -> Source | None:
+    """Rows of *Give Me Some Credit*, split in one of many ways; None: they are not here.
 
     The model is trained on the reference: a smooth one, which scores other rows alike.
     """
@@ -133,13 +133,20 @@ def real() -> Source | None:
         return None
     table = pd.read_csv(folder / REAL_ROWS, index_col=0)
     labels = table.pop(TARGET).to_numpy(np.int64)
-    return _source("real", tuple(table.columns), table.to_numpy(np.float64), labels, train=0)
+    values = table.to_numpy(np.float64)
+    return _source("real", tuple(table.columns), values, labels, split, train=0)
 
 
 def _source(
-    name: str, columns: tuple[str, ...], rows: Rows, labels: NDArray[np.int64], train: int
+    name: str,
+    columns: tuple[str, ...],
+    rows: Rows,
+    labels: NDArray[np.int64],
+    split: int,
+    *,
+    train: int,
 ) -> Source:
-    order = np.random.default_rng(7).permutation(len(rows))
+    order = np.random.default_rng(7 + split).permutation(len(rows))
     rows, labels = rows[order], labels[order]
     learnt = slice(0, train or REFERENCE_ROWS)
     model = make_pipeline(
@@ -152,10 +159,15 @@ def _source(
 
 
 class Tallies:
-    """What the rule counts of each row of a population, so that a stream is a sum of them."""
+    """What the rule counts of each row of a population, so that a stream is a sum of them.
+
+    Attributes:
+        by_age: the rows of the population, the youngest first.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.by_age = np.argsort(source.population[:, source.columns.index("age")], kind="stable")
         self.cells = ReferenceCells(source.chunk(source.reference))
         self.weigher = self.new_rule().weigher
         self.rows = self.of(source.population)
@@ -223,7 +235,10 @@ def bursts(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int6
 
 
 def rhythm(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """One half of the population comes more often by day, the other one by night."""
+    """One half of the population comes more often by day, the other one by night.
+
+    Which half a row is in is its position: the population has to be ordered by something.
+    """
     time = np.arange(rows) / rows * 30
     first = random.random(rows) < 0.5 + RHYTHM * np.sin(2 * np.pi * time)
     half = random.integers(0, size // 2, rows)

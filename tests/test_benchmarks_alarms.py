@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from benchmarks.alarm_streams import THRESHOLD, scored, tallies_of
+from benchmarks.alarm_streams import THRESHOLD, scored, tallies_of, tuned
 from benchmarks.alarms_report import (
+    ALL_TUNED,
     ALWAYS,
     KINDS,
     NEVER,
@@ -22,6 +23,7 @@ from benchmarks.alarms_report import (
     PEERS,
     RATES,
     TUNED,
+    TUNED_ADWIN,
     Found,
     draw,
     report,
@@ -43,6 +45,7 @@ from benchmarks.streams import (
     CHANGES,
     CYCLE,
     DAY,
+    RHYTHM,
     Tallies,
     bursts,
     by_cycle,
@@ -286,6 +289,42 @@ def test_bursts_repeat_rows_and_a_rhythm_has_two_halves() -> None:
     assert DAY * CYCLE.total_seconds() == 86400
 
 
+def test_the_halves_of_a_rhythm_differ_by_as_much_as_it_swings(tallies: Tallies) -> None:
+    age = tallies.source.population[:, tallies.source.columns.index("age")]
+    noon = DAY // 4  # of a sine that begins at midnight
+    rows = tallies.by_age[rhythm(len(age), 30 * DAY * 100, np.random.default_rng(4))]
+    hours = rows.reshape(30, DAY, 100)[:, noon - 6 : noon + 6].ravel()
+    distance = ks_2samp(age[hours], age, method="asymp").statistic
+    assert distance == pytest.approx(RHYTHM, abs=0.006)
+    assert ks_2samp(age[rows], age, method="asymp").statistic < 0.005
+
+
+def test_tuned_thresholds_give_each_column_its_part() -> None:
+    random = np.random.default_rng(1)
+    noise = np.array([0.01, 0.1])
+    quiet_ones = [
+        {peer: (noise * random.lognormal(0, 0.2, 2)).tolist() for peer in TUNED}
+        | {TUNED_ADWIN: [1e-4 if seed % 100 else 1e-6]}
+        for seed in range(400)
+    ]
+    found = tuned(quiet_ones, 0.01)
+    for peer in TUNED:
+        above = [np.any(np.array(each[peer]) > np.array(found[peer])) for each in quiet_ones]
+        assert np.mean(above) == pytest.approx(0.01, abs=0.003)
+        assert found[peer][1] / found[peer][0] == pytest.approx(10, rel=0.1)
+    assert found[TUNED_ADWIN] == [1e-4]
+
+
+def test_what_other_code_found_is_not_kept(tmp_path: Path) -> None:
+    file, code = tmp_path / "kept.jsonl", tmp_path / "code.py"
+    code.write_text("1")
+    with ProcessPoolExecutor(1) as pool:
+        list(Kept(file, [code]).find(pool, _square, [("square", 3)], lambda: True))
+        assert list(Kept(file, [code]).find(pool, _square, [("square", 3)], lambda: False))
+        code.write_text("2")
+        assert not list(Kept(file, [code]).find(pool, _square, [("square", 3)], lambda: False))
+
+
 def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     found = Found(costs={"real": (12.3, 20.1)})
     for detector in (
@@ -300,7 +339,7 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     for change in CHANGES:
         for detector in (
             OURS,
-            *TUNED,
+            *ALL_TUNED,
             *PEERS,
             NEVER,
         ):
@@ -314,6 +353,9 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     assert "| always | 100.0% (10: 100.0%) |" in text
     assert "| age -5 | 200 / 200 | 400 / 400 |" in text
     assert "| missed | 0.50 |" in text
+    assert "| quiet streams with an alarm (upper bound) | ≤ 1% (≤ 1.9%) | real | 0.0% of 30" in text
+    assert "| our rows / the best tuned peer's, age -5 | ≤ 1.2 | real | 0.50 | yes |" in text
+    assert "| changes missed | 0 | real | 0 of 24 | yes |" in text
     del found.delays["real", "age -5", OURS]  # time was short
     assert "| age -5 | - | 400 / 400 |" in report(found)
     draw(found, tmp_path / "alarms.png")
