@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from monitorkit import logs
 from monitorkit.config import Config
 from monitorkit.errors import ClusterError, MonitorkitError, told
 from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
 from monitorkit.monitoring.process_engine import ENVIRONMENT, ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
@@ -147,23 +148,45 @@ class _ClusterReading(LocalEngine):
                 self._join(step, of_version)
         failures.update(part.failures)
         for version, reason in part.not_judged.items():
+            self._not_judged[version] = reason
             log.warning("model_version_not_judged", model_version=version, reason=reason)
-        for version, rows in part.rows.versions.items():
-            if step.rows is not None:
-                step.rows.take(version, rows, Span.merge)
-            for identity, track in list(step.tracks.items()):
-                monitor = monitors[version].get(identity)
-                sharing = self._monitors.names_of(version, identity, names)
-                if any(name in part.failures for name in sharing):
-                    del step.tracks[identity]  # it stays where it is, and reads again next time
-                    continue
-                found = part.tracks.get(identity, Track()).versions.get(version)
-                whole = found is not None and found.rows() == rows.rows()
-                if monitor is None or found is None or not whole:
-                    track.missing.add(version)  # it could not be judged, here or there
-                    continue
-                track.take(version, found, monitor.merge)
-                track.models.setdefault(version, self._monitors.references.model(version))
+        for identity, track in list(step.tracks.items()):
+            sharing = {
+                name
+                for version in part.rows.versions
+                for name in self._monitors.names_of(version, identity, names)
+            }
+            if not sharing.isdisjoint(part.failures):
+                del step.tracks[identity]  # it stays where it is, and reads again next time
+                continue
+            try:
+                self._take_into(track, identity, part, monitors)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                del step.tracks[identity]
+                failures.update(dict.fromkeys(sharing, told(error)))
+        if step.rows is not None:
+            merges = dict.fromkeys(part.rows.versions, Span.merge)
+            step.rows.take(part.rows.versions, merges)
+
+    def _take_into(
+        self,
+        track: Track,
+        identity: str,
+        part: Part,
+        monitors: Mapping[str, Mapping[str, AnyMonitor]],
+    ) -> None:
+        """Add to one track what was found for it; nothing, when its monitor raises."""
+        found = part.tracks.get(identity, Track()).versions
+        whole = {
+            version: buckets
+            for version, buckets in found.items()
+            if identity in monitors[version]
+            and buckets.rows() == part.rows.versions[version].rows()
+        }
+        track.take(whole, {version: monitors[version][identity].merge for version in whole})
+        track.missing |= part.rows.versions.keys() - whole.keys()  # could not be judged, so far
+        for version in whole:
+            track.models.setdefault(version, self._monitors.references.model(version))
 
     def _on_cluster(self, pieces: Sequence[Piece], names: Sequence[str]) -> Part:
         log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)

@@ -115,7 +115,7 @@ class LocalEngine:
                 total += read
                 if more:
                     break
-                self._pass_over_gone(step, rows)
+                self._pass_over(step, rows)
         if self._reader.read_again:  # some rows were added a second time: all are read anew
             self._reader.read_again = False
             self._tracks.clear()
@@ -132,10 +132,14 @@ class LocalEngine:
             more=more,
         )
 
-    def _pass_over_gone(self, step: Step, rows: Track) -> None:
-        """Segments that are gone can keep no track from being where the others are."""
-        here = self._reader.identities()
-        gone = {segment: at for segment, at in rows.cursor.items() if segment not in here}
+    def _pass_over(self, step: Step, rows: Track) -> None:
+        """Segments that are gone, or too old, can keep no track from being where the others are."""
+        here, too_old = self._reader.identities(), self._reader.too_old
+        gone = {
+            segment: at
+            for segment, at in rows.cursor.items()
+            if segment not in here or too_old.get(segment) == at
+        }
         for track in step.tracks.values():
             track.cursor = {**track.cursor, **gone}
 
@@ -181,6 +185,9 @@ class LocalEngine:
             raise PluginError(
                 name, "its summaries do not reach the end of the log; the next cycle reads on"
             )
+        if version in track.missing:
+            reason = self._not_judged.get(version, "see the event model_version_not_judged")
+            raise PluginError(name, f"rows of model version {version} are not summed up: {reason}")
         lookback, merge = self._lookbacks[name], monitor.merge
         self._say_active((name,))
         judgement = Judgement([no_rows()])

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitorkit.config import Config
+from monitorkit.errors import told
 from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
 
@@ -54,18 +56,40 @@ class PieceEngine(LocalEngine):
         failures = {name: reason for part in parts for name, reason in part.failures.items()}
         rows = Track(since=self._ladder.first)
         tracks: dict[str, Track] = {}
-        for version in dict.fromkeys(version for part in parts for version in part.rows.versions):
-            monitors = self._monitors_by_track(version, names, dict(failures))
-            for part in parts:
-                if version in part.rows.versions:
-                    rows.take(version, part.rows.versions[version], Span.merge)
-                for identity, track in part.tracks.items():
-                    if identity in monitors and version in track.versions:
-                        merged = tracks.setdefault(identity, Track(since=self._ladder.first))
-                        merged.take(version, track.versions[version], monitors[identity].merge)
+        monitors = {
+            version: self._monitors_by_track(version, names, failures)
+            for version in dict.fromkeys(v for part in parts for v in part.rows.versions)
+        }
+        for part in parts:
+            rows.take(part.rows.versions, dict.fromkeys(part.rows.versions, Span.merge))
+        for identity in dict.fromkeys(identity for part in parts for identity in part.tracks):
+            try:
+                tracks[identity] = self._merged(identity, parts, monitors)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                for version, of_version in monitors.items():
+                    if identity in of_version:
+                        guilty = self._monitors.names_of(version, identity, names)
+                        failures.update(dict.fromkeys(guilty, told(error)))
         not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
         count = sum(part.count for part in parts)
         return Part(count, rows, tracks, failures, not_judged | self._not_judged)
+
+    def _merged(
+        self,
+        identity: str,
+        parts: Sequence[Part],
+        monitors: Mapping[str, Mapping[str, AnyMonitor]],
+    ) -> Track:
+        """What the parts found for one track; versions that cannot be judged are left out."""
+        merged = Track(since=self._ladder.first)
+        for part in parts:
+            found = {
+                version: buckets
+                for version, buckets in part.tracks.get(identity, Track()).versions.items()
+                if identity in monitors[version]
+            }
+            merged.take(found, {version: monitors[version][identity].merge for version in found})
+        return merged
 
     def _join(self, step: Step, monitors: Iterable[str]) -> None:
         """All tracks begin where the piece does, whatever version its first rows are of."""

@@ -102,13 +102,21 @@ class Track:
         if buckets.kept:
             self.versions[version] = buckets
 
-    def take(self, version: str, other: Buckets, merge: Merge) -> None:
-        """Add what was summed up elsewhere, by the ladder of the same moment."""
-        buckets = self.versions.setdefault(version, Buckets(step=other.step))
-        together = dict(buckets.kept)
-        for step, kept in sorted(other.kept.items()):
-            _merge_into(together, step, kept, merge)
-        buckets.kept = together
+    def take(self, found: Mapping[str, Buckets], merges: Mapping[str, Merge]) -> None:
+        """Add what was summed up elsewhere, by the ladder of the same moment.
+
+        Args:
+            found: by version; all of them are added, or none when one raises.
+            merges: of each of these versions.
+        """
+        whole: dict[str, Buckets] = {}
+        for version, other in found.items():
+            before = self.versions.get(version) or Buckets(step=other.step)
+            together = dict(before.kept)
+            for step, kept in sorted(other.kept.items()):
+                _merge_into(together, step, kept, merges[version])
+            whole[version] = Buckets(together, before.step)
+        self.versions.update(whole)
 
     def follow(self, ladder: Ladder, merge: Merge) -> None:
         """Merge the buckets that have become old enough, of all versions."""

@@ -60,6 +60,8 @@ class Reader:
         self.skipped = 0
         self.read_again = False
         """Whether a segment was read from its beginning though it had been read before."""
+        self.too_old: dict[str, int] = {}
+        """What the last reading passed over as too old, and up to which byte."""
         self._folders = folders_of(folder, archives, block_bytes=block_bytes)
         self._told = 0
 
@@ -171,6 +173,7 @@ class Reader:
 
         The cursor is freed of what is gone for long.
         """
+        self.too_old = {}
         with ExitStack() as stack:
             segments = self._segments(stack)
             here = {found.identity for _, found in segments}
@@ -186,6 +189,7 @@ class Reader:
                     nothing = Piece(
                         folder.where, found.name.text, found.identity, size, size, size, True
                     )
+                    self.too_old[found.identity] = size
                     yield _New(found, folder, nothing, None)
                     continue
                 at_end = cursor.get(found.identity) == found.size

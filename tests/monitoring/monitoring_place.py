@@ -73,6 +73,8 @@ class Bad(Monitor[BadOptions, Rows]):
         return Rows(len(chunk))
 
     def merge(self, left, right):
+        if self.options.at == "merge" and left.rows + right.rows > 2500:
+            misbehave(self.options.how)
         return Rows(left.rows + right.rows)
 
     def judge(self, timeline, previous):

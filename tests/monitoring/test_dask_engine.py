@@ -20,11 +20,12 @@ from monitoring_place import Place, draw, store_model
 from s3_server import CREDENTIALS
 
 from monitorkit.contracts import RunResult
-from monitorkit.errors import ClusterError, ReferenceProblem
+from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
 from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
+from monitorkit.monitoring.pieces import PieceEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Track
@@ -173,6 +174,48 @@ def test_a_monitor_that_fails_there_is_left_out_and_the_others_are_not(
     failed, fine = found.outcomes
     assert failed.error == "ValueError: no good"
     assert fine.findings[0].detail.get("rows", found.window.rows) == 3000
+
+
+def test_a_monitor_that_cannot_merge_fails_alone_and_no_row_counts_twice(
+    place: Make, client: Any, worker: Worker
+) -> None:
+    bad = {"name": "bad", "use": "bad", "options": {"at": "merge", "how": "raise"}}
+    rows = {"name": "rows", "use": "bad", "options": {"how": "ok"}}
+    here = place(monitors=[bad, rows], monitoring={"verdict": {"monitor": "rows"}})
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    for new, together in ((2000, 2000), (1000, 3000), (100, 3100), (3000, 6100)):
+        here.append(draw(new, seed=new))  # the third ones are merged there, the others here
+        found = run_cycle(here.config, engine, here.results, trigger="once")
+        assert isinstance(found, RunResult)
+        failed, fine = found.outcomes
+        assert failed.error == (None if together == 2000 else "ValueError: no good")
+        assert fine.error is None
+        assert (found.window.rows, fine.findings[0].value) == (together, together)
+
+
+def test_a_version_that_the_cluster_cannot_have_is_judged_by_no_monitor(
+    place: Make, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place(monitors=MONITORS[:1])
+    here.append(draw(300, seed=2))
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), None)
+    part = PieceEngine(here.config)
+
+    def without_the_model(*_: Any) -> Any:
+        raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+
+    def on_cluster(pieces: Any, names: Any) -> Any:
+        with monkeypatch.context() as there:
+            there.setattr(part._monitors.references, "chunk", without_the_model)
+            (piece,) = pieces
+            return part.summarise(piece, names, engine._engine._now)
+
+    monkeypatch.setattr(engine._engine, "_on_cluster", on_cluster)
+    found = run_cycle(here.config, engine, here.results, trigger="once")
+    assert isinstance(found, RunResult)
+    assert found.window.rows == 300
+    assert found.outcomes[0].status == "failed"
+    assert "model version 1 are not summed up" in str(found.outcomes[0].error)
 
 
 def test_a_worker_that_is_killed_in_the_middle_costs_time_only(

@@ -273,6 +273,24 @@ def test_a_new_monitor_is_judged_though_an_old_segment_came_and_no_row(place: Ma
         assert [outcome.error for outcome in result.outcomes] == [None, None]
 
 
+def test_a_new_monitor_is_judged_though_an_instance_was_stopped_for_long(place: Make) -> None:
+    """Its open file is the last one of all, and every row in it too old."""
+    here = place(monitors=[KS, ROWS], monitoring={"lookback": "1h"})
+    known = with_(here, monitors=here.config.monitors[:1])
+    then = datetime.now(UTC) - timedelta(hours=5)
+    log = here.config.storage.predictions
+    here.append(draw(300, seed=2), ends=then)
+    (log / "predictions.csv").rename(log / "predictions-b.csv")
+    assert sidecar.rows_of(log / "predictions-b.csv") == 300
+    here.append(draw(300, seed=3), ends=then)
+    assert LocalEngine(known.config).absorb(["feature-drift"], then).rows_read == 600
+    here.append(draw(300, seed=4))
+    cycle(known)
+    for _ in range(2):
+        result = cycle(here)
+        assert [outcome.error for outcome in result.outcomes] == [None, None]
+
+
 def test_previous_findings_survive_cycles_without_that_monitor(place: Make) -> None:
     here = place(monitors=[KS, {"name": "evidently", "use": "evidently_drift"}])
     here.append(draw(300, seed=2))
