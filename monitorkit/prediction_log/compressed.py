@@ -106,7 +106,11 @@ class CompressedFile:
         self._compressed = compressed
         self._block_bytes = block_bytes
         self._file = parquet.ParquetFile(
-            file, read_dictionary=[FIXED[2], FIXED[3]], page_checksum_verification=True
+            file,
+            read_dictionary=[FIXED[2], FIXED[3]],
+            page_checksum_verification=True,
+            # Its threads may want the interpreter that is gone by then: the process would abort.
+            pre_buffer=False,
         )
         metadata = self._file.metadata
         place = metadata.num_columns - 1
@@ -125,18 +129,21 @@ class CompressedFile:
         return self._compressed.bytes
 
     def starts_line(self, at: int) -> bool:
-        """Whether a line ended before an offset."""
+        """Whether a line ended before an offset; in a damaged group that none can tell."""
         if at in self._edges:
             return True
-        return self._edges[0] < at < self._edges[-1] and at in self._ends(self._group_at(at))
+        if not self._edges[0] < at < self._edges[-1]:
+            return False
+        ends = self._ends(self._group_at(at))
+        return ends is None or at in ends
 
     def last_row_end(self, start: int, size: int) -> int | None:
         """Where the last row between a line's start and an offset ended, None without one."""
         end = min(size, int(self._edges[-1]))
         if end > start and not self.starts_line(end):
             group = self._group_at(end)
-            before = self._ends(group)
-            before = before[before < end]
+            ends = self._ends(group)
+            before = np.empty(0, np.int64) if ends is None else ends[ends < end]
             end = int(before[-1] if len(before) else self._edges[group])
         return end if end > start else None
 
@@ -149,12 +156,7 @@ class CompressedFile:
                 continue
             try:
                 rows, _ = self.group(number)
-            except (
-                OSError,
-                ValueError,
-                TypeError,
-                Refused,
-            ) as error:  # pyarrow's are of these kinds
+            except _DAMAGE as error:
                 if is_of_the_disk(error):
                     raise
                 skip(first, f"the rows from here to byte {last} are damaged: {error}")
@@ -186,8 +188,19 @@ class CompressedFile:
     def _group_at(self, at: int) -> int:
         return int(np.searchsorted(self._edges, at)) - 1
 
-    def _ends(self, group: int) -> NDArray[np.int64]:
-        return _line_ends(self._file.read_row_group(group, columns=[LINE_END], use_threads=False))
+    def _ends(self, group: int) -> NDArray[np.int64] | None:
+        """Where the lines of a group end; None: it is damaged, and `rows` says so."""
+        try:
+            table = self._file.read_row_group(group, columns=[LINE_END], use_threads=False)
+            return _line_ends(table)
+        except _DAMAGE as error:
+            if is_of_the_disk(error):
+                raise
+            return None
+
+
+_DAMAGE = (OSError, ValueError, TypeError, Refused)
+"""What pyarrow raises for a file that is damaged."""
 
 
 def is_of_the_disk(error: Exception) -> bool:

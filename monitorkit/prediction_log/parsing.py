@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ from monitorkit.prediction_log.segment import LINE_LIMIT, TOO_LONG
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = 10
 _ASCII = 128
+
+# Whatever pyarrow takes for a finite number, or for a time with its zone, is like these.
+_LIKE_A_NUMBER = r"^[-+.eE0-9 \t\r]*$"
+_LIKE_A_TIME = r"^[ \t]*\d{4}-\d\d-\d\d.*(Z|[-+]\d\d(:?\d\d)?)[ \t\r]*$"
+_MOST_SHOWN = 40
 
 TABLE = ("id", "time", "version", "label", "score")
 """What the columns before the features are called in a table."""
@@ -100,6 +106,12 @@ def parse(lines: bytes, columns: int, offset: int = 0) -> tuple[Rows | None, lis
         except Refused as refusal:
             if len(which) == 1:
                 bad.append(BadLine(int(starts[which[0]]) + offset, str(refusal)))
+            elif surely := _surely_bad(some, len(which), columns):
+                bad += [
+                    BadLine(int(starts[which[at]]) + offset, reason)
+                    for at, reason in surely.items()
+                ]
+                stack.append(np.delete(which, list(surely)))
             else:
                 half = len(which) // 2
                 stack += [which[half:], which[:half]]
@@ -124,6 +136,35 @@ def _obviously_bad(line: bytes, columns: int) -> str | None:
     return None
 
 
+def _surely_bad(lines: bytes, number: int, columns: int) -> dict[int, str]:
+    """Lines in which a text is no number or no time whatever pyarrow takes for one, and why.
+
+    All are found in one pass, for there may be millions of them: a segment that a tool wrote anew
+    with `NA` where values are missing. Lines that are not among them may be bad, too.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - as in `read_table`
+    from pyarrow import compute  # noqa: PLC0415
+
+    names = ("time", "score", *feature_names(columns))
+    try:
+        table = read_table(lines, number, columns, types=dict.fromkeys(names, pa.string()))
+    except Refused:
+        return {}
+    found: dict[int, str] = {}
+    for name in names:
+        pattern, what = (_LIKE_A_TIME, "time") if name == "time" else (_LIKE_A_NUMBER, "number")
+        column = _array(table.column(name))
+        like = compute.match_substring_regex(column, pattern)  # null where it is missing
+        rows = compute.indices_nonzero(compute.invert(like).fill_null(False))
+        for row in rows.to_pylist():
+            found.setdefault(row, f"{_shown(column[row].as_py())} is no {what}")
+    return found
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
+
+
 def line_ends(lines: bytes) -> NDArray[np.int64]:
     """(lines,) where each line ends, in bytes from the beginning of all."""
     return np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE).astype(np.int64) + 1
@@ -138,7 +179,14 @@ def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
     return rows_of(read_table(lines, len(ends), columns), columns, ends)
 
 
-def read_table(lines: bytes, number: int, columns: int, *, labels: bool = False) -> Any:
+def read_table(
+    lines: bytes,
+    number: int,
+    columns: int,
+    *,
+    labels: bool = False,
+    types: Mapping[str, Any] | None = None,
+) -> Any:
     """All lines as a pyarrow table, its columns called `TABLE` and `feature_names`.
 
     Args:
@@ -146,6 +194,7 @@ def read_table(lines: bytes, number: int, columns: int, *, labels: bool = False)
         number: how many they are.
         columns: the number of features.
         labels: whether the column `label` is wanted.
+        types: of some columns, other ones than they have.
 
     Raises:
         Refused: when one of them is no row.
@@ -157,19 +206,20 @@ def read_table(lines: bytes, number: int, columns: int, *, labels: bool = False)
     _check(lines)
     text, time = pa.dictionary(pa.int32(), pa.string()), pa.timestamp("us", tz="UTC")
     fixed = dict(zip(TABLE, (pa.string(), time, text, text, pa.float64()), strict=True))
-    types = {**fixed, **dict.fromkeys(feature_names(columns), pa.float64())}
+    features = dict.fromkeys(feature_names(columns), pa.float64())
+    column_types = {**fixed, **features, **(types or {})}
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(lines),
             read_options=pa_csv.ReadOptions(
-                use_threads=False, block_size=len(lines) + 1, column_names=list(types)
+                use_threads=False, block_size=len(lines) + 1, column_names=list(column_types)
             ),
             parse_options=pa_csv.ParseOptions(newlines_in_values=False),
             convert_options=pa_csv.ConvertOptions(
-                column_types=types,
-                include_columns=[name for name in types if labels or name != "label"],
+                column_types=column_types,
+                include_columns=[name for name in column_types if labels or name != "label"],
                 null_values=[""],
-                strings_can_be_null=False,
+                strings_can_be_null=types is not None,
                 quoted_strings_can_be_null=False,
             ),
         ).combine_chunks()

@@ -7,10 +7,14 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prediction_rows import SCHEMA, START, as_rows, ids, rows, stamp
+from pyarrow import csv
 from structlog.testing import capture_logs
 
 from monitorkit.prediction_log import Block, Prediction, Reader, Writer
@@ -157,6 +161,54 @@ def test_any_lines_can_be_parsed(some: list[bytes]) -> None:
     lines = b"".join(line + b"\n" for line in some)
     parsed, bad = parse(lines, 2)
     assert len(bad) + (0 if parsed is None else len(parsed.ends)) == len(some)
+
+
+odd = st.sampled_from(
+    ["", "1", "-1.5e3", "+2", " 3", "nan", "NA", "-inf", "1e999", "0x10", "1_0", ".5", "5.", "1,5"]
+)
+times = st.sampled_from(
+    [
+        *("2026-01-02T03:04:05.123456Z", "2026-01-02 03:04:05Z", "2026-01-02T03:04:05+01:00"),
+        *("2026-01-02T03:04:05+0100", "2026-01-02T03:04+01", "2026-01-02 03:04:05", "2026-01-02"),
+        *(
+            "2026-01-02Z",
+            "01/02/2026 03:04",
+            " 2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05z",
+            "now",
+        ),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(times, odd, odd, odd), min_size=2, max_size=12))
+def test_a_line_is_a_row_or_none_whatever_stands_around_it(some: list[tuple[str, ...]]) -> None:
+    lines = [f"id,{time},1,0,{score},{a},{b}\n".encode() for time, score, a, b in some]
+    alone = [parse(line, 2)[0] is not None for line in lines]
+    together, bad = parse(b"".join(lines), 2)
+    ends = np.cumsum([len(line) for line in lines])
+    found = [] if together is None else together.ends.tolist()
+    assert found == ends[np.array(alone)].tolist()
+    assert [line.offset for line in bad] == (ends - list(map(len, lines)))[
+        ~np.array(alone)
+    ].tolist()
+
+
+def test_many_lines_that_are_no_rows_are_found_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tool wrote a segment anew, with another word for what is missing."""
+    good = Formatter(SCHEMA).lines(rows(300)).splitlines(keepends=True)
+    text = [line.rsplit(b",", 1)[0] + b",NA\n" if n % 3 else line for n, line in enumerate(good)]
+    read_csv = mock.Mock(wraps=csv.read_csv)
+    monkeypatch.setattr(csv, "read_csv", read_csv)
+    found, bad = parse(b"".join(text), 3)
+    assert found is not None
+    assert len(found.ends) == 100
+    assert {line.reason for line in bad} == {"'NA' is no number"}
+    assert len(bad) == 200
+    assert read_csv.call_count == 4  # all; what is sound in them; as text; what is left
 
 
 @settings(max_examples=40, deadline=None)

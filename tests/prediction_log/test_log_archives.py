@@ -251,7 +251,7 @@ def test_a_network_that_fails_in_the_middle_costs_no_rows(
         def read(self, size: int) -> bytes:
             nonlocal reads
             reads += 1
-            if reads == 5:
+            if reads == 20:
                 raise OSError("the connection was lost")
             return bytes(self.file.read(size))
 

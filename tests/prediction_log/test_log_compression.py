@@ -280,6 +280,23 @@ def test_reading_it_loads_no_pandas(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells a process's threads")
+def test_reading_it_starts_no_thread_that_could_outlive_the_interpreter(tmp_path: Path) -> None:
+    """pyarrow's would give back our file then, and end the process with SIGABRT now and then."""
+    write(tmp_path, Formatter(SCHEMA).lines(rows(7)))
+    compress(tmp_path)
+    program = (
+        "from pathlib import Path\n"
+        "from monitorkit.prediction_log import Reader\n"
+        f"assert len(list(Reader(Path({str(tmp_path)!r})).read({{}}))) == 1\n"
+        "for task in Path('/proc/self/task').iterdir():\n"
+        "    print((task / 'comm').read_text().strip())\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    told = subprocess.check_output([sys.executable, "-c", program], text=True, env=environment)
+    assert [name for name in told.split() if not name.startswith("jemalloc")] == ["python"]
+
+
 def test_there_being_nothing_to_do_opens_no_segment_twice(tmp_path: Path) -> None:
     for number in range(5):
         write(
@@ -452,6 +469,30 @@ def test_damage_in_a_parquet_file_is_told_and_harms_no_other_rows(tmp_path: Path
     with capture_logs() as events:
         assert read(tmp_path)[0] == ids(others)
     assert [event["event"] for event in events] == ["prediction_log_header_unknown"]
+
+
+def test_a_cursor_within_rows_whose_ends_are_damaged_goes_on_behind_them(tmp_path: Path) -> None:
+    made = rows(400)
+    write(tmp_path, Formatter(SCHEMA).lines(made))
+    before = Reader(tmp_path, block_bytes=1000)
+    first = next(iter(before.read({})))
+    (identity,) = first.cursor
+    compress(tmp_path, group_bytes=8_000)
+    path = tmp_path / f"{STEM}.parquet"
+    group = parquet.ParquetFile(path).metadata.row_group(0)
+    column = group.column(group.num_columns - 1)
+    content = bytearray(path.read_bytes())
+    at = column.data_page_offset + column.total_compressed_size // 2
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+    reader = Reader(tmp_path)
+    with capture_logs() as events:
+        blocks = list(reader.read(first.cursor))
+        plan = reader.plan(first.cursor, piece_bytes=1000)
+    assert sum(len(block.chunk) for block in blocks) == 400 - group.num_rows
+    assert [event["event"] for event in events] == ["prediction_log_row_skipped"]
+    assert plan.cursor == blocks[-1].cursor
+    assert plan.cursor[identity] > first.cursor[identity]
 
 
 def test_a_look_back_passes_over_old_parquet_files(tmp_path: Path) -> None:
