@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import signal
@@ -248,12 +249,21 @@ def _ending(code: int) -> str:
         return f"exit code {code}"
 
 
+def _end_with_parent() -> None:
+    """Whatever runs here ends when nobody is left to keep its time."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
 def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> None:
     """Runs first in the new process."""
     if sys.platform != "win32":
         os.nice(NICENESS)
     # Ctrl-C goes to the whole process group; the parent decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     # What is written past Python, to descriptor 1, must not get between the events either.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)

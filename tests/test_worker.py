@@ -254,17 +254,22 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
 
 
 ABANDONED = """
-import os, signal
+import os, signal, threading, time
 import worker_tasks as tasks
 from monitorkit.worker import Worker
 if __name__ == "__main__":
-    print(Worker("test").call("asking", 30, tasks.pid), flush=True)
+    worker = Worker("test")
+    print(worker.call("asking", 30, tasks.pid), flush=True)
+    if HANGS:
+        threading.Thread(target=worker.call, args=("hanging", 60, time.sleep, 60)).start()
+        time.sleep(1)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path) -> None:
-    (tmp_path / "abandoned.py").write_text(ABANDONED)
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_worker_does_not_outlive_a_killed_service(tmp_path: Path, *, hangs: bool) -> None:
+    (tmp_path / "abandoned.py").write_text(ABANDONED.replace("HANGS", str(hangs)))
     done = subprocess.run(
         [sys.executable, "abandoned.py"],
         cwd=tmp_path,

@@ -68,7 +68,8 @@ class Calibration:
     Attributes:
         monitor: its name.
         rows_a_day: of the traffic.
-        days: quiet ones, with as many `alarms` in them, `cycles` of which were judged.
+        days: quiet ones; `cycles` were judged in them.
+        alarms: in these days: how long after their beginning, and of which column.
         seen: by column, for each of `HORIZONS`; None: not the strongest shift.
     """
 
@@ -76,7 +77,7 @@ class Calibration:
     rows_a_day: float
     days: float
     cycles: int
-    alarms: Sequence[tuple[datetime, str]]
+    alarms: Sequence[tuple[timedelta, str]]
     seen: Mapping[str, Sequence[Seen | None]]
 
     def alarms_a_month(self) -> tuple[float, float]:
@@ -161,7 +162,9 @@ class Trial:
         self._drawn = 0
         self._source = np.arange(len(self._reference))
 
-    def quiet(self, days: int, advance: progress.Advance) -> tuple[int, list[tuple[datetime, str]]]:
+    def quiet(
+        self, days: int, advance: progress.Advance
+    ) -> tuple[int, list[tuple[timedelta, str]]]:
         """Cycles that were judged in so many days after a first look-back, and their alarms."""
         cycles, alarms = 0, []
         begin = _BEGIN + self._lookback
@@ -178,7 +181,8 @@ class Trial:
                 continue
             cycles += 1
             before = _drifted(findings)
-            alarms += [(self._now, column) for column in sorted(_drifted(judged) - before)]
+            after = self._now - begin
+            alarms += [(after, column) for column in sorted(_drifted(judged) - before)]
             findings = judged
             advance((self._now - begin) / (end - begin))
         return cycles, alarms
@@ -319,8 +323,9 @@ def show(found: Calibration, console: Console | None = None) -> None:
         markup=False,
         soft_wrap=True,
     )
-    for time, column in found.alarms[:10]:
-        console.print(f"  {time:%j} days, {time:%H:%M}: {column}", markup=False)
+    for after, column in found.alarms[:10]:
+        hours, minutes = divmod(after.seconds // 60, 60)
+        console.print(f"  {after.days} days, {hours:02}:{minutes:02}: {column}", markup=False)
     console.print("The smallest shift of a mean that is found, and its distance:", markup=False)
     names = [f"within {format_duration(within)}" for within in HORIZONS]
     table = Table("column", "mean", *names, box=None, pad_edge=False)

@@ -52,6 +52,7 @@ def run_once(
         ClusterError: there is no cluster.
         MonitorkitError: see `run_cycle`.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers end with it
     with (
         progress.on_terminal("monitor", measured=False),
         _parts(config, selection, where) as (engine, results, delivery, compressing),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,16 +30,21 @@ def folders_of(
     return [LocalFolder(folder, block_bytes=block_bytes), *further]
 
 
-def each_once(folders: Iterable[Folder], stack: ExitStack) -> list[tuple[Folder, Found]]:
-    """All segments in the order of reading, each once; the first folder's win.
+def each_once(folders: Sequence[Folder], stack: ExitStack) -> list[tuple[Folder, Found]]:
+    """All segments in the order of reading, each once.
+
+    That of the writers' own folder wins, then the longest: a copy may be of a segment that grew.
 
     Raises:
         ArchiveUnreachable: one of the archives cannot be read.
     """
     found: dict[str, tuple[Folder, Found]] = {}
+    own, *_ = folders
     for folder in folders:
         for each in folder.segments(stack):
             there = found.setdefault(each.identity, (folder, each))
+            if there[0] not in (own, folder) and each.size > there[1].size:
+                found[each.identity] = folder, each
             if there[1] is not each and there[0] is folder:
                 log.warning(
                     "prediction_log_copy_ignored",

@@ -113,7 +113,9 @@ class RemoteFolder:
         system, root = self._connected()
         system.invalidate_cache(root)
         entries = system.ls(root, detail=True)
-        files = (entry for entry in entries if entry["type"] == "file")
+        files = [entry for entry in entries if entry["type"] == "file"]
+        if any(entry.get("size") is None for entry in files):  # as of a web server's page
+            raise ValueError("its listing does not say how long files are")
         return {entry["name"].rpartition("/")[2]: entry for entry in files}
 
     def _look(self, files: Mapping[str, Mapping[str, Any]], listed: Sequence[Name]) -> None:

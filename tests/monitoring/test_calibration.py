@@ -42,6 +42,7 @@ def test_a_quiet_day_has_no_alarm_of_ours_and_some_of_a_hasty_monitor(here: Plac
     assert ours.alarms == []
     assert ours.alarms_a_month() == pytest.approx((0, 30 * np.log(20)))
     assert len(hasty.alarms) > 0
+    assert all(timedelta(0) < after <= timedelta(days=3) for after, _ in hasty.alarms)
     assert {column for _, column in hasty.alarms} <= {"age", "income", "late", "probability"}
     assert hasty.alarms_a_month()[0] == pytest.approx(10 * len(hasty.alarms))
 
@@ -81,12 +82,14 @@ def test_another_monitor_is_one_that_is_configured(here: Place) -> None:
 
 def test_it_is_shown_and_drawn(tmp_path: Path) -> None:
     seen = {"age": [None, Seen(HORIZONS[1], 0.2, 50.0, 55.25), Seen(HORIZONS[2], 0.1, 50.0, 52.0)]}
-    found = Calibration("feature-drift", 2400, 2, 576, [], seen)
+    late = timedelta(days=364, hours=3, minutes=5), "age"
+    found = Calibration("feature-drift", 2400, 2, 576, [late], seen)
     console = Console(record=True, width=120)
     calibration.show(found, console)
     text = console.export_text()
 
-    assert "feature-drift at 2,400 rows a day: 0 false alarms in 2 quiet days (576 cycles)" in text
+    assert "feature-drift at 2,400 rows a day: 1 false alarms in 2 quiet days (576 cycles)" in text
+    assert "  364 days, 03:05: age" in text
     assert text.splitlines()[-1].split() == ["age", "50", "-", "55.25", "(0.2)", "52", "(0.1)"]
     calibration.draw(found, tmp_path / "seen.png")
     assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")

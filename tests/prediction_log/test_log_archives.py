@@ -233,6 +233,27 @@ def test_a_bucket_or_a_server_that_is_not_there_is_told(
         list(Reader(tmp_path, [s3]).read({}))
 
 
+def test_a_copy_that_was_made_while_a_segment_grew_hides_none_of_its_rows(tmp_path: Path) -> None:
+    made = rows(30)
+    early, late = tmp_path / "early", tmp_path / "late"
+    for folder, name, some in ((early, "predictions-b", made[:10]), (late, NAMES[0], made)):
+        folder.mkdir()
+        put(str(folder), f"{name}.csv", lines(some))
+    own = tmp_path / "own"
+    for archives in ([early, late], [late, early]):
+        assert found(Reader(own, list(map(str, archives))))[0] == ids(made)
+
+
+def test_a_listing_without_sizes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.mkdirs("/page", exist_ok=True)
+    put("memory://page", f"{NAMES[0]}.csv", lines(rows(2)))
+    listed = [{**entry, "size": None} for entry in memory.ls("/page", detail=True)]
+    monkeypatch.setattr(type(memory), "ls", lambda *_, **__: listed)
+    with pytest.raises(ArchiveUnreachable, match="does not say how long files are"):
+        found(Reader(tmp_path, ["memory://page"]))
+
+
 def test_a_network_that_fails_in_the_middle_costs_no_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
