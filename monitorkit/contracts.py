@@ -388,6 +388,9 @@ class CycleNote:
     reason: str | None = None
 
 
+ReferenceStatus = Literal["ok", "missing", "changed", "unreadable", "unchecked"]
+
+
 @dataclass(frozen=True, slots=True)
 class MonitoringStatus:
     """What the service says of its monitoring.
@@ -404,7 +407,7 @@ class MonitoringStatus:
     """
 
     enabled: bool
-    reference: Literal["ok", "missing", "changed", "unreadable", "unchecked"]
+    reference: ReferenceStatus
     reference_hash: str | None
     reference_error: str | None
     cycles: Mapping[str, int]

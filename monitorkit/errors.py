@@ -364,6 +364,20 @@ class Overloaded(MonitorkitError):
 
 
 @dataclass(eq=False)
+class TooManyListeners(MonitorkitError):
+    """More pages want to follow the dashboard than are served."""
+
+    limit: int
+
+    def message(self) -> str:
+        """Give the number, and say what to do."""
+        return (
+            f"{self.limit} pages follow the dashboard, which is the limit. Close some; this one "
+            "shows what there was when it was loaded."
+        )
+
+
+@dataclass(eq=False)
 class Stopping(MonitorkitError):
     """The service shuts down; answers under way finish, new rows are refused."""
 

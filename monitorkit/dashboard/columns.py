@@ -94,8 +94,8 @@ def _column(
     missing = next((f for f in (*findings, *others) if f.measure == MISSING), None)
     reason = [
         str(finding.detail.get("reason"))
-        for finding in (*findings, *others)
-        if finding.measure == "excluded" and finding.detail.get("reason")
+        for finding in findings
+        if main is None and finding.measure == "excluded" and finding.detail.get("reason")
     ]
     said = [str(f.detail["says"]) for f in drifted or ([main] if main else []) if _says(f)]
     return Column(

@@ -17,7 +17,7 @@ def number(value: float | None) -> str:
         return NOTHING
     if value == int(value) and abs(value) < 1e6:  # noqa: PLR2004 - seven digits are no number to read
         return f"{int(value):,}"
-    if 1000 <= abs(value) < 1e6:  # noqa: PLR2004 - the same
+    if 999.5 <= abs(value) < 1e6:  # noqa: PLR2004 - the same; what is rounded to 1,000
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

@@ -55,13 +55,15 @@ def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
         return Sentence("quiet", "Not known yet", ["no cycle has judged anything so far"])
     if result.drift is None:
         monitors = [outcome.name for outcome in result.outcomes if outcome.status == "drift"]
+        troubles = [
+            f"{outcome.name} {outcome.status.replace('_', ' ')}: {outcome.error}"
+            for outcome in result.outcomes
+            if outcome.error is not None
+        ]
+        notes = ["the monitor of [monitoring.verdict] has not judged", *troubles]
         if monitors:
-            return Sentence("warn", f"Drift, says {', '.join(monitors)}", [_NO_VERDICT])
-        return Sentence("quiet", "Not judged", [_NO_VERDICT])
-    judge = result.outcome(result.drift.monitor)
-    if judge is None or judge.error is not None:
-        reason = judge.error if judge is not None and judge.error else "it took no part"
-        return Sentence("bad", "Not judged", [f"{result.drift.monitor}: {reason}"])
+            return Sentence("warn", f"Drift, says {', '.join(monitors)}", notes)
+        return Sentence("bad" if troubles else "quiet", "Not judged", notes)
     features = [column for column in found if not column.is_score]
     drifted = [column for column in features if column.drifted]
     score = next((column for column in found if column.is_score and column.drifted), None)
@@ -84,9 +86,6 @@ def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
     notes.append(f"the data set {'has drifted' if data_set else 'has not'}: from {limit} % on")
     since = min((c.since for c in all_drifted if c.since is not None), default=None)
     return Sentence("bad" if data_set else "warn", text, notes, since)
-
-
-_NO_VERDICT = "[monitoring.verdict] names no monitor of this result"
 
 
 def _quiet(found: Sequence[Column]) -> Sentence:

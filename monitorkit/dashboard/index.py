@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from monitorkit.contracts import RunResult
 from monitorkit.dashboard.outlines import (
-    DISTANCE,
     MISSING,
     OVER_TIME,
     Columns,
@@ -132,7 +131,7 @@ class Index:
             found = self._results.find(run_id)
             result = found[1] if found is not None else None
             self._latest = result
-            self._measure = primary(verdict(result)) if result is not None else None
+            self._look_for(primary(verdict(result)) if result is not None else None)
         else:
             result = self._thin(run_id, columns=position < RECENT)
         if result is None:
@@ -144,11 +143,19 @@ class Index:
             self._columns[run_id] = Columns.of(result)
         return True
 
+    def _look_for(self, measure: str | None) -> None:
+        """What says how far columns are; where that changed, results are read once more."""
+        if measure is not None and measure != self._measure:
+            self._measure = measure
+            self._columns.clear()
+
     def _thin(self, run_id: str, *, columns: bool) -> RunResult | None:
         """A result with the findings that are shown, None for a damaged one."""
         wanted = [*OVER_TIME]
         if columns:
-            wanted += [self._measure or DISTANCE, MISSING]
+            if self._measure is None:  # no verdict so far says which they are
+                return self._whole(run_id)
+            wanted += [self._measure, MISSING]
         path = self._results.folder / f"{run_id}.json"
         try:
             document = path.read_bytes()
@@ -160,7 +167,10 @@ class Index:
         else:
             if result.run_id == run_id:
                 return result
-        found = self._results.find(run_id)  # says so once, when it is damaged
+        return self._whole(run_id)  # says so once, when it is damaged
+
+    def _whole(self, run_id: str) -> RunResult | None:
+        found = self._results.find(run_id)
         return None if found is None else found[1]
 
     def _history(self) -> History:

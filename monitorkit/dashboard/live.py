@@ -81,17 +81,20 @@ class Live:
     async def page(self, before: str | None = None) -> bytes:
         """The page, as it is now."""
         if self._sources.locked:
-            return self._pages.page({})
+            return self._pages.page({}, before)
         await self._fresh()
         fragments = dict(self._fragments)
-        history = self._history
         if before is not None:
-            older = await to_thread.run_sync(
-                lambda: self._pages.older(history, before, self._delivered()),
-                limiter=self._others,
-            )
-            fragments["cycles"] = ("", older)
+            fragments["cycles"] = ("", await self.older(before))
         return self._pages.page(fragments, before)
+
+    async def older(self, before: str) -> bytes:
+        """The cycles' part, of those before one."""
+        await self._fresh()
+        history = self._history
+        return await to_thread.run_sync(
+            lambda: self._pages.older(history, before, self._delivered()), limiter=self._others
+        )
 
     async def fragment(self, name: str) -> tuple[str, bytes]:
         """One part, and its digest."""

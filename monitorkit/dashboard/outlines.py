@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from monitorkit.contracts import Finding, Outcome, RunResult
+from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult
 
-State = Literal["ok", "drift", "failed"]
+State = Literal["ok", "drift", "failed", "not judged"]
 
 PROXY_METRICS = "proxy_metrics"
 OVER_TIME = ("predictions_1h", "positive_rate_1h", "probability_mean_1h")
@@ -32,11 +32,12 @@ class Number:
 
     @classmethod
     def of(cls, finding: Finding) -> Number | None:
-        """Of a finding that has a value."""
+        """Of a finding that has a value; a limit of something else, as a p-value, is left out."""
         if finding.value is None:
             return None
         low, high = finding.interval or (None, None)
-        return cls(finding.value, low, high, finding.threshold, finding.drift)
+        threshold = None if "compares" in finding.detail else finding.threshold
+        return cls(finding.value, low, high, threshold, finding.drift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Outline:
     """One cycle.
 
     Attributes:
-        state: drift: the verdict's monitor found some; failed: a monitor failed, none drifted.
+        state: drift: the verdict's monitor found some; failed: a monitor failed, none drifted; not
+            judged: the verdict's monitor took no part, or could judge no feature.
         dataset: whether the data set drifted, by the share rule; None: not judged.
         drifted: features that did. `evaluated`: features that could.
         score: whether the score drifted.
@@ -77,7 +79,7 @@ class Outline:
             for outcome in result.outcomes
             if outcome.status in ("failed", "timed_out")
         }
-        state: State = "failed" if troubled else "ok"
+        state: State = "failed" if troubled else "ok" if _judged(drift) else "not judged"
         if any(outcome.status == "drift" for outcome in drifted):
             state = "drift"
         return cls(
@@ -104,6 +106,11 @@ class Outline:
 def verdict(result: RunResult) -> Outcome | None:
     """The outcome of the monitor that makes the summary."""
     return None if result.drift is None else result.outcome(result.drift.monitor)
+
+
+def _judged(drift: DriftSummary | None) -> bool:
+    """Whether some feature was judged; or none was asked for, but the score."""
+    return drift is not None and (drift.num_features_evaluated > 0 or not drift.excluded_features)
 
 
 def _over_time(result: RunResult) -> dict[str, Number]:

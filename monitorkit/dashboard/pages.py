@@ -119,6 +119,7 @@ class Pages:
             model_name=self._sources.config.registry.model_name,
             locked=self._sources.locked,
             still="cycles" if before else None,
+            before=before,
             version=asset_version(),
         )
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 400.0, 100.0
 
 _APART = 100
+_TALL = {"failed": 0.5}
 _LEAST_TOLERANCES = 3.0  # that the scale of a distance shows, so that quiet columns share one
 
 
@@ -150,7 +151,7 @@ def strip(
         label: says it in words.
         changes: x in [0, 1] of each line.
     """
-    paths: dict[str, list[str]] = {"ok": [], "failed": [], "drift": []}
+    paths: dict[str, list[str]] = {"ok": [], "not judged": [], "failed": [], "drift": []}
     width = WIDTH / max(len(cells), 1)
     # More would be a pattern of gaps.
     drawn = width * (0.8 if len(cells) <= _APART else 1.0)
@@ -161,8 +162,15 @@ def strip(
             if height:
                 y -= height
                 left = x * (WIDTH - width) + (width - drawn) / 2
-                path.append(f"M{left:.2f} {_n(y)}h{drawn:.2f}v{_n(height)}h-{drawn:.2f}z")
-    parts = [f'<path class="{s}" d="{"".join(path)}"/>' for s, path in paths.items() if path]
+                tall = height * _TALL.get(state, 1.0)  # told apart without colours
+                path.append(
+                    f"M{left:.2f} {_n(y + height - tall)}h{drawn:.2f}v{_n(tall)}h-{drawn:.2f}z"
+                )
+    parts = [
+        f'<path class="{state.replace(" ", "-")}" d="{"".join(path)}"/>'
+        for state, path in paths.items()
+        if path
+    ]
     lines = "".join(f"M{_n(x * WIDTH)} 0V{_n(HEIGHT)}" for x in changes)
     if lines:
         parts.append(f'<path class="change" d="{lines}"/>')

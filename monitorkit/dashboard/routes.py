@@ -9,8 +9,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from monitorkit.dashboard import pages, report
-from monitorkit.dashboard.live import Live
+from monitorkit.dashboard.live import MOST_LISTENERS, Live
 from monitorkit.dashboard.sources import Sources
+from monitorkit.errors import TooManyListeners
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -58,13 +59,17 @@ class _Endpoints:
         name = request.path_params["name"]
         if name not in pages.FRAGMENTS:
             raise HTTPException(404)
-        _, html = await self._live.fragment(name)
+        before = request.query_params.get("before")
+        if name == "cycles" and before is not None:
+            html = await self._live.older(before)
+        else:
+            _, html = await self._live.fragment(name)
         return Response(html, headers=_HEADERS, media_type="text/html")
 
     async def events(self, request: Request) -> Response:
         """GET /dashboard/events: server-sent events, which say that parts of the page changed."""
         if self._live.full:
-            raise HTTPException(503, headers={"Retry-After": "30"})
+            raise TooManyListeners(MOST_LISTENERS)
         # Proxies would hold small messages back.
         headers = {**_HEADERS, "X-Accel-Buffering": "no"}
         media_type = "text/event-stream"

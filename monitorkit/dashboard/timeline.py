@@ -110,6 +110,8 @@ def tally(outlines: Sequence[Outline]) -> str:
     """How many ended how."""
     states = Counter(outline.state for outline in outlines)
     parts = [f"{states['ok']:,} without drift", f"{states['drift']:,} with"]
+    if states["not judged"]:
+        parts.append(f"{states['not judged']:,} not judged")
     if states["failed"]:
         parts.append(f"{states['failed']:,} with a failed monitor")
     return ", ".join(parts)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
-from monitorkit.schema import spellings
+from monitorkit.contracts import ReferenceStatus
 from monitorkit.serving.problems import MEDIA_TYPE, TYPE_PREFIX
 from monitorkit.serving.served import Served, example
 
@@ -83,6 +83,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "5000 connections are open, which is the limit.",
     ),
     "overloaded": (503, "Too many rows wait", "20000 rows wait already, the limit is 20000."),
+    "too-many-listeners": (
+        503,
+        "Too many pages follow the dashboard",
+        "64 pages follow the dashboard, which is the limit. Close some.",
+    ),
     "stopping": (503, "The service is stopping", "Send them again to the next one."),
     "log-not-writable": (
         503,
@@ -199,7 +204,7 @@ def schemas(served: Served | None) -> Schema:
                 ),
                 "reference": _object(
                     {
-                        "status": {"enum": ["ok", "missing", "changed", "unchecked"]},
+                        "status": {"enum": list(get_args(ReferenceStatus))},
                         "hash": {"type": ["string", "null"]},
                         "error": {"type": ["string", "null"]},
                     }
@@ -226,8 +231,9 @@ def _request(served: Served | None) -> Schema:
     if served is None:
         return {"type": "object", "description": "No model is loaded."}
     schema = served.request.model_json_schema(by_alias=True, mode="validation")
+    spellings = served.schema.spellings
     for feature in served.schema.features:
-        others = spellings(feature.name)[1:]
+        others = spellings[feature.name][1:]
         words = [f"Also taken as `{other}`." for other in others]
         if feature.nullable:
             words.append("Null or left out: missing.")

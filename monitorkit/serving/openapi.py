@@ -262,7 +262,7 @@ def _dashboard() -> Schema:
                 "dashboardEvents",
                 "Server-sent events: which parts of the page have changed",
                 "text/event-stream",
-                ("overloaded",),
+                ("too-many-listeners",),
                 (),
             ),
             (

@@ -20,6 +20,7 @@ from monitorkit.errors import (
     PredictionFailed,
     ReferenceProblem,
     Stopping,
+    TooManyListeners,
 )
 from monitorkit.redaction import redacted
 from monitorkit.serving import request_ids
@@ -284,6 +285,14 @@ def of_error(error: MonitorkitError) -> Problem | None:  # noqa: PLR0911 - a tab
     match error:
         case Overloaded():
             return Problem(503, "overloaded", "Too many rows wait", str(error), headers=RETRY_AFTER)
+        case TooManyListeners():
+            return Problem(
+                503,
+                "too-many-listeners",
+                "Too many pages follow the dashboard",
+                str(error),
+                headers={"Retry-After": "30"},
+            )
         case Stopping():
             return Problem(
                 503, "stopping", "The service is stopping", str(error), headers=RETRY_AFTER

@@ -242,6 +242,10 @@ def test_a_key_is_asked_for_and_used(site: Begin, watch: Watch, history: list[Ru
     assert "drift" not in page.inner_text("main")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
+    page.keyboard.insert_text(f"\u200b{KEY}")  # as it is copied from some pages
+    page.keyboard.press("Enter")
+    page.get_by_text("It holds a character that no key has").wait_for()
+    page.keyboard.press("Control+A")
     page.keyboard.type(KEY)
     page.keyboard.press("Enter")
     page.get_by_text("1 of 3 features drifted").wait_for()
@@ -254,6 +258,20 @@ def test_a_key_is_asked_for_and_used(site: Begin, watch: Watch, history: list[Ru
     assert {text.partition(" (")[0] for text in watched.complaints} == {
         "Failed to load resource: the server responded with a status of 401"
     }
+
+
+def test_older_cycles_are_shown_behind_a_key(
+    site: Begin, watch: Watch, history: list[RunResult]
+) -> None:
+    place = site(history[-1], locked=True)
+    copies(place.results, history[0], 30, before=history[0].finished_at)
+    page = watch().page
+    page.goto(f"{place.url}/dashboard")
+    page.locator("#key").fill(KEY)
+    page.keyboard.press("Enter")
+    page.locator("#older").click()
+    page.get_by_text("The newest").wait_for()
+    assert page.locator("#cycles tbody tr").count() == 6
 
 
 def test_ten_thousand_cycles_are_readable(

@@ -40,6 +40,28 @@ def test_the_drifted_column_comes_first_with_all_that_is_known(history: list[Run
     assert [column.verdict for column in found[1:]] == ["undecided"] * 3
 
 
+def test_the_reason_of_another_monitor_explains_no_drift(history: list[RunResult]) -> None:
+    """chi-square leaves out what has many values, which is no reason why anything drifted."""
+    result = judged(
+        history[0],
+        Finding("psi", 0.3, column="a", threshold=0.2, drift=True),
+        others=(excluded("a", "more than 20 distinct values in the reference"),),
+    )
+    (column,) = columns(result)
+    assert (column.verdict, column.says) == ("drifted", [])
+
+
+def test_a_limit_of_something_else_is_not_the_distances(history: list[RunResult]) -> None:
+    """Kolmogorov and Smirnov's verdict is about the p-value."""
+    of_p = Finding(
+        "ks", 0.066, column="a", p_value=0.03, threshold=0.001, drift=False,
+        detail={"compares": "p_value"},
+    )  # fmt: skip
+    (column,) = columns(judged(history[0], of_p))
+    assert column.distance is not None
+    assert (column.distance.value, column.distance.threshold) == (0.066, None)
+
+
 def test_any_monitor_may_make_the_verdict(history: list[RunResult]) -> None:
     result = judged(
         history[0],

@@ -60,12 +60,17 @@ def test_few_rows_are_no_promise_that_nothing_changed(history: list[RunResult]) 
 
 def test_a_failed_verdict_is_no_verdict(history: list[RunResult]) -> None:
     failed = Outcome("feature-drift", "anytime_drift", "timed_out", (), 60.0, error="it hung")
-    result = replace(history[0], outcomes=[failed])
+    result = replace(history[0], outcomes=[failed], drift=None)  # as a cycle makes it
     sentence = glance.drifting(result, columns(result))
     assert (sentence.tone, sentence.text) == ("bad", "Not judged")
-    assert sentence.notes == ["feature-drift: it hung"]
+    assert sentence.notes == [
+        "the monitor of [monitoring.verdict] has not judged",
+        "feature-drift timed out: it hung",
+    ]
     without = replace(history[-1], drift=None)
     assert "feature-drift" in glance.drifting(without, columns(without)).text
+    none = replace(history[0], outcomes=[], drift=None)  # `monitor --once --only another`
+    assert glance.drifting(none, []).tone == "quiet"
     assert glance.drifting(None, []).text == "Not known yet"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from made_history import copies
 from structlog.testing import capture_logs
 
-from monitorkit.contracts import RunResult
+from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult
 from monitorkit.dashboard.index import RECENT, Index
 from monitorkit.dashboard.outlines import Columns, Outline
 from monitorkit.results import Results
@@ -39,6 +41,31 @@ def test_it_knows_what_the_results_say(tmp_path: Path, history: list[RunResult])
     assert found.outlines == [Outline.of(result) for result in whole]
     assert found.recent == [(Outline.of(result), Columns.of(result)) for result in whole]
     assert found.latest == whole[0]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_distances_are_known_though_the_newest_result_has_no_verdict(
+    tmp_path: Path, history: list[RunResult], *, later: bool
+) -> None:
+    results = Results(tmp_path)
+
+    def by_ks(result: RunResult) -> RunResult:
+        found = [Finding("ks", 0.1, column="income", drift=False)]
+        drift = DriftSummary("judge", False, 0.0, 0.5, (), 1, {})
+        outcomes = [Outcome("judge", "ks", "ok", found, 0.0)]
+        return replace(result, drift=drift, outcomes=outcomes)
+
+    for result in history[:4]:
+        results.commit(by_ks(result))
+    results.commit(replace(history[4], drift=None, outcomes=history[4].outcomes[:1]))
+    index = Index(results)
+    found = index.read_on(60.0)
+    if later:
+        results.commit(by_ks(history[5]))
+        found = index.read_on(60.0)
+    assert found is not None
+    known = [list(columns.distances) for _, columns in found.recent]
+    assert known == [["income"]] * later + [[]] + [["income"]] * 4
 
 
 def test_a_file_is_read_once(tmp_path: Path, history: list[RunResult]) -> None:

@@ -100,6 +100,7 @@ async def test_so_many_connections_and_no_more(show: Show, monkeypatch: pytest.M
         refused = await shown.client.get("/dashboard/events")
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "30"
+        assert refused.json()["type"].endswith(":too-many-listeners")
         await streams[0].aclose()
         assert not shown.live.full
         for stream in streams[1:]:

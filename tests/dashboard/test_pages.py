@@ -200,8 +200,11 @@ async def test_with_keys_the_page_is_a_shell_without_data(
         response = await shown.client.get("/dashboard?before=x")
         checked = Checked(response.text)
         fragment = await shown.client.get("/dashboard/fragments/features")
+        older = await shown.client.get(f"/dashboard/fragments/cycles?before={history[2].run_id}")
     assert "drift" not in checked.said
     assert "12,345" not in checked.said
+    assert [run.run_id in older.text for run in history] == [True, True, False, False, False, False]
+    assert 'data-once="dashboard/fragments/cycles?before=x"' in response.text
     assert set(FRAGMENTS) <= set(checked.ids)
     assert "income" in fragment.text
 

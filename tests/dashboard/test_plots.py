@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from monitorkit.dashboard import plots
+from monitorkit.dashboard import formats, plots
 from monitorkit.dashboard.plots import Band
 
 LABEL = 'an "odd" <name> & so on'
@@ -26,6 +26,13 @@ def points(plot: Markup, kind: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"), [(999.4, "999"), (999.6, "1,000"), (-999.6, "-1,000"), (0.0123, "0.0123")]
+)
+def test_numbers_are_written_as_people_write_them(value: float, shown: str) -> None:
+    assert formats.number(value) == shown
+
+
+@pytest.mark.parametrize(
     "plot",
     [
         plots.overlay({"reference": [1, 2], "window": [0, 0]}, LABEL, drifted=False),
@@ -38,6 +45,7 @@ def points(plot: Markup, kind: str) -> list[tuple[float, float]]:
         plots.area([(0.0, 1.0)], LABEL, top=1.0),
         plots.strip([], LABEL),
         plots.strip([(0.0, {"ok": 0.5, "drift": 0.5})], LABEL, [0.5]),
+        plots.strip([(0.0, {"not judged": 0.5, "failed": 0.5})], LABEL),
     ],
 )
 def test_every_plot_is_well_formed_and_has_its_text(plot: Markup) -> None:

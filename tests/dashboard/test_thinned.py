@@ -72,3 +72,18 @@ def test_an_outline_says_what_happened(history: list[RunResult]) -> None:
     bad = Outcome("a", "b", "timed_out", (), 1.0, error="it hung")
     failed = Outline.of(replace(history[0], outcomes=[bad, *history[0].outcomes]))
     assert (failed.state, failed.troubled) == ("failed", {"a": "timed out: it hung"})
+
+
+def test_a_cycle_without_a_verdict_is_not_one_without_drift(history: list[RunResult]) -> None:
+    """As one of `monitor --once --only`, or one in which every feature was left out."""
+    summary = history[0].drift
+    assert summary is not None
+    nothing = replace(
+        summary, dataset_drift_detected=None, num_features_evaluated=0,
+        excluded_features={"income": "no values"},
+    )  # fmt: skip
+    score_alone = replace(nothing, excluded_features={})
+    states = [
+        Outline.of(replace(history[0], drift=drift)).state for drift in (None, nothing, score_alone)
+    ]
+    assert states == ["not judged", "not judged", "ok"]

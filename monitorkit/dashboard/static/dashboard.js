@@ -39,9 +39,19 @@
     return true;
   }
 
+  // Other characters cannot stand in a header, and are in no key: some come along when it is copied.
+  const possible = (text) => /^[\x20-\x7e\xa0-\xff]+$/.test(text);
+  if (key && !possible(key)) key = null;
+
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    key = byId("key").value.trim() || null;
+    const given = byId("key").value.trim();
+    if (given && !possible(given)) {
+      byId("key-note").textContent = "It holds a character that no key has; copy it once more.";
+      byId("key").select();
+      return;
+    }
+    key = given || null;
     try {
       sessionStorage.setItem(storage, key || "");
     } catch {
@@ -71,7 +81,19 @@
     return seconds < 0 ? `in ${count} ${unit}` : `${count} ${unit} ago`;
   }
 
+  // Older cycles follow no events; behind a key, nobody could put them into the page.
+  async function older() {
+    for (const section of document.querySelectorAll("[data-once]")) {
+      const response = await request(section.dataset.once);
+      if (!response.ok) return;
+      const parsed = new DOMParser().parseFromString(await response.text(), "text/html");
+      replace(section.querySelector(".part"), parsed.body.childNodes);
+      delete section.dataset.once;
+    }
+  }
+
   async function update(digests) {
+    await older();
     for (const section of document.querySelectorAll("[data-fragment]")) {
       const name = section.dataset.fragment;
       const digest = digests[name];
@@ -217,7 +239,8 @@
   }
 
   function outcome(result) {
-    const drifted = result.drifted_features || [];
+    const drifted = result.drifted_features;
+    if (!drifted) return "not judged";
     if (!drifted.length) return "no feature drifted";
     return `${drifted.length} of ${result.num_features_evaluated} features drifted`;
   }
