@@ -54,7 +54,7 @@ def document(served: Served | None, config: Config) -> Schema:
             "spellings of one feature in a row are an error. The endpoints of other protocols have "
             "the errors of these.",
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "./"}],
         "tags": [
             {"name": "predictions"},
             {"name": "monitoring"},
