@@ -1,12 +1,14 @@
 """One measured run of ours: `python -m benchmarks.cycles TASK ... ANSWER`, started by `trials.run`.
 
-Tasks: `cycle` over a log that a warm engine does not know yet, `restart` of a process that knows
-it, `again` with some new rows, `arrays` in memory, `parsing` by pyarrow alone, `exactness`.
+Tasks: `running`, a cycle of an engine that runs and finds a whole log that is new; `cycle`, the
+first one of a new engine over it; `restart` of a process that knows it, `again` with some new rows,
+`arrays` in memory, `parsing` by pyarrow alone, `exactness`.
 """
 
 from __future__ import annotations
 
 import builtins
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +40,33 @@ class ImportClock:
         finally:
             self.seconds += time.perf_counter() - started
             self._running = False
+
+
+def running(meter: Meter, engine: str, file: str, few: str) -> None:
+    """A cycle that finds the whole log to be new, after one with a few rows: as in a service.
+
+    Args:
+        meter: measures.
+        engine: which one.
+        file: the configuration.
+        few: another one, whose log has the few rows.
+    """
+    from benchmarks.engines import ENGINES  # noqa: PLC0415 - as in the others
+    from monitorkit import config  # noqa: PLC0415
+
+    log = config.load(Path(file)).storage.predictions
+    aside = log.with_name("aside")
+    with ENGINES[engine](Path(file)) as opened:
+        run = opened(Path(file))
+        log.rename(aside)
+        shutil.copytree(config.load(Path(few)).storage.predictions, log)
+        with meter.part("warm-up"):
+            before = run().window.rows
+        shutil.rmtree(log)
+        aside.rename(log)
+        with meter.part("cycle"):
+            result = run()
+        meter.write({"rows": result.window.rows - before})
 
 
 def cycle(meter: Meter, engine: str, file: str, warm: str) -> None:
@@ -127,6 +156,7 @@ def exactness(meter: Meter, file: str) -> None:
 
 
 TASKS: dict[str, Callable[..., None]] = {
+    "running": running,
     "cycle": cycle,
     "restart": restart,
     "again": again,

@@ -142,13 +142,15 @@ class Bench:
         sizes = self._results.sizes
         for engine in self._engines:
             warm = self._warm[columns]
-            for each in (history, warm):
-                each.forget()
-            run = Run(engine, "cycle", rows, columns)
-            done = self._ours(run, number, "cycle", engine, history.config, warm.config)
-            if done is not None and done.facts["rows"] != history.rows:
-                note = f"{run}: {done.facts['rows']:,} rows were judged, not {history.rows:,}."
-                self._results.notes.append(note)
+            compared = columns == TEN and rows in (sizes.base, sizes.old)
+            for task in ("running", "cycle") if compared else ("cycle",):
+                for each in (history, warm):
+                    each.forget()
+                run = Run(engine, task, rows, columns)
+                done = self._ours(run, number, task, engine, history.config, warm.config)
+                if done is not None and done.facts["rows"] != history.rows:
+                    note = f"{run}: {done.facts['rows']:,} rows were judged, not {history.rows:,}."
+                    self._results.notes.append(note)
             if columns == TEN and rows == sizes.base and engine == LOCAL:
                 self._in_detail(history, number)
             if columns == TEN and rows == sizes.old and engine in (LOCAL, PROCESS):
@@ -194,6 +196,9 @@ class Bench:
             done = self._run(Run(name, "cycle", rows, columns), number, command)
             if done is not None:
                 self._results.versions[name] = done.facts["version"]
+                if done.facts["rows"] != history.rows:
+                    note = f"{name}: {done.facts['rows']:,} rows were read, not {history.rows:,}."
+                    self._results.notes.append(note)
 
     def _ours(self, run: Run, number: int, task: str, *arguments: object) -> Trial | None:
         return self._run(run, number, [*OURS, task, *map(str, arguments)])

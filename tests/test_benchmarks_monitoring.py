@@ -47,7 +47,8 @@ def trial(memory: int = 100, lasted: float = 0.0, **parts: float) -> Trial:
 def results() -> Results:
     found = Results(FULL)
     for number, (ours, theirs) in enumerate([(1.0, 28.0), (2.0, 30.0), (1.0, 25.0)]):
-        found.trials[Run(LOCAL, "cycle", BASE)][number] = trial(120, warm_up=9, cycle=ours)
+        found.trials[Run(LOCAL, "cycle", BASE)][number] = trial(120, warm_up=9, cycle=9 * ours)
+        found.trials[Run(LOCAL, "running", BASE)][number] = trial(120, warm_up=9, cycle=ours)
         evidently = trial(800, imports=5, reading=2, work=theirs)
         found.trials[Run(EVIDENTLY, "cycle", BASE)][number] = evidently
     found.trials[Run(NANNYML, "cycle", BASE)][0] = trial(500, reading=2, work=1.1)
@@ -97,7 +98,9 @@ def test_the_report_tells_imports_from_work_and_what_went_wrong() -> None:
     found.notes.append("whylogs did not install: no space left")
     text = report(found, 3, "monitoring.png")
     assert f"| Evidently | the whole log | 10 | {BASE:,} | 30.000 | 28.000 |" in text
-    assert f"| local | the whole log | 10 | {BASE:,} | 1.000 | - | 1.00 | 120 | 1.0 |" in text
+    assert f"| local | the whole log | 10 | {BASE:,} | 9.000 | - | 9.00 | 120 | 9.0 |" in text
+    new = "the whole log, new to an engine that runs"
+    assert f"| local | {new} | 10 | {BASE:,} | 1.000 | - | 1.00 | 120 | 1.0 |" in text
     assert "| local | 1,500 new rows | 10 | 10,000,000 | 0.030 |" in text
     assert "](monitoring.png)" in text
     assert "- whylogs did not install: no space left" in text
