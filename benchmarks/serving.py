@@ -48,6 +48,9 @@ from monitorkit.schema import Feature, FeatureSchema
 
 RESULT = Path(__file__).with_name("results") / "serving.md"
 HISTORY_ROWS = 1_000_000
+MIN_CYCLES = 2
+"""Fewer beside a load are told of: it was hardly any."""
+
 TURNS = 4
 """How often a round measures with cycles and without them, in turn, on one service."""
 
@@ -277,7 +280,10 @@ def cycles(address: str, results: Results) -> Iterator[None]:
                     ended.append(json.load(answer)["status"])
             except urllib.error.HTTPError as error:
                 if error.code != HTTPStatus.CONFLICT:  # the service's own cycle is under way
-                    raise
+                    ended.append(f"status {error.code}")
+                done.wait(0.2)
+            except OSError as error:
+                ended.append(str(error))
                 done.wait(0.2)
 
     thread = threading.Thread(target=force)
@@ -288,6 +294,12 @@ def cycles(address: str, results: Results) -> Iterator[None]:
         done.set()
         thread.join()
         results.cycles.append(ended.count("completed"))
+        others = sorted({each for each in ended if each != "completed"})
+        if others or len(ended) < MIN_CYCLES:
+            told = (
+                f"{len(ended)} cycles ran beside a load; not completed: {', '.join(others) or '-'}."
+            )
+            results.notes.append(told)
 
 
 def _plain(value: float) -> float | int | None:
