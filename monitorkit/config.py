@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -84,15 +85,39 @@ class Config(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        """Where MLflow is: configured, `MLFLOW_TRACKING_URI`, or the embedded store."""
+        """Where MLflow is: configured, `MLFLOW_TRACKING_URI`, or the embedded store.
+
+        Raises:
+            ConfigError: the embedded store cannot be in that folder.
+        """
         given = self.registry.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        return given or f"sqlite:///{(self.storage.mlflow / 'mlflow.db').resolve()}"
+        return given or f"sqlite:///{self._embedded('mlflow.db')}"
 
     @property
     def artifact_root(self) -> Path | None:
-        """Where the embedded store keeps artifacts; None when a server does."""
+        """Where the embedded store keeps artifacts; None when a server does.
+
+        Raises:
+            ConfigError: it cannot be in that folder.
+        """
         local = self.tracking_uri.startswith("sqlite:")
-        return (self.storage.mlflow / "artifacts").resolve() if local else None
+        return self._embedded("artifacts") if local else None
+
+    def _embedded(self, name: str) -> Path:
+        """A path in the embedded store, as it stands in addresses.
+
+        Quoting would not do: which parts of an address are unquoted depends on the release of
+        SQLAlchemy, and MLflow unquotes the artifacts' again.
+        """
+        path = (self.storage.mlflow / name).resolve()
+        if re.search(r"\?|%[0-9A-Fa-f]{2}", str(path)):
+            problem = (
+                f"MLflow's own store cannot be below {self.storage.mlflow.resolve()}: `?`, and `%` "
+                "before two hexadecimal digits, mean something else in an address. Choose another "
+                "folder, or set [registry] tracking_uri to a server"
+            )
+            raise ConfigError("[storage] root", (problem,))
+        return path
 
     def bounds(self) -> dict[str, dict[str, Any]]:
         """The `[schema]` overrides, only what was given."""
@@ -141,6 +166,10 @@ def load(
     unknown = tuple(_unknown_variables(given))
     if unknown:
         raise ConfigError("environment", unknown)
+    # An argument of BaseSettings such as `_env_file` would be taken for one.
+    hidden = tuple(f"unknown key `{name}`" for name in table if name.startswith("_"))
+    if hidden:
+        raise ConfigError(source, hidden)
     if "features" in table:  # the field behind [schema]; BaseModel.schema is taken
         raise ConfigError(source, ("unknown key `features`; did you mean `schema`?",))
     try:
@@ -153,10 +182,21 @@ def load(
 
 
 def write_default(path: Path) -> None:
-    """Write the commented default file where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(default_text())
+    """Write the commented default file where there is none.
+
+    Raises:
+        ConfigError: the file is there, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(default_text())
+    except OSError as error:
+        problem = (
+            f"cannot be written: {error.strerror}. Let this user write in {path.parent.absolute()},"
+            " start in another folder, or name a file with --config"
+        )
+        raise ConfigError(str(path), (problem,)) from error
 
 
 def to_toml(config: Config) -> str:

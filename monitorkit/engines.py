@@ -19,17 +19,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit import compiled, estimators
+from monitorkit import compiled, estimators, probe_rows
 from monitorkit.estimators import Unfit
+from monitorkit.probe_rows import Scored
 from monitorkit.schema import FeatureSchema
 
 TOLERANCE = 1e-12  # BLAS may sum in another order for another memory layout: an ulp or two
-PROBE_ROWS = 256
 BULK_ROWS = 1024
 SAMPLE_ROWS = 16
 SMALL_ROWS = 50
 LARGE_ROWS = 256
 """A small and a large batch: `forest` takes the ways of few rows and of many."""
+REFUSED_ROWS = 256
+"""Rows that the estimator refuses, of which an engine may score none."""
 
 _here = threading.local()
 
@@ -40,6 +42,9 @@ Scores = NDArray[np.float64]
 Input = Literal["numpy", "pandas"]
 Cost = tuple[float, float]
 """Milliseconds that the first row of a call takes, and each further one."""
+
+NOT_MEASURED: Cost = (5.0, 0.01)
+"""Of scikit-learn on DataFrames, about; so much keeps it off the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +167,25 @@ def _without_checks(scores: Callable[[Features], Scores]) -> Callable[[Features]
     return unchecked
 
 
-def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, arrays: bool) -> Plan:
+def plan(estimator: Any, fitted: Engine, found: Scored, *, arrays: bool) -> Plan:
     """Find the fastest engines that equal `predict_proba` on these rows.
+
+    scikit-learn's checks are left out for speed, so an engine must refuse what they refuse: the
+    logarithm of a negative number is NaN, for which a tree has an answer.
 
     Args:
         estimator: forgets its column names when it takes arrays.
         fitted: the slow engine that is right by definition.
-        expected: (rows,) what it answers.
-        rows: (rows, columns), at least one.
+        found: what it answers; without any row it serves itself.
         arrays: whether the estimator takes arrays at all.
 
     Raises:
         Unfit: what it answers are no probabilities.
     """
+    rows, expected = found.rows, found.scores
+    if not len(rows):
+        choice = Choice(fitted.name, _not_compared(found.refusal))
+        return Plan(choice, False, False, NOT_MEASURED, None, rows, expected)
     if not bool(np.all((expected >= 0) & (expected <= 1))):
         raise Unfit("its probabilities are not between 0 and 1", "Train it again.")
     reasons: list[str] = []
@@ -188,10 +199,13 @@ def plan(estimator: Any, fitted: Engine, expected: Scores, rows: Features, *, ar
         except Exception as error:  # noqa: BLE001 - whatever a library raises: it does not serve
             reasons.append(f"{type(error).__name__}: {error}"[:300])
             return None
-        if difference <= TOLERANCE:
-            return engine, difference
-        reasons.append(f"{engine.name} differs by {difference:g}")
-        return None
+        if not difference <= TOLERANCE:
+            reasons.append(f"{engine.name} differs by {difference:g}")
+            return None
+        if len(probe_rows.scored(engine.scores, found.refused[:REFUSED_ROWS]).rows):
+            reasons.append(f"{engine.name} scores rows that predict_proba refuses")
+            return None
+        return engine, difference
 
     removed = estimators.strip_names(estimator) if arrays else []
     plain = equal(lambda: _unchecked(estimator)) if arrays else None
@@ -230,7 +244,7 @@ def build(estimator: Any, fitted: Engine, plan: Plan) -> Scorer:
         raise _otherwise(f"{plan.choice.name} cannot be made of it")
     # Not scikit-learn behind it as well: `predict_proba` of a forest takes and gives back the
     # interpreter tree by tree, so fast that no other thread gets it for 10 ms.
-    difference = _largest_difference(engine, plan.rows, plan.expected)
+    difference = _largest_difference(engine, plan.rows, plan.expected) if len(plan.rows) else 0.0
     if not difference <= TOLERANCE:
         raise _otherwise(f"{engine.name} differs by {difference:g}")
     choice = replace(plan.choice, max_difference=max(plan.choice.max_difference, difference))
@@ -277,13 +291,19 @@ def compare_with_frame(estimator: Any, schema: FeatureSchema) -> Choice:
     """Whether arrays will do in place of the DataFrames that the model was fitted on.
 
     Raises:
-        Exception: whatever the estimator raises when it cannot score rows of its schema at all.
+        Exception: what the estimator raises when it was fitted on other columns, or when it is not
+            about the values of the rows.
     """
-    rows = random_rows(schema, np.zeros(len(schema.names), dtype=bool))
     fitted = as_fitted(estimator, schema.names)
-    expected = fitted.scores(rows)
+    nowhere = np.zeros(len(schema.names), dtype=bool)
+    found = probe_rows.scored(fitted.scores, probe_rows.random(schema, nowhere))
+    rows, expected = found.rows, found.scores
+    if found.refusal and not len(rows) and not is_about_values(found, estimator, schema.names):
+        raise found.refusal
     if fitted.name != "pandas":
         return Choice("numpy")
+    if not len(rows):
+        return Choice("pandas", _not_compared(found.refusal))
     removed = estimators.strip_names(estimator)
     try:
         with warnings.catch_warnings(record=True) as raised:
@@ -301,6 +321,21 @@ def compare_with_frame(estimator: Any, schema: FeatureSchema) -> Choice:
     return Choice("numpy", None, difference)
 
 
+def _not_compared(refusal: Exception | None) -> str:
+    return f"not compared: it scores no random row: {type(refusal).__name__}: {refusal}"[:300]
+
+
+def is_about_values(found: Scored, estimator: Any, names: Sequence[str]) -> bool:
+    """Whether an estimator that refuses random rows may score real ones.
+
+    Of values scikit-learn raises ValueError, and also of other columns than it was fitted on.
+    """
+    fitted_on = getattr(estimator, "feature_names_in_", names)
+    width = getattr(estimator, "n_features_in_", len(names))
+    reads = [*fitted_on] == [*names] and width == len(names)
+    return reads and isinstance(found.refusal, ValueError)
+
+
 def labels_differ(estimator: Any, names: Sequence[str], rows: Features, expected: Scores) -> float:
     """The share of rows on which `predict` does not go by a probability above 0.5."""
     if not len(rows):
@@ -308,41 +343,6 @@ def labels_differ(estimator: Any, names: Sequence[str], rows: Features, expected
     data = frame(rows, names) if hasattr(estimator, "feature_names_in_") else rows
     said = np.asarray(estimator.predict(data)) == estimator.classes_[1]
     return float(np.mean(said != (expected > 0.5)))  # noqa: PLR2004
-
-
-def accepts_missing(fitted: Engine, width: int) -> NDArray[np.bool_]:
-    """(columns,) whether the model takes NaN there: at first tried everywhere at once."""
-
-    def takes(row: Features) -> bool:
-        try:
-            return bool(np.isfinite(fitted.scores(row)).all())
-        except (ValueError, TypeError):
-            return False
-
-    if takes(np.full((1, width), np.nan)):
-        return np.ones(width, dtype=bool)
-    rows = np.zeros((width, width))
-    np.fill_diagonal(rows, np.nan)
-    return np.array([takes(rows[i : i + 1]) for i in range(width)])
-
-
-def random_rows(schema: FeatureSchema, may_be_missing: NDArray[np.bool_]) -> Features:
-    """Rows of many magnitudes within the schema's bounds, some values missing; always the same."""
-    random = np.random.default_rng(0)
-    columns = []
-    for feature, may_miss in zip(schema.features, may_be_missing, strict=True):
-        sign = np.where(random.random(PROBE_ROWS) < 0.2, -1, 1)  # noqa: PLR2004
-        column = sign * 10.0 ** random.uniform(-2, 4, PROBE_ROWS)
-        column[random.random(PROBE_ROWS) < 0.1] = 0  # noqa: PLR2004
-        if feature.type == "integer":
-            column = np.round(column)
-        low = -np.inf if feature.minimum is None else feature.minimum
-        high = np.inf if feature.maximum is None else feature.maximum
-        column = np.clip(column, low, high)
-        if may_miss:
-            column[1:][random.random(PROBE_ROWS - 1) < 0.05] = np.nan  # noqa: PLR2004
-        columns.append(column)
-    return np.column_stack(columns)
 
 
 def _cost(engine: Engine, rows: Features, sizes: Sequence[int]) -> Cost:

@@ -49,7 +49,8 @@ def read(model: type[BaseModel]) -> Overrides:
     """Read all variables of ours: `MONITORKIT_SERVING__PORT` is the key `serving.port`.
 
     Tables and lists are written as JSON. Case does not matter, except in the names of features in
-    `MONITORKIT_SCHEMA__MonthlyIncome__MINIMUM`.
+    `MONITORKIT_SCHEMA__MonthlyIncome__MINIMUM` and in arguments of one
+    letter, as in `MONITORKIT_TRAINING__LOGISTIC_REGRESSION__C`.
 
     Args:
         model: says which keys are tables and lists.
@@ -80,6 +81,9 @@ def _key(variable: str) -> tuple[str, ...]:
         return section, _DELIMITER.join(rest[:-1]), rest[-1].lower()
     if section == "schema":
         return section, *rest
+    if section == "training" and len(rest) == 2 and len(rest[1]) == 1:  # noqa: PLR2004 - a table and its key
+        # The arguments of estimators are in lower case, but for single letters: `C`.
+        return section, rest[0].lower(), rest[1]
     return section, *(part.lower() for part in rest)
 
 

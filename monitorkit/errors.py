@@ -24,6 +24,7 @@ MonitorkitError
 │   └── ImportFailed         imported rows cannot be written
 ├── ResultError              a result file that is not what was written
 ├── Overloaded               the prediction queue is full
+├── TooManyListeners         no more pages may follow the dashboard
 ├── Stopping                 the service shuts down and takes no more rows
 ├── PredictionFailed         the model gave no usable answer for these rows
 ├── PluginError              a plugin that cannot be loaded or configured

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit import engines, estimator_file, estimators, logs
+from monitorkit import engines, estimator_file, estimators, logs, probe_rows
 from monitorkit.engines import Choice, Features, Plan, Scorer, Scores
 from monitorkit.errors import ModelRefused, SchemaError
 from monitorkit.estimators import Class, Unfit
@@ -229,11 +229,12 @@ def try_out(folder: Path, trust: Trust, probe: Features | None = None) -> Tried:
         folder: as `registry.fetch` made it.
         trust: what the file may do when it is read.
         probe: (rows, columns) on which every engine must equal `predict_proba`, such as the
-            reference; None: random rows within the schema's bounds.
+            reference; None: random rows within the schema's bounds only. Rows that the model
+            refuses are left out.
 
     Raises:
-        ModelRefused: damaged, of untrusted types, not a binary classifier, or what it answers are
-            no probabilities.
+        ModelRefused: damaged, of untrusted types, not a binary classifier, what it answers are no
+            probabilities, or it scores no row, neither a random one nor one of the probe.
     """
     card = read_card(folder)
     return _try_out(card, read_bytes(folder, card), trust, probe)
@@ -314,23 +315,30 @@ def _try_out(card: ModelCard, data: bytes, trust: Trust, probe: Features | None)
         if estimators.classes_of(estimator) != card.classes:
             raise Unfit(f"its classes are not {card.classes}", "Delete the stored folder.")
         fitted = engines.as_fitted(estimator, names)
-        accepts = engines.accepts_missing(fitted, len(names))
-        rows = engines.random_rows(card.schema, accepts)
-        if probe is not None:
-            sound = ~np.isnan(probe[:, ~accepts]).any(axis=1)
-            rows = np.vstack((probe[sound], rows))
-        expected = fitted.scores(rows)
-        likely = slice(-engines.PROBE_ROWS) if probe is not None else slice(None)
-        differ = engines.labels_differ(estimator, names, rows[likely], expected[likely])
+        accepts, likely, unlikely = probe_rows.tried(fitted.scores, card.schema, probe)
+        found = likely + unlikely
+        # Without real rows at hand nobody can tell whether those would be scored.
+        hopeless = probe is not None or not engines.is_about_values(found, estimator, names)
+        if found.refusal and not len(found.rows) and hopeless:
+            raise found.refusal
+        judged = likely if probe is not None else unlikely
+        differ = engines.labels_differ(estimator, names, judged.rows, judged.scores)
         if differ > LABELS_DIFFER and probe is not None:
             raise Unfit(
                 f"predict and a probability above 0.5 disagree on {differ:.1%} of the reference",
                 "Register the classifier without a threshold of its own, and apply that to the "
                 "`probability` in the answers.",
             )
-        plan = engines.plan(estimator, fitted, expected, rows, arrays=card.engine == "numpy")
+        plan = engines.plan(estimator, fitted, found, arrays=card.engine == "numpy")
     if differ:
         log.warning("labels_differ_from_predict", model=card.title(), share=differ)
+    if probe is not None and len(likely.rows) < len(probe):
+        log.warning(
+            "reference_rows_not_scored",
+            model=card.title(),
+            rows=len(probe) - len(likely.rows),
+            reason=str(likely.refusal or "a value is missing, or beyond float32"),
+        )
     return Tried(card, estimator, accepts, plan)
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
-from monitorkit import logs, model, progress, reference, registry
+from monitorkit import logs, model, probe_rows, progress, reference, registry
 from monitorkit.config import Config
-from monitorkit.errors import DataError, MonitorkitError, WorkerDied
+from monitorkit.errors import ConfigError, DataError, MonitorkitError, WorkerDied
+from monitorkit.model import Model
 from monitorkit.schema import FeatureSchema
 
 log = logs.get(__name__)
@@ -58,8 +62,11 @@ def prepare(config: Config) -> None:
 
 def prepare_here(config: Config) -> None:
     """`prepare`, in this process; waits for one that a killed service left behind."""
-    config.storage.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(config.storage.root / "preparation.lock"):
+    root = config.storage.root
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        held = FileLock(root / "preparation.lock").acquire()
+    with held:
         _prepare(config)
 
 
@@ -88,8 +95,9 @@ def bootstrap(config: Config, source: Path | None = None) -> reference.Metadata:
 
     Raises:
         ReferenceExists: there is one; it never changes.
+        ConfigError: [storage] root cannot be written.
         RegistryError: there is no model, whose columns the reference has to have.
-        DataError: the data has no such columns.
+        DataError: the data has no such columns, or rows that the model cannot score.
     """
     reference.refuse_existing(config.storage.reference)
     return _freeze(config, fetch_production(config), source)
@@ -99,14 +107,16 @@ def fetch_production(config: Config) -> Path:
     """Bring the served version into the local store; returns its folder.
 
     Raises:
+        ConfigError: [storage] root cannot be written.
         RegistryError: there is none, or it cannot be served.
     """
     address = registry.address(config)
     with progress.step("fetch_model", model=address.model_name, alias=address.alias):
         version = registry.production_version(address)
         trusted = config.registry.trust
-        folder = registry.fetch(address, version, config.storage.models, trusted)
-        registry.set_last_good(address, config.storage.models, version)
+        with _writing(config.storage.models):
+            folder = registry.fetch(address, version, config.storage.models, trusted)
+            registry.set_last_good(address, config.storage.models, version)
     return folder
 
 
@@ -118,21 +128,25 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
     with progress.step("freeze_reference", model_version=card.version):
         if source is not None:
             features = dataset.load_features(source, schema)
-            described = str(source)
+            described = path = str(source)
         else:
             data = dataset.load(config.data)
             _, held_out = dataset.split(
                 data, test_share=config.training.test_share, seed=config.training.seed
             )
             features = held_out.features[:, _positions(held_out.columns, schema, data.source)]
-            described = f"held-out {config.training.test_share:.0%} of {data.source}"
-        metadata = reference.freeze(
-            config.storage.reference,
-            features,
-            schema,
-            source=described,
-            model_version=card.version,
-        )
+            path = data.source
+            described = f"held-out {config.training.test_share:.0%} of {path}"
+        served = model.load(folder, config.registry.trust)
+        _require_scores(served, features, path, source)
+        with _writing(config.storage.reference):
+            metadata = reference.freeze(
+                config.storage.reference,
+                features,
+                schema,
+                source=described,
+                model_version=card.version,
+            )
     log.info(
         "reference_frozen",
         rows=metadata.num_samples,
@@ -140,6 +154,47 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
         source=metadata.source,
     )
     return metadata
+
+
+def _require_scores(
+    served: Model,
+    features: NDArray[np.float64],
+    described: str,
+    source: Path | None,
+) -> None:
+    """Refuse rows that the model cannot score: each cycle would fail, and a reference stays.
+
+    Args:
+        served: the model.
+        features: (rows, columns) in its order, NaN where missing.
+        described: where they come from, for people.
+        source: the CSV file of which they are every row; None: they are some rows of one.
+
+    Raises:
+        DataError: naming the first one, or what the model says of it.
+    """
+    from monitorkit.training.table import Table  # noqa: PLC0415 - as in `_freeze`
+
+    names, title = served.card.schema.names, served.card.title()
+    remedy = (
+        "Correct or remove such rows, freeze a reference from other rows with `python -m "
+        "monitorkit bootstrap --from FILE`, or register a model that takes them."
+    )
+    refusing = np.array([name not in served.accepts_missing for name in names])
+    missing = np.argwhere(np.isnan(features) & refusing)
+    if missing.size:
+        row, column = missing[0].tolist()
+        raise DataError(
+            described,
+            f"a value is missing, and {title} cannot take that in this column",
+            remedy,
+            line=None if source is None else Table.read(source).line(row),
+            column=names[column],
+        )
+    refusal = probe_rows.scored(served.scorer.scores, features).refusal
+    if refusal is not None:
+        problem = f"{title} cannot score some of its rows: {type(refusal).__name__}: {refusal}"
+        raise DataError(described, problem, remedy) from refusal
 
 
 def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> list[int]:
@@ -154,6 +209,19 @@ def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> 
                 column=name,
             )
     return [columns.index(name) for name in schema.names]
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say which path below the storage the file system refuses, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        problem = (
+            f"{error.filename or path} cannot be written: {error.strerror or error}. Free space, "
+            "let this user write there, or choose another folder"
+        )
+        raise ConfigError("[storage] root", (problem,)) from error
 
 
 def _child(config: Config, sender: Connection) -> None:

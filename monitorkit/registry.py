@@ -66,6 +66,10 @@ PATIENCE = {
 # MLflow's tables use an option of SQLAlchemy that is going away: theirs to mend.
 MAPPER_WARNING = "The ``noload`` loader strategy is deprecated"
 
+CLIENTS = "boto3 for s3://, google-cloud-storage for gs://, azure-storage-blob for wasbs://"
+CLIENT_PACKAGES = frozenset({"azure", "boto3", "botocore", "google"})
+"""Whose own errors are about an artifact store."""
+
 log = logs.get(__name__)
 
 
@@ -145,8 +149,10 @@ def versions(address: Address) -> list[str]:
     """
     client = connect(address)
     with reported(address):
-        name = address.model_name.replace("'", "''")
-        found = client.search_model_versions(f"name='{name}'", max_results=1000)
+        # MLflow's filters know no escape: a name stands in the quotes that it does not hold.
+        quote = '"' if "'" in address.model_name else "'"
+        wanted = f"name={quote}{address.model_name}{quote}"
+        found = client.search_model_versions(wanted, max_results=1000)
     return [str(number) for number in sorted(int(version.version) for version in found)]
 
 
@@ -242,7 +248,10 @@ def fetch(address: Address, version: str, store: Path, trust: Trust) -> Path:
 
 @contextmanager
 def reported(address: Address) -> Iterator[None]:
-    """Turn what MLflow and the libraries below it raise into RegistryUnavailable."""
+    """Turn what MLflow and the libraries below it raise into RegistryUnavailable.
+
+    Those are the clients of artifact stores, too, which an error alone may name.
+    """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - lazy
     from requests.exceptions import RequestException  # noqa: PLC0415 - comes with MLflow
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
@@ -250,10 +259,22 @@ def reported(address: Address) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = str(error).strip().splitlines()
+        raise RegistryUnavailable(address.tracking_uri, _first_line(error)) from error
+    except ImportError as error:
+        remedy = "install the client of its artifact store here"
         raise RegistryUnavailable(
-            address.tracking_uri, reason[0].rstrip(".") if reason else type(error).__name__
+            address.tracking_uri, f"{_first_line(error)}; {remedy} ({CLIENTS})"
         ) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in CLIENT_PACKAGES:
+            raise
+        reason = f"its artifact store does not answer: {_first_line(error)}"
+        raise RegistryUnavailable(address.tracking_uri, reason) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _import_mlflow() -> Any:

@@ -83,8 +83,9 @@ def resolve(name: str, known: Sequence[str]) -> str:
     """
     wanted = _folded(name)
     folded = {feature: _folded(feature) for feature in known}
+    spelled = spellings(known)
     ways: Sequence[Callable[[str], bool]] = (
-        lambda feature: name in spellings(feature),
+        lambda feature: name in spelled[feature],
         lambda feature: folded[feature] == wanted,
         lambda feature: folded[feature].startswith(wanted),
         lambda feature: wanted in folded[feature],
@@ -158,9 +159,7 @@ def _fitted(values: NDArray[np.float64], feature: Feature) -> tuple[list[int | f
     """One column as the service takes it, and how many of its values had to be clipped."""
     whole = feature.type == "integer"
     rounded = np.rint(values) if whole else values
-    largest = np.finfo(np.float64).max
-    low = -largest if feature.minimum is None else feature.minimum
-    high = largest if feature.maximum is None else feature.maximum
+    low, high = feature.range
     if whole:  # the bounds may lie between whole numbers
         low, high = np.ceil(low), np.floor(high)
     fitted = np.clip(rounded, low, high)

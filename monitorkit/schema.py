@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, get_args
@@ -79,28 +80,26 @@ class FeatureSchema:
     features: tuple[Feature, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty schema and names that clients could not tell apart.
+        """Refuse an empty schema and a name that stands for two columns.
 
         Raises:
-            SchemaError: for no features, a name given twice, or two names with one spelling.
+            SchemaError: for no features, or a name given twice.
         """
         if not self.features:
             raise SchemaError("(none)", "the model reads no features", "Log it with its columns.")
-        taken: dict[str, str] = {}
-        for feature in self.features:
-            for spelling in spellings(feature.name):
-                if spelling in taken:
-                    raise SchemaError(
-                        feature.name,
-                        f"it is spelled like {taken[spelling]!r}",
-                        "Rename one of the two columns.",
-                    )
-                taken[spelling] = feature.name
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise SchemaError(name, "two columns have this name", "Rename one of them.")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names in model order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def spellings(self) -> dict[str, tuple[str, ...]]:
+        """By column, what requests may call it; its own name comes first."""
+        return spellings(self.names)
 
     def with_bounds(self, overrides: Mapping[str, Mapping[str, Any]]) -> FeatureSchema:
         """Return this schema with some features' fields replaced (the `[schema]` table).
@@ -147,13 +146,21 @@ class FeatureSchema:
         return cls(tuple(Feature(**feature) for feature in value["features"]))
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """The spellings of a column that requests may use: its own, and one with underscores.
+def spellings(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By column, the spellings that may stand for it: its own, and one with underscores.
 
-    Clients in languages where `-` cannot be in a name send `NumberOfTime30_59...`.
+    Clients in languages where `-` cannot be in a name send `NumberOfTime30_59...`. A spelling that
+    two columns would share, as `x<1` and `x>1` do, stands for neither.
+
+    Args:
+        names: of all columns.
     """
-    underscored = re.sub(r"[^0-9A-Za-z_]", "_", name)
-    return (name,) if underscored == name else (name, underscored)
+    underscored = {name: re.sub(r"\W", "_", name) for name in names}
+    owners = Counter([*underscored, *(s for name, s in underscored.items() if s != name)])
+    return {
+        name: (name, second) if second != name and owners[second] == 1 else (name,)
+        for name, second in underscored.items()
+    }
 
 
 def infer(columns: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> FeatureSchema:
@@ -188,8 +195,9 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
     or left out.
     """
     fields: dict[str, Any] = {}
+    known = schema.spellings
     for position, feature in enumerate(schema.features):
-        names = spellings(feature.name)
+        names = known[feature.name]
         lowest, highest = feature.range
         number: Any = Annotated[float, Field(ge=lowest, le=highest)]
         extra = None
@@ -216,9 +224,10 @@ def table_validator(schema: FeatureSchema) -> SchemaValidator:
     object, and without a call into Python for each integer (see `integers_are_whole`).
     """
     fields = {}
+    known = schema.spellings
     for position, feature in enumerate(schema.features):
         lowest, highest = feature.range
-        paths: list[list[str | int]] = [[name] for name in spellings(feature.name)]
+        paths: list[list[str | int]] = [[name] for name in known[feature.name]]
         value: CoreSchema = core_schema.float_schema(
             ge=lowest, le=highest, allow_inf_nan=False, strict=True
         )

@@ -15,6 +15,9 @@ from monitorkit.schema import FeatureType
 from monitorkit.trust import Trust
 from monitorkit.units import Duration, LimitDuration, LimitSize, Size
 
+_LONGEST_NAME = 256
+"""What the tables of MLflow have room for."""
+
 Estimator = Literal["random_forest", "hist_gradient_boosting", "logistic_regression"]
 
 
@@ -80,7 +83,7 @@ class Training(Section):
 
     estimator: Estimator = "random_forest"
     test_share: float = Field(default=0.2, gt=0, lt=1)
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=2**32 - 1)  # of scikit-learn
     random_forest: dict[str, Any] = Field(
         default_factory=lambda: {
             "n_estimators": 100,
@@ -97,8 +100,8 @@ class Registry(Section):
     """The MLflow registry."""
 
     tracking_uri: str = ""
-    model_name: str = Field(default="credit-risk-model", min_length=1)
-    alias: str = Field(default="production", min_length=1)
+    model_name: str = "credit-risk-model"
+    alias: str = "production"
     poll: Duration = timedelta(seconds=10)
     timeout: Duration = timedelta(seconds=60)
     skops_trusted_types: tuple[str, ...] = (
@@ -107,6 +110,32 @@ class Registry(Section):
         "numpy.dtype",
     )
     allow_pickle: bool = False
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_a_model_name(cls, name: str) -> str:
+        """MLflow's own rules, and what its filters can ask for: else a training would be lost."""
+        if not name.strip():
+            raise ValueError("must not be empty")
+        if name == "." or name.startswith("..") or "/" in name or ":" in name:
+            raise ValueError(
+                "must not hold `/` or `:`, nor look like a folder: MLflow takes no such"
+            )
+        if "'" in name and '"' in name:
+            raise ValueError("holds both kinds of quotes, and MLflow could not look it up then")
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"must be at most {_LONGEST_NAME} characters long")
+        return name
+
+    @field_validator("alias")
+    @classmethod
+    def _is_an_alias(cls, alias: str) -> str:
+        """MLflow's own rules."""
+        if not re.fullmatch(r"[\w-]{1,255}", alias):
+            raise ValueError("may hold letters, digits, `_` and `-` only, 255 at most")
+        if alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
+            raise ValueError("`latest`, `v1`, `v2`, … are names of MLflow's own; choose another")
+        return alias
 
     @property
     def trust(self) -> Trust:

@@ -39,6 +39,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class AnswerStays(RuntimeError):  # noqa: N818 - named as our other errors are
+    """The work was done, and what came of it cannot be brought to another process."""
+
+
 class Worker:
     """Runs one function after the other in a spawned process, which is replaced when it ends.
 
@@ -79,6 +83,7 @@ class Worker:
         Raises:
             WorkerTimeout: it took longer and was stopped.
             WorkerDied: its process ended, or the worker was closed.
+            AnswerStays: its answer cannot be brought over here.
             Exception: whatever the function raised; a RuntimeError that tells it when it cannot
                 be brought over here.
         """
@@ -98,7 +103,7 @@ class Worker:
             value = pickle.loads(stream.data, buffers=buffers)  # noqa: S301 - our own process
         except Exception as error:
             text = f"its answer cannot be read here: {type(error).__name__}: {error}"
-            raise RuntimeError(text) from error
+            raise AnswerStays(text) from error
         while buffers:  # freed all at once they would hold up everybody: 8 ms for 140 MB
             buffers.pop()
         if raised:
@@ -219,7 +224,10 @@ def _called(request: bytes) -> tuple[bool, list[memoryview]]:
     try:
         function, args, kwargs = pickle.loads(request)  # noqa: S301 - from our own process
         answer = function(*args, **kwargs)
-        pickled = pickle.dumps(answer, protocol=5, buffer_callback=small)
+        try:
+            pickled = pickle.dumps(answer, protocol=5, buffer_callback=small)
+        except Exception as error:
+            raise AnswerStays(f"its answer does not pickle: {told(error)}") from error
         return False, [memoryview(pickled), *(buffer.raw() for buffer in large)]
     except Exception as error:  # noqa: BLE001 - it is raised again where the work was asked for
         return True, [memoryview(_portable(error))]

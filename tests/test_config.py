@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.utils import validation
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from monitorkit import config
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError
-from monitorkit.settings import FeatureBounds, KeyEntry, MonitorEntry, SinkEntry
+from monitorkit.settings import FeatureBounds, KeyEntry, MonitorEntry, Registry, SinkEntry
+from monitorkit.training import preprocessing
 from monitorkit.units import Duration, Size, format_duration
 
 REPOSITORY = Path(__file__).parents[1]
@@ -111,8 +114,18 @@ def test_the_default_file_is_written_once() -> None:
     path = Path("config/monitorkit.toml")
     config.write_default(path)
     assert path.read_text() == config.default_text()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(
+        ConfigError, match=r"^config/monitorkit\.toml: .*: File exists\. .*--config"
+    ):
         config.write_default(path)
+
+
+def test_a_default_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    Path("config").write_text("in the way")
+    with pytest.raises(ConfigError) as caught:
+        config.write_default(config.DEFAULT_PATH)
+    assert str(caught.value).startswith("config/monitorkit.toml: cannot be written: File exists. ")
+    assert f"{tmp_path}/config" in str(caught.value)
 
 
 def test_without_a_file_the_defaults_hold_monitors_and_sinks_included() -> None:
@@ -148,6 +161,7 @@ def test_the_file_in_the_default_place_is_found() -> None:
             "[log]\nzzz = 1",
             "known: archives, compress, durability, instance, retention, rotate",
         ),
+        ("[training]\nseed = 5000000000", "`training.seed`: input should be less than or equal to"),
         ('[log]\ninstance = "a-b"', "`log.instance`: string should match pattern"),
         (
             '[log]\ninstance = "20260101T000000.000000Z"',
@@ -165,6 +179,26 @@ def test_the_file_in_the_default_place_is_found() -> None:
         ("serving = 3", "`serving`: input should be a valid dictionary"),
         ('[registry]\npoll = "soon"', "write a duration as a number and a unit: 300s, 5m, 24h"),
         ('[serving]\nmax_body = "lots"', "`serving.max_body`: could not parse value and unit"),
+        ("_env_file = 'x'", "unknown key `_env_file`"),
+        ("_cli_parse_args = true", "unknown key `_cli_parse_args`"),
+        ("_env_prefix = 'x'", "unknown key `_env_prefix`"),
+        ("[_secrets_dir]\nx = 1", "unknown key `_secrets_dir`"),
+        ('[registry]\nmodel_name = " "', "`registry.model_name`: must not be empty"),
+        (
+            '[registry]\nmodel_name = "team/credit"',
+            "`registry.model_name`: must not hold `/` or `:`",
+        ),
+        (
+            '[registry]\nmodel_name = "team:credit"',
+            "`registry.model_name`: must not hold `/` or `:`",
+        ),
+        ('[registry]\nmodel_name = "..credit"', "`registry.model_name`: must not hold `/` or `:`"),
+        ("[registry]\nmodel_name = '''O'Neil \"x\" y'''", "holds both kinds of quotes"),
+        (f'[registry]\nmodel_name = "{"x" * 257}"', "must be at most 256 characters"),
+        ('[registry]\nalias = ""', "`registry.alias`: may hold letters, digits"),
+        ('[registry]\nalias = "prod.eu"', "`registry.alias`: may hold letters, digits"),
+        ('[registry]\nalias = "Latest"', "`registry.alias`: `latest`, `v1`"),
+        ('[registry]\nalias = "v1"', "`registry.alias`: `latest`, `v1`"),
         ("x = 1\nx = 2", "is not valid TOML: Cannot overwrite a value"),
     ],
 )
@@ -239,6 +273,14 @@ def test_arguments_of_estimators_keep_their_types(monkeypatch: pytest.MonkeyPatc
     assert settings.training.random_forest == {
         "n_estimators": 10, "max_depth": 3, "max_features": 0.5, "criterion": "entropy",
     }  # fmt: skip
+
+
+def test_an_argument_of_one_letter_keeps_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONITORKIT_TRAINING__ESTIMATOR", "logistic_regression")
+    monkeypatch.setenv("MONITORKIT_TRAINING__LOGISTIC_REGRESSION__C", "0.5")
+    settings = load("[training.logistic_regression]\nmax_iter = 50")
+    assert settings.training.logistic_regression == {"max_iter": 50, "C": 0.5}
+    assert preprocessing.build(settings.training)[-1].C == 0.5
 
 
 def test_bounds_are_variables_of_ours_and_of_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +413,64 @@ def test_where_mlflow_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert configured.tracking_uri == "http://127.0.0.1:5002"
     monkeypatch.setenv("MONITORKIT_REGISTRY__TRACKING_URI", "http://127.0.0.1:5003")
     assert config.load(Path("some.toml")).tracking_uri == "http://127.0.0.1:5003"
+
+
+@pytest.mark.parametrize("root", ["what?", "c%20d", "c%3Fd"])
+def test_a_folder_that_an_address_cannot_hold_is_refused_for_the_embedded_store(
+    monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    settings = Config(storage={"root": root})
+    for read in (lambda: settings.tracking_uri, lambda: settings.artifact_root):
+        with pytest.raises(ConfigError, match=re.escape(f"{root}/mlflow: `?`, and `%` before")):
+            read()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
+    assert settings.tracking_uri == "http://127.0.0.1:5001"
+    assert settings.artifact_root is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere/mlflow.db")
+    with pytest.raises(ConfigError, match=r"^\[storage\] root: "):
+        _ = settings.artifact_root
+
+
+@pytest.mark.parametrize("root", ["a b", "é", "#1", "50%", "100%x"])
+def test_other_folders_are_taken(root: str) -> None:
+    assert Config(storage={"root": root}).tracking_uri.endswith(f"/{root}/mlflow/mlflow.db")
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+MLFLOW: Any = validation
+NEAR = st.sampled_from(
+    ["", ".", "..", "..a", "a..", ".a", "v1", "V10", "vx", "latest", "a-b_c", "é"]
+)
+
+
+@given(NAMES | NEAR)
+def test_names_and_aliases_are_taken_as_mlflow_takes_them(text: str) -> None:
+    """Only that a name must be one that its filters can ask for."""
+    both = "'" in text and '"' in text
+    newline = text.endswith("\n")  # which the `$` of MLflow lets through
+    named = mlflow_takes(MLFLOW._validate_model_name, text=text)
+    assert takes(Registry, model_name=text) == (named and not both)
+    alias = mlflow_takes(
+        MLFLOW._validate_model_alias_name, MLFLOW._validate_model_alias_name_reserved, text=text
+    )
+    assert takes(Registry, alias=text) == (alias and not newline)
+
+
+def takes(model: type[BaseModel], **values: str) -> bool:
+    try:
+        model(**values)
+    except ValidationError:
+        return False
+    return True
+
+
+def mlflow_takes(*rules: Callable[[str], None], text: str) -> bool:
+    try:
+        for rule in rules:
+            rule(text)
+    except MlflowException:
+        return False
+    return True
 
 
 def test_folders_are_below_the_root() -> None:

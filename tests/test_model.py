@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -39,7 +39,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    StandardScaler,
+)
 from sklearn.svm import LinearSVC
 
 from monitorkit import compiled, engines, estimators, model
@@ -48,7 +55,7 @@ from monitorkit.compiled import Compiled
 from monitorkit.config import Config
 from monitorkit.engines import Engine, Timed
 from monitorkit.errors import ModelRefused, SchemaError
-from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.schema import Feature, FeatureSchema, FeatureType
 from monitorkit.trust import Trust
 from monitorkit.worker import Worker
 
@@ -71,12 +78,14 @@ def store(
     *,
     names: Sequence[str] = NAMES,
     nullable: bool = False,
+    kinds: Mapping[str, FeatureType] | None = None,
     **metadata: Any,
 ) -> Path:
     """What `registry.fetch` leaves behind, without a registry."""
     folder.mkdir(exist_ok=True)
     skops.io.dump(estimator, folder / model.MODEL_FILE)
-    features = tuple(Feature(name, nullable=nullable) for name in names)
+    types = kinds or {}
+    features = tuple(Feature(name, types.get(name, "number"), nullable) for name in names)
     draft = model.ModelCard(
         name="m",
         version="3",
@@ -498,6 +507,127 @@ def test_what_is_not_a_binary_classifier_is_refused(tmp_path: Path, make: Any, r
 def test_other_columns_than_it_was_fitted_on_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, on_data(forest()), names=("area", "b"))
     assert "cannot score rows of its signature" in message
+
+
+REGIONS = ("region", "income")
+
+
+def regions() -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    random = np.random.default_rng(0)
+    region = random.integers(1, 5, 400).astype(float)
+    income = random.lognormal(8, 1, 400)
+    frame = pd.DataFrame(np.column_stack((region, income)), columns=list(REGIONS))
+    return frame, (income * (1 + region) > 9000).astype(np.int64)
+
+
+def encoding(encoder: Any, *rest: Any) -> Any:
+    by_region = ColumnTransformer([("region", encoder, ["region"])], remainder="passthrough")
+    return make_pipeline(by_region, *rest, LogisticRegression(max_iter=5000))
+
+
+LOGARITHM = FunctionTransformer(np.log1p)
+PICKY = [
+    pytest.param(lambda: encoding(OneHotEncoder(sparse_output=False)), "", id="one-hot"),
+    pytest.param(lambda: encoding(OrdinalEncoder()), "", id="ordinal"),
+    pytest.param(
+        lambda: make_pipeline(LOGARITHM, StandardScaler(), LogisticRegression()),
+        "",
+        id="logarithm",
+    ),
+    pytest.param(
+        lambda: make_pipeline(PowerTransformer("box-cox"), LogisticRegression()), "", id="box-cox"
+    ),
+    pytest.param(
+        lambda: make_pipeline(LOGARITHM, RandomForestClassifier(5, random_state=0)),
+        "scores rows that predict_proba refuses",
+        id="a tree that has an answer for the logarithm of a negative number",
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in log1p:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:divide by zero encountered in log1p:RuntimeWarning")
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "any"])
+@pytest.mark.parametrize(("make", "reason"), PICKY)
+def test_a_model_that_takes_some_values_only_is_served_and_refuses_the_others(
+    tmp_path: Path, make: Any, reason: str, *, whole: bool
+) -> None:
+    frame, target = regions()
+    estimator = make().fit(frame, target)
+    kinds: dict[str, FeatureType] = {"region": "integer"} if whole else {}
+    folder = store(tmp_path / "m", estimator, names=REGIONS, kinds=kinds)
+    rows = frame.to_numpy()
+    loaded = model.load(folder, TRUSTED, rows)
+    expected = estimator.predict_proba(frame)[:, 1]
+    np.testing.assert_allclose(loaded.scores(rows), expected, rtol=0, atol=engines.TOLERANCE)
+    assert reason in str(loaded.scorer.choice.reason)
+    # 5 is no region; -1 and below have no logarithm.
+    for wrong in ((5.0, 100.0), (1.0, -1.0), (1.0, -7.0)):
+        row = np.array([wrong])
+        try:
+            right = estimator.predict_proba(pd.DataFrame(row, columns=frame.columns))[0, 1]
+        except ValueError:
+            right = None
+        try:
+            found = loaded.scores(row)[0]
+        except ValueError:
+            found = np.nan
+        if right is None:
+            assert np.isnan(found)
+        else:
+            assert found == pytest.approx(right, abs=engines.TOLERANCE)
+
+
+def test_a_missing_value_is_taken_beside_a_category(tmp_path: Path) -> None:
+    frame, target = regions()
+    first = ColumnTransformer(
+        [("region", OneHotEncoder(sparse_output=False), ["region"])], remainder=SimpleImputer()
+    )
+    estimator = make_pipeline(first, StandardScaler(), LogisticRegression()).fit(frame, target)
+    kinds: dict[str, FeatureType] = {"region": "integer"}
+    folder = store(tmp_path / "m", estimator, names=REGIONS, kinds=kinds, nullable=True)
+    assert model.load(folder, TRUSTED).accepts_missing == {"income"}
+
+
+def test_a_model_that_scores_no_random_row_says_so_and_refuses_only_with_the_reference(
+    tmp_path: Path,
+) -> None:
+    frame, target = regions()
+    estimator = encoding(OneHotEncoder(sparse_output=False)).fit(frame, target)
+    folder = store(tmp_path / "m", estimator, names=REGIONS)
+    loaded = model.load(folder, TRUSTED)
+    choice = loaded.scorer.choice
+    assert choice.name == "pandas"
+    assert str(choice.reason).startswith("not compared: it scores no random row: ValueError: Found")
+    np.testing.assert_array_equal(
+        loaded.scores(frame.to_numpy()), estimator.predict_proba(frame)[:, 1]
+    )
+    assert loaded.scorer.milliseconds(1) == engines.NOT_MEASURED[0]
+    with pytest.raises(ModelRefused, match="Found unknown categories"):
+        model.load(folder, TRUSTED, frame.to_numpy() + 7)
+
+
+def test_reference_rows_that_the_model_refuses_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    frame, target = breast_cancer()
+    rows = frame.to_numpy(dtype=np.float64)
+    folder = store(tmp_path / "forest", forest().fit(frame, target))
+    with structlog.testing.capture_logs() as events:
+        loaded = model.load(folder, TRUSTED, np.vstack((rows, np.full((1, 4), 1e39))))
+    assert loaded.scorer.choice.name == "one-tree"
+    (event,) = events
+    assert (event["event"], event["rows"]) == ("reference_rows_not_scored", 1)
+    assert event["log_level"] == "warning"
+
+    frame, target = regions()
+    estimator = encoding(OneHotEncoder(sparse_output=False)).fit(frame, target)
+    folder = store(tmp_path / "m", estimator, names=REGIONS, kinds={"region": "integer"})
+    reference = frame.to_numpy().copy()
+    reference[[3, 77, 399], 0] = 9
+    with structlog.testing.capture_logs() as events:
+        model.load(folder, TRUSTED, reference)
+    (event,) = events
+    assert event["rows"] == 3
+    assert "Found unknown categories" in event["reason"]
 
 
 def test_a_threshold_inside_the_classifier_is_refused_on_real_rows(tmp_path: Path) -> None:

@@ -163,6 +163,20 @@ def test_the_address_is_what_the_configuration_says_and_pickles(
     assert registry.address(config).artifact_root is None
 
 
+@pytest.mark.parametrize("name", ["O'Neil", 'the "best"', "''", "a\\'b", "name = 'x' AND y"])
+@pytest.mark.parametrize("where", ["embedded", "server"])
+def test_versions_are_found_whatever_the_name_holds(
+    where: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    address = replace(request.getfixturevalue(where), model_name=name)
+    assert registry.versions(address) == []
+    client = registry.connect(address)
+    client.create_registered_model(name)
+    run = client.create_run("0").info
+    client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id)
+    assert registry.versions(address) == ["1"]
+
+
 @pytest.mark.parametrize("where", ["embedded", "server"])
 def test_a_registered_model_is_promoted_found_and_fetched(
     where: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -373,6 +387,34 @@ def test_a_model_whose_files_are_gone_is_not_found(here: Address, tmp_path: Path
         registry.fetch(here, version, tmp_path, TRUSTED)
 
 
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("s3://bucket/model", "its artifact store does not answer: Unable to locate credentials"),
+        ("gs://bucket/model", "install the client of its artifact store here .*for gs://"),
+        ("wasbs://c@a.blob.core.windows.net/m", "install the client of its artifact store here"),
+    ],
+)
+def test_an_artifact_store_that_cannot_be_used_is_no_bug(
+    here: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: str
+) -> None:
+    for variable in [name for name in os.environ if name.startswith(("AWS_", "AZURE_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    here = replace(here, model_name=source.partition(":")[0])
+    client = registry.connect(here)
+    client.create_registered_model(here.model_name)
+    client.create_model_version(here.model_name, source)
+    with pytest.raises(RegistryUnavailable, match=told):
+        registry.fetch(here, "1", tmp_path / "models", TRUSTED)
+
+
+def test_a_bug_of_ours_stays_one(here: Address) -> None:
+    with pytest.raises(KeyError), registry.reported(here):
+        raise KeyError
+
+
 def test_files_that_are_gone_from_a_server_are_not_found(server: Address, tmp_path: Path) -> None:
     address = replace(server, model_name="gone")
     version = register(address)
@@ -477,6 +519,43 @@ def test_a_file_that_is_not_the_one_that_was_registered_is_refused(
         registry.fetch(here, version, tmp_path, TRUSTED)
 
 
+@pytest.mark.parametrize("work", ["model", "run", "experiment"])
+def test_a_store_that_holds_something_is_kept_whatever_its_mark_says(
+    blank: Path, tmp_path: Path, work: str
+) -> None:
+    """As one that was restored from a backup where the making of another had failed."""
+    path = tmp_path / "mlflow.db"
+    address = Address(f"sqlite:///{path}", str(tmp_path / "a"), "m", "production")
+    shutil.copy(blank, path)
+    client = registry.connect(address)
+    if work == "model":
+        client.create_registered_model("m")
+    elif work == "run":
+        client.create_run("0")
+    else:
+        registry.experiment_id(address)
+    mark = tmp_path / "mlflow.db.unfinished"
+    mark.touch()
+    before = path.stat().st_ino
+    with structlog.testing.capture_logs() as events:
+        registry.connect(address)
+    assert path.stat().st_ino == before
+    assert not mark.exists()
+    assert [(event["event"], event["file"]) for event in events] == [
+        ("mlflow_store_kept", str(path))
+    ]
+
+
+def test_a_marked_file_that_cannot_be_read_stays_as_it_is(tmp_path: Path) -> None:
+    path, mark = tmp_path / "mlflow.db", tmp_path / "mlflow.db.unfinished"
+    path.write_bytes(b"half of a backup, perhaps" * 100)
+    mark.touch()
+    with pytest.raises(RegistryUnavailable, match="not a database"):
+        registry.connect(Address(f"sqlite:///{path}", str(tmp_path / "a"), "m", "production"))
+    assert path.stat().st_size == 2500
+    assert mark.exists()
+
+
 def test_a_store_whose_making_was_killed_is_made_anew(blank: Path, tmp_path: Path) -> None:
     address = Address(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "a"), "m", "production")
     shutil.copy(blank, tmp_path / "mlflow.db")
@@ -486,7 +565,9 @@ def test_a_store_whose_making_was_killed_is_made_anew(blank: Path, tmp_path: Pat
         store.commit()
     mark = tmp_path / "mlflow.db.unfinished"
     mark.touch()
-    assert registry.versions(address) == []
+    with structlog.testing.capture_logs() as events:
+        assert registry.versions(address) == []
+    assert "mlflow_store_made_anew" in [event["event"] for event in events]
     assert not mark.exists()
     # What is whole is never made anew.
     before = (tmp_path / "mlflow.db").stat().st_ino

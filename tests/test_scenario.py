@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monitorkit.errors import ConfigError
 from monitorkit.scenario import Plan, Shift, parse_shift, plan, resolve
-from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.schema import Feature, FeatureSchema, FeatureType, request_model
 
 NAMES = (
     "RevolvingUtilizationOfUnsecuredLines",
@@ -182,3 +182,13 @@ def test_a_shift_beyond_all_numbers_is_still_json() -> None:
     planned = plan(some_features() * 100, SCHEMA, rows=5, shifts=[shift])
     json.dumps(planned.rows, allow_nan=False)
     assert planned.clipped["DebtRatio"] > 0
+
+
+@pytest.mark.parametrize("kind", ["number", "integer"])
+def test_a_shift_beyond_what_a_request_may_hold_is_clipped_to_that(kind: FeatureType) -> None:
+    schema = FeatureSchema((Feature("x", kind),))
+    for largest in (1e40, -1e40):
+        planned = plan(np.ones((3, 1)), schema, rows=3, shifts=[Shift("x", "=", largest)])
+        assert planned.clipped == {"x": 3}
+        for row in planned.rows:
+            request_model(schema).model_validate_json(json.dumps(row))

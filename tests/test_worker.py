@@ -21,7 +21,7 @@ import worker_tasks as tasks
 from pebble.pool.process import WorkerManager
 
 from monitorkit.errors import DataError, WorkerDied, WorkerTimeout
-from monitorkit.worker import Worker
+from monitorkit.worker import AnswerStays, Worker
 
 MEBIBYTE = 2**20
 BESIDE = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path))}
@@ -135,7 +135,7 @@ def test_what_cannot_come_back_is_told(
 
 
 def test_what_does_not_pickle_is_an_error_on_both_sides(worker: Worker) -> None:
-    with pytest.raises(TypeError, match="cannot pickle"):
+    with pytest.raises(AnswerStays, match="its answer does not pickle: TypeError: cannot pickle"):
         worker.call("returning", 30, tasks.a_lock)
     with pytest.raises((pickle.PicklingError, AttributeError)):
         worker.call("calling", 30, lambda: None)
@@ -223,7 +223,7 @@ def test_closing_ends_what_runs_and_all_later_calls() -> None:
 
 PRINTING = """
 import worker_tasks as tasks
-from monitorkit.worker import Worker
+from monitorkit.worker import AnswerStays, Worker
 if __name__ == "__main__":
     worker = Worker("test", log_format="json")
     worker.call("talking", 30, tasks.talk)
@@ -256,7 +256,7 @@ def test_what_is_printed_becomes_events(tmp_path: Path) -> None:
 ABANDONED = """
 import os, signal, threading, time
 import worker_tasks as tasks
-from monitorkit.worker import Worker
+from monitorkit.worker import AnswerStays, Worker
 if __name__ == "__main__":
     worker = Worker("test")
     print(worker.call("asking", 30, tasks.pid), flush=True)

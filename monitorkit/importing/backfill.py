@@ -23,7 +23,7 @@ from monitorkit.importing.targets import Targets
 from monitorkit.importing.times import time_format
 from monitorkit.prediction_log.folders import folders_of
 from monitorkit.prediction_log.imported import Added, ImportedSegments
-from monitorkit.prediction_log.rows import FIXED, Formatter
+from monitorkit.prediction_log.rows import Formatter
 
 log = logs.get(__name__)
 
@@ -157,9 +157,8 @@ def import_file(config: Config, file: Path, options: Options) -> Summary:
                 advance(source.done)
         columns.check_features(targets.schemas)  # the last row may be of another version
         summary = job.finish(file)
-    ours = [*FIXED, *(name for schema in targets.schemas for name in schema.names)]
     made = [name for name in OPTIONAL if columns.find(name) is None]
-    return replace(summary, made=made, unused=columns.unused(ours))
+    return replace(summary, made=made, unused=columns.unused(targets.schemas))
 
 
 def _columns(path: str, source: Source, options: Options) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from monitorkit.errors import ConfigError, DataError
@@ -56,21 +56,22 @@ class Columns:
         Raises:
             DataError: two of its columns have this name.
         """
-        if ours in self.given:
-            found = self.given[ours]
-        else:
-            names = (ours,) if ours in FIXED else spellings(ours)
-            found = next((name for name in names if name in self.theirs), None)
-        if found is not None and self.theirs.count(found) > 1:
-            remedy = "Rename or remove one."
-            raise DataError(self.path, "two columns have this name", remedy, column=found)
-        return found
+        return self.find_all([ours])[ours]
 
-    def lacking(self, names: Iterable[str]) -> list[str]:
+    def find_all(self, names: Sequence[str]) -> dict[str, str | None]:
+        """The file's columns for those of ours that belong together, by our names.
+
+        Raises:
+            DataError: two of its columns have one of these names.
+        """
+        return {ours: self._found(ours, known) for ours, known in spellings(names).items()}
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
         """Those of our names for which there is no column, and no word that there is none."""
-        return [name for name in names if self.find(name) is None and not self._left_out(name)]
+        found = self.find_all(names)
+        return [name for name in names if found[name] is None and not self._left_out(name)]
 
-    def require(self, names: Iterable[str], *, why: str = "") -> None:
+    def require(self, names: Sequence[str], *, why: str = "") -> None:
         """Refuse a file without a column for one of our names.
 
         Args:
@@ -86,9 +87,10 @@ class Columns:
             named = ", ".join(map(repr, lacking))
             raise DataError(self.path, f"it has no {what} {named}{why}", self._remedy(lacking))
 
-    def unused(self, ours: Iterable[str]) -> list[str]:
-        """The file's columns that are none of these of ours."""
-        used = {self.find(name) for name in ours}
+    def unused(self, schemas: Sequence[FeatureSchema]) -> list[str]:
+        """The file's columns that are none of ours, and no feature of these models."""
+        together = [FIXED, *(schema.names for schema in schemas)]
+        used = {found for names in together for found in self.find_all(names).values()}
         return [name for name in self.theirs if name not in used]
 
     def check_features(self, schemas: Sequence[FeatureSchema]) -> None:
@@ -106,6 +108,17 @@ class Columns:
         )
         if problems and schemas:
             raise ConfigError(OPTION, problems)
+
+    def _found(self, ours: str, known: Sequence[str]) -> str | None:
+        if ours in self.given:
+            found = self.given[ours]
+        else:
+            known = (ours,) if ours in FIXED else known
+            found = next((name for name in known if name in self.theirs), None)
+        if found is not None and self.theirs.count(found) > 1:
+            remedy = "Rename or remove one."
+            raise DataError(self.path, "two columns have this name", remedy, column=found)
+        return found
 
     def _left_out(self, name: str) -> bool:
         return name in self.given and name not in ("timestamp", "probability", "model_version")

@@ -111,7 +111,7 @@ class Targets:
             version=card.version,
             schema=card.schema.with_bounds(bounds),
             classes=card.classes,
-            columns=tuple(self._columns.find(name) for name in reads),
+            columns=tuple(self._columns.find_all(reads).values()),
         )
 
     def _card(self, version: str) -> ModelCard:

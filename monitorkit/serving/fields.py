@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitorkit.contracts import Json
-from monitorkit.schema import Feature, FeatureSchema, spellings
+from monitorkit.schema import Feature, FeatureSchema
 
 SHOWN_ERRORS = 100
 _SHOWN_INPUT = 100
@@ -40,9 +40,8 @@ class FieldError:
 
 def known_fields(schema: FeatureSchema) -> Known:
     """The features by each of their spellings."""
-    return {
-        spelling: feature for feature in schema.features for spelling in spellings(feature.name)
-    }
+    taken = schema.spellings
+    return {spelling: feature for feature in schema.features for spelling in taken[feature.name]}
 
 
 def field_errors(error: ValidationError, known: Known, row: int | None = None) -> list[FieldError]:

@@ -14,7 +14,6 @@ import monitorkit
 from monitorkit.contracts import MonitoringStatus, RunResult
 from monitorkit.engines import Scorer
 from monitorkit.redaction import redacted
-from monitorkit.schema import spellings
 from monitorkit.serving.served import Served
 
 if TYPE_CHECKING:
@@ -128,6 +127,7 @@ def model_info(served: Served, alias: str) -> dict[str, Any]:
     """GET /model/info: the card, what requests must hold, and how it is computed."""
     model = served.model
     card = model.card
+    spellings = served.schema.spellings
     return {
         "name": card.name,
         "version": card.version,
@@ -140,7 +140,7 @@ def model_info(served: Served, alias: str) -> dict[str, Any]:
         "classes": list(card.classes),
         "positive_class": card.classes[1],
         "features": [
-            {**asdict(feature), "spellings": list(spellings(feature.name))}
+            {**asdict(feature), "spellings": list(spellings[feature.name])}
             for feature in served.schema.features
         ],
         "metadata": dict(card.metadata),

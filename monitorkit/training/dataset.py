@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,11 @@ def load_features(path: Path, schema: FeatureSchema) -> NDArray[np.float64]:
         DataError: the file cannot be used, or lacks a column.
     """
     table = Table.read(path)
-    names = [_spelling(feature, table) for feature in schema.features]
+    spellings = schema.spellings
+    names = [
+        next((spelling for spelling in spellings[name] if spelling in table.header), name)
+        for name in schema.names
+    ]
     table.require(names, "The model reads it.")
     return np.column_stack([table.numbers(name) for name in names])
 
@@ -282,11 +286,6 @@ def _bounded(feature: Feature, values: NDArray[np.float64]) -> Feature:
         if key in known:
             known[key] = float(extreme(np.append(present, known[key])))
     return replace(feature, **known)
-
-
-def _spelling(feature: Feature, table: Table) -> str:
-    given: Sequence[str] = [name for name in schema.spellings(feature.name) if name in table.header]
-    return given[0] if given else feature.name
 
 
 def _is_absent(path: Path) -> bool:

@@ -48,7 +48,7 @@ def fit(pipeline: Pipeline, features: pd.DataFrame, labels: NDArray[Any], table:
     """Fit in place; the same rows give the same model on any number of cores.
 
     Args:
-        pipeline: from `build`.
+        pipeline: from `build`; the keys of a table `class_weight` become the classes of that name.
         features: (rows, columns) NaN where missing.
         labels: (rows,) two classes.
         table: the configuration's name of the arguments, for errors.
@@ -59,6 +59,9 @@ def fit(pipeline: Pipeline, features: pd.DataFrame, labels: NDArray[Any], table:
     from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
 
     estimator = pipeline.named_steps["classify"]
+    weights = estimator.get_params().get("class_weight")
+    if isinstance(weights, dict):
+        estimator.set_params(class_weight=_by_class(weights, labels, table))
     forest = {"n_jobs", "n_estimators"} <= set(estimator.get_params())
     if forest:  # each tree has a seed of its own
         estimator.set_params(n_jobs=-1)
@@ -104,6 +107,17 @@ def _estimator(training: Training) -> Any:
     if problems:
         raise ConfigError(f"[training.{training.estimator}]", problems)
     return kind(**{"random_state": training.seed, **arguments})
+
+
+def _by_class(weights: dict[Any, Any], labels: NDArray[Any], table: str) -> dict[Any, Any]:
+    """The weights of a TOML table, whose keys are always text, by the classes of the data."""
+    classes = {str(label): label for label in np.unique(labels).tolist()}
+    unknown = [str(key) for key in weights if str(key) not in classes]
+    if unknown:
+        known = ", ".join(map(repr, classes))
+        problem = f"class_weight names {unknown[0]!r}, and the classes of the data are {known}"
+        raise ConfigError(table, (problem,))
+    return {classes[str(key)]: weight for key, weight in weights.items()}
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.errors import DataError
+from monitorkit.schema import LARGEST
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
 """Spellings of a missing value."""
@@ -77,7 +78,7 @@ class Table:
             (rows,) NaN where missing.
 
         Raises:
-            DataError: for a value that is not a finite number.
+            DataError: for a value that is not a finite number, or beyond what a request may hold.
         """
         cells = self.cells(column)
         try:
@@ -92,6 +93,11 @@ class Table:
         )
         if wrong or (self._strange and not all(map(_is_plain, cells))):
             raise self._wrong_number(column)
+        large = np.flatnonzero(np.abs(numbers) > LARGEST)
+        if large.size:
+            raise self._refused(
+                column, int(large[0]), f"beyond {LARGEST:.4g}, where float32 and requests end"
+            )
         return numbers
 
     def require(self, columns: Sequence[str], remedy: str) -> None:
@@ -179,14 +185,19 @@ class Table:
     def _wrong_number(self, column: str) -> DataError:
         cells = self.cells(column)
         row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
-        shown = cells[row] if len(cells[row]) <= 40 else cells[row][:40] + "..."  # noqa: PLR2004
         try:
             infinite = math.isinf(float(cells[row]))
         except ValueError:
             infinite = False
-        problem = f"{shown!r} is {'infinite' if infinite else 'not a number'}"
+        return self._refused(column, row, "infinite" if infinite else "not a number")
+
+    def _refused(self, column: str, row: int, what: str) -> DataError:
+        cell = self.cells(column)[row]
+        shown = cell if len(cell) <= 40 else cell[:40] + "..."  # noqa: PLR2004
         remedy = "Correct it, leave it empty when it is missing, or remove the column."
-        return DataError(self.path, problem, remedy, line=self.line(row), column=column)
+        return DataError(
+            self.path, f"{shown!r} is {what}", remedy, line=self.line(row), column=column
+        )
 
 
 def content(path: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
 import warnings
@@ -164,7 +165,7 @@ def _importance(
     else:
         from sklearn.inspection import permutation_importance  # noqa: PLC0415 - not for forests
 
-        rows = slice(PERMUTED_ROWS)
+        rows = _of_both_classes(labels, PERMUTED_ROWS)
         result = permutation_importance(
             pipeline,
             frame.iloc[rows],
@@ -177,6 +178,16 @@ def _importance(
         method = f"permutation: mean decrease in ROC AUC of held-out rows, {PERMUTATIONS} times"
     ranked = sorted(zip(frame.columns, values, strict=True), key=lambda pair: -pair[1])
     return _Importance(method, dict(ranked))
+
+
+def _of_both_classes(labels: NDArray[Any], most: int) -> NDArray[np.intp]:
+    """About so many rows at most: the first of each class, in their proportion.
+
+    With one class alone there is no ROC AUC.
+    """
+    share = min(1.0, most / len(labels))
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.sort(np.concatenate([some[: math.ceil(share * len(some))] for some in rows]))
 
 
 def _register(config: Config, address: Address, experiment: str, made: _Made) -> Trained:
@@ -284,7 +295,7 @@ def _sha256(client: MlflowClient, model_id: str) -> str:
 
 def _alias(address: Address, number: str) -> bool:
     """Serve the first version at once; any other one waits until somebody promotes it."""
-    if registry.versions(address)[0] == number:
+    if registry.versions(address)[:1] == [number]:
         registry.finish_first(address)
         return True
     try:

@@ -25,6 +25,17 @@ def test_columns_are_found_by_their_map_or_by_their_name() -> None:
     assert columns("a=b=age").find("a=b") == "age"
 
 
+def test_one_column_is_never_taken_for_two_of_ours() -> None:
+    found = columns(theirs=("x_1", "amount_due"))
+    assert found.find_all(["x<1", "x>1", "amount-due"]) == {
+        "x<1": None,
+        "x>1": None,
+        "amount-due": "amount_due",
+    }
+    schemas = [FeatureSchema((Feature("x<1"),)), FeatureSchema((Feature("x>1"),))]
+    assert found.unused(schemas) == ["amount_due"]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

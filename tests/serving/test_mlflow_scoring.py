@@ -311,7 +311,7 @@ async def test_what_means_the_same_is_taken(
 def test_a_flag_may_be_spelled_as_any_other_column(served: Served) -> None:
     schema = FeatureSchema((Feature("has-car", "integer", minimum=0, maximum=1),))
     row = TypeAdapter(request_model(schema))
-    for name in spellings("has-car"):
+    for name in spellings(["has-car"])["has-car"]:
         given = replace(served, schema=schema, _row=row)
         assert read_records(given, [{name: True}, {name: 0}]) == [[1.0], [0.0]]
 

@@ -16,10 +16,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.prediction_log import Predictions
+from monitorkit.schema import Feature, FeatureSchema, request_model
+from monitorkit.serving.fields import field_errors, known_fields
 from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.pipeline import predict
 from monitorkit.serving.served import SHOWN_ERRORS, Rows, Served, example, matrix
@@ -273,6 +276,15 @@ WRONG: list[tuple[Row, str, str, Any]] = [
         1,
     ),
 ]
+
+
+def test_a_spelling_that_two_columns_would_share_is_unknown() -> None:
+    schema = FeatureSchema((Feature("x<1"), Feature("x>1")))
+    with pytest.raises(ValidationError) as caught:
+        request_model(schema).model_validate_json('{"x<1": 1, "x>1": 2, "x_1": 3}')
+    (error,) = field_errors(caught.value, known_fields(schema))
+    assert (error.field, error.input) == ("x_1", 3)
+    assert error.message in {f"is unknown; did you mean {name!r}?" for name in schema.names}
 
 
 @pytest.mark.parametrize(("change", "field", "message", "shown"), WRONG)

@@ -7,15 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped] # comes with MLflow
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from structlog.testing import capture_logs
 
-from monitorkit import registry
+from monitorkit import model, registry
 from monitorkit.config import Config
 from monitorkit.errors import ModelRefused, MonitorkitError, SchemaError, WorkerDied, WorkerTimeout
 from monitorkit.serving import candidate
 from monitorkit.serving.reloader import Reloader
 from monitorkit.serving.served import Served, Slot
+from monitorkit.trust import Trust
+from monitorkit.worker import AnswerStays, Worker
 
 
 class Here:
@@ -85,6 +92,35 @@ async def test_a_version_that_ends_the_worker_as_it_is_fetched_is_refused(
             await reloader._look_up_quietly()
     assert fetched == ["2"]
     assert [event["event"] for event in events] == ["model_refused"]
+
+
+async def test_a_version_that_does_not_pickle_is_read_here_and_served(
+    served: Served, tmp_path: Path
+) -> None:
+    """As a cloudpickle with a function that nobody can import."""
+    folder = tmp_path / "2"
+    folder.mkdir()
+    rows = np.random.default_rng(3).normal(size=(200, 4)) * 100
+    pipeline = make_pipeline(FunctionTransformer(lambda table: table * 2), LogisticRegression())
+    pipeline.fit(rows, rows[:, 0] > 0)
+    (folder / model.MODEL_FILE).write_bytes(cloudpickle.dumps(pipeline))
+    card = replace(served.model.card, version="2", sha256="", estimator="", form="pickle")
+    trust = Trust((), pickles=True)
+    model.admit(folder, card, trust)
+    config = Config(storage={"root": tmp_path / "monitoring"}, registry={"allow_pickle": True})
+    slot = Slot(served)
+    worker = Worker("registry")
+    try:
+        with pytest.raises(AnswerStays):
+            worker.call("reading", 60, candidate.try_out, folder, trust, config.storage.reference)
+        await Reloader(config, worker, slot)._load(folder)
+    finally:
+        worker.close()
+    assert slot.current is not None
+    assert slot.current.model.card.version == "2"
+    np.testing.assert_array_equal(
+        slot.current.model.scores(rows), pipeline.predict_proba(rows)[:, 1]
+    )
 
 
 def test_what_reads_requests_is_kept_while_the_schema_stays(served: Served) -> None:

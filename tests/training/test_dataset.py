@@ -204,9 +204,16 @@ def test_a_credit_file_with_another_spelling(tmp_path: Path) -> None:
     assert "'NumberOfTime30_59DaysPastDueNotWorse'" in error.remedy
 
 
-def test_columns_that_requests_could_not_tell_apart(tmp_path: Path) -> None:
-    error = refusal(write(tmp_path / "d.csv", "a-b,a_b,y\n1,2,0\n1,2,1\n"))
-    assert (error.line, error.column) == (1, "a_b")
+def test_columns_that_underscores_make_alike_are_two(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "年龄,收入,x<1,x>1,y\n1,2,3,4,0\n5,6,7,8,1\n")
+    data = load(path)
+    assert data.columns == ("年龄", "收入", "x<1", "x>1")
+    assert dataset.load_features(path, data.schema).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_name_that_cannot_be_served(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path / "d.csv", '"a\u200bb",c,y\n1,2,0\n1,2,1\n'))
+    assert (error.line, error.column) == (1, "a\u200bb")
 
 
 def test_the_split_is_stratified_whole_and_always_the_same() -> None:

@@ -120,6 +120,31 @@ def test_a_value_that_the_estimator_does_not_take_is_a_config_error(
         fitted(training(estimator, **arguments))
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_weight_of_a_class_is_found_by_its_text(estimator: str) -> None:
+    """The keys of a table in TOML are always text."""
+    pipeline = fitted(training(estimator, class_weight={"0": 1, "1": 5}))
+    assert pipeline.named_steps["classify"].class_weight == {0: 1, 1: 5}
+    weighted = preprocessing.scores(pipeline, FRAME)
+    assert (weighted != preprocessing.scores(fitted(training(estimator)), FRAME)).any()
+
+
+def test_the_weight_of_a_class_that_is_a_word() -> None:
+    words = np.where(DATA.labels == 1, "default", "aok")
+    weights = {"aok": 1, "default": 5}
+    pipeline = preprocessing.build(training("logistic_regression", class_weight=weights))
+    preprocessing.fit(pipeline, FRAME, words, "[training.logistic_regression]")
+    by_number = fitted(training("logistic_regression", class_weight={"0": 1, "1": 5}))
+    assert preprocessing.scores(pipeline, FRAME) == pytest.approx(
+        preprocessing.scores(by_number, FRAME)
+    )
+
+
+def test_the_weight_of_no_class_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"class_weight names '2', .* are '0', '1'"):
+        fitted(training("random_forest", class_weight={"0": 1, "2": 5}))
+
+
 def test_what_scikit_learn_warns_of_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "json")
     fitted(training("logistic_regression", max_iter=1))

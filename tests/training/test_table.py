@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitorkit.errors import DataError
+from monitorkit.schema import LARGEST
 from monitorkit.training.table import MISSING, Table
 
 PATH = Path("rows.csv")
@@ -28,7 +29,7 @@ def refusal(text: str | bytes, column: str | None = None) -> DataError:
     return caught.value
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+@given(st.lists(st.floats(-LARGEST, LARGEST), min_size=1))
 def test_numbers_come_back_bit_for_bit(numbers: list[float]) -> None:
     text = "a,b\n" + "".join(f"1,{number!r}\n" for number in numbers)
     assert table(text).numbers("b").tobytes() == np.array(numbers).tobytes()
@@ -73,6 +74,13 @@ def test_what_is_not_a_number_is_named(value: str) -> None:
 def test_infinity_is_named(value: str) -> None:
     error = refusal(f"a,b\n1,{value}\n", "b")
     assert (error.line, error.column, error.problem) == (2, "b", f"{value!r} is infinite")
+
+
+@pytest.mark.parametrize("value", ["1e39", "-3.5e38"])
+def test_a_number_beyond_what_a_request_may_hold_is_named(value: str) -> None:
+    error = refusal(f"a,b\n1,2\n\n3,{value}\n", "b")
+    assert (error.line, error.column) == (4, "b")
+    assert error.problem.startswith(f"{value!r} is beyond 3.403e+38")
 
 
 def test_a_long_value_is_shown_in_part() -> None:

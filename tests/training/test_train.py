@@ -20,7 +20,9 @@ from monitorkit import registry
 from monitorkit.config import Config
 from monitorkit.errors import DataError
 from monitorkit.schema import FeatureSchema
-from monitorkit.training import dataset
+from monitorkit.settings import Training
+from monitorkit.training import dataset, preprocessing
+from monitorkit.training import train as train_module
 from monitorkit.training.train import Trained, train
 
 pytestmark = pytest.mark.slow
@@ -206,6 +208,18 @@ def test_other_estimators_state_how_importance_was_measured(
         "NumberOfTime30-59DaysPastDueNotWorse",
     }
     assert trained.metrics["test_roc_auc"] > 0.75
+
+
+def test_importance_is_a_number_when_the_first_rows_are_of_one_class() -> None:
+    made = dataset.synthetic(ROWS, 1)
+    features = pd.DataFrame(made.features, columns=list(made.columns))
+    pipeline = preprocessing.build(Training(estimator="logistic_regression"))
+    preprocessing.fit(pipeline, features, made.labels, "[training.logistic_regression]")
+    count = train_module.PERMUTED_ROWS + 50
+    ordered = np.concatenate((np.zeros(count - 20, dtype=int), np.ones(20, dtype=int)))
+    rows = [np.flatnonzero(made.labels == label)[0] for label in ordered]
+    importance = train_module._importance(pipeline, features.iloc[rows], ordered, 0)
+    assert all(map(np.isfinite, importance.columns.values()))
 
 
 def test_labels_may_be_words(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""A reference holds no row that the model cannot score, for it never changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import stored_model
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from monitorkit import model_store, preparation, reference
+from monitorkit.config import Config
+from monitorkit.errors import DataError
+from monitorkit.schema import Feature, FeatureSchema
+
+SCHEMA = FeatureSchema((Feature("region", "integer"), Feature("income", nullable=True)))
+
+
+def made(folder: Path, estimator: Any) -> tuple[Config, Path, pd.DataFrame]:
+    """A configuration with data, a stored model of it, and the data."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"region": random.integers(1, 5, 200), "income": random.random(200)})
+    target = (frame["income"] > 0.5).astype(int)
+    path = folder / "rows.csv"
+    config = Config.model_validate(
+        {"storage": {"root": folder / "root"}, "data": {"path": path, "target": "y"}}
+    )
+    stored_model.store(config, "1", SCHEMA, estimator.fit(frame.astype(float), target))
+    where = model_store.folder(model_store.address(config), config.storage.models, "1")
+    frame["y"] = target
+    return config, where, frame
+
+
+def refusal(config: Config, where: Path, source: Path | None) -> DataError:
+    with pytest.raises(DataError) as caught:
+        preparation._freeze(config, where, source)
+    assert caught.value.path == str(config.data.path)
+    assert "bootstrap --from FILE" in caught.value.remedy
+    assert not reference.exists(config.storage.reference)
+    return caught.value
+
+
+def test_a_missing_value_that_the_model_cannot_take_is_named(tmp_path: Path) -> None:
+    config, where, frame = made(tmp_path, LogisticRegression())
+    frame.loc[[3, 7], "income"] = np.nan
+    frame.to_csv(config.data.path, index=False)
+    error = refusal(config, where, config.data.path)
+    assert (error.line, error.column) == (5, "income")
+    assert "a value is missing, and model" in error.problem
+
+
+def test_a_missing_value_in_the_held_out_share_is_named_by_column(tmp_path: Path) -> None:
+    config, where, frame = made(tmp_path, LogisticRegression())
+    frame.loc[::2, "income"] = np.nan
+    frame.to_csv(config.data.path, index=False)
+    error = refusal(config, where, None)
+    assert (error.line, error.column) == (None, "income")
+
+
+def test_rows_that_the_model_refuses_are_told_of(tmp_path: Path) -> None:
+    estimator = make_pipeline(OneHotEncoder(sparse_output=False), LogisticRegression())
+    config, where, frame = made(tmp_path, estimator)
+    frame.loc[3, "region"] = 9
+    frame.to_csv(config.data.path, index=False)
+    error = refusal(config, where, config.data.path)
+    assert "cannot score some of its rows: ValueError: Found unknown categories" in error.problem
+
+
+def test_missing_values_that_the_model_takes_are_frozen(tmp_path: Path) -> None:
+    config, where, frame = made(tmp_path, make_pipeline(SimpleImputer(), LogisticRegression()))
+    frame.loc[3, "income"] = np.nan
+    frame.to_csv(config.data.path, index=False)
+    assert preparation._freeze(config, where, config.data.path).num_samples == len(frame)
