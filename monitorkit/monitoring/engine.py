@@ -163,11 +163,14 @@ class LocalEngine:
 
     def ready(self, case: Case) -> None:
         """Make everything that judging needs, so that only judging is timed."""
+        self._look_from(case.now)
         self._monitors.verify()
         self._refresh()
         failures: dict[str, str] = {}
         if self._track_of(case.version, case.monitor, failures, renew=False) is None:
             raise PluginError(case.monitor, failures[case.monitor])
+        if rows := self._tracks.get(self._rows_id):  # where it judges and never reads: no more
+            self._monitors.keep(rows.versions.keys() | {case.version})
 
     def judge(self, case: Case) -> Judgement:
         """Let one monitor judge its window.
@@ -176,7 +179,6 @@ class LocalEngine:
             PluginError: it has no window, or its judgement is not one.
         """
         name, version, now = case.monitor, case.version, case.now
-        self._look_from(now)
         self.ready(case)
         monitor = self._monitors.get(version, name)
         identity = self._monitors.identity(name, monitor)

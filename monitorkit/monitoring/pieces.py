@@ -14,6 +14,9 @@ from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
 
+VERSIONS = 4
+"""Model versions whose monitors a worker keeps: some 100 MB each with many columns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -37,6 +40,10 @@ class Part:
 class PieceEngine(LocalEngine):
     """Sums up pieces, each from nothing; keeps its monitors, and no timeline."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._recent: list[str] = []
+
     def summarise(self, piece: Piece, names: Sequence[str], now: datetime) -> Part:
         """Sum up one piece by the ladder of a moment.
 
@@ -48,6 +55,7 @@ class PieceEngine(LocalEngine):
         rows = Track(since=self._ladder.first)
         step = Step({}, rows=rows)
         count, _ = self._sum_up(self._reader.read_piece(piece), step, names, failures)
+        self._keep(rows.versions)
         return Part(count, rows, step.tracks, failures, dict(self._not_judged))
 
     def merge(self, parts: Sequence[Part], names: Sequence[str], now: datetime) -> Part:
@@ -71,6 +79,7 @@ class PieceEngine(LocalEngine):
                         guilty = self._monitors.names_of(version, identity, names)
                         failures.update(dict.fromkeys(guilty, told(error)))
         not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
+        self._keep(rows.versions)
         count = sum(part.count for part in parts)
         return Part(count, rows, tracks, failures, not_judged | self._not_judged)
 
@@ -95,6 +104,12 @@ class PieceEngine(LocalEngine):
         """All tracks begin where the piece does, whatever version its first rows are of."""
         for identity in monitors:
             step.tracks.setdefault(identity, self._tracks[identity])
+
+    def _keep(self, versions: Iterable[str]) -> None:
+        """Forget what was made for other versions than the last ones."""
+        last = [*dict.fromkeys(versions)]
+        self._recent = [*(each for each in self._recent if each not in last), *last][-VERSIONS:]
+        self._monitors.keep(self._recent)
 
     def _begin(self, now: datetime) -> None:
         self._monitors.verify()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,20 @@ from numpy.typing import NDArray
 from monitorkit import logs, registry
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk
-from monitorkit.errors import SchemaError
+from monitorkit.errors import SchemaError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
+if TYPE_CHECKING:
+    from monitorkit.model import Model
+
 KEPT = "reference_scores-*.ckpt"
 """The files of scores that are kept, in the folder of the state."""
+
+REFREEZE = (
+    "Freeze a reference for this model: move the reference folder away and run `python -m "
+    "monitorkit bootstrap`."
+)
 
 KEPT_SCORES = 20
 """Of so many models."""
@@ -123,7 +132,8 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
 
     Raises:
         RegistryError: when the version is neither in the local store nor in the registry.
-        SchemaError: when the version reads columns that the reference does not have.
+        SchemaError: when the version reads columns that the reference does not have, or cannot
+            score its rows.
     """
     # scikit-learn takes 2 s to import, which a process that finds its scores on disk shall not pay.
     from monitorkit import model  # noqa: PLC0415 - lazy, see above
@@ -138,7 +148,7 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
     scores = _kept_scores(config.storage.state, reference, card.sha256, len(features))
     if scores is None:
         trusted = config.registry.trust
-        scores = model.load(folder, trusted).scores(features)
+        scores = _scores(model.load(folder, trusted), features)
         _keep_scores(config.storage.state, reference, card.sha256, scores)
     return Chunk(
         ids=np.arange(len(features)).astype(np.str_),
@@ -149,6 +159,22 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
     )
 
 
+def _scores(loaded: Model, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A model's scores of the reference, which was frozen for another one perhaps."""
+    title = loaded.card.title()
+    try:
+        return loaded.scores(features)
+    except SchemaError as error:
+        feature, problem = (
+            error.feature,
+            f"the frozen reference lacks values, and {title} needs them",
+        )
+        raise SchemaError(feature, problem, REFREEZE) from error
+    except Exception as error:
+        problem = f"{title} cannot score the frozen reference: {told(error)}"
+        raise SchemaError("(all)", problem, REFREEZE) from error
+
+
 def _columns_of(reference: Reference, names: tuple[str, ...], version: str) -> NDArray[np.float64]:
     known = reference.metadata.features
     for name in names:
@@ -156,8 +182,7 @@ def _columns_of(reference: Reference, names: tuple[str, ...], version: str) -> N
             raise SchemaError(
                 name,
                 f"model version {version} reads it, but the frozen reference does not have it",
-                "Freeze a reference for this model: move the reference folder away and run "
-                "`python -m monitorkit bootstrap`.",
+                REFREEZE,
             )
     return reference.features[:, [known.index(name) for name in names]]
 

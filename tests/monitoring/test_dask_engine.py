@@ -25,7 +25,7 @@ from monitorkit.monitoring import checkpoint
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
-from monitorkit.monitoring.pieces import PieceEngine
+from monitorkit.monitoring.pieces import VERSIONS, PieceEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Track
@@ -216,6 +216,36 @@ def test_a_version_that_the_cluster_cannot_have_is_judged_by_no_monitor(
     assert found.window.rows == 300
     assert found.outcomes[0].status == "failed"
     assert "model version 1 are not summed up" in str(found.outcomes[0].error)
+
+
+def test_what_another_process_read_is_judged_in_every_minute(
+    place: Make, client: Any, worker: Worker
+) -> None:
+    """The one that judges has looked from an earlier moment when it is asked again."""
+    here = place(monitors=MONITORS[:1])
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    begin = datetime.now(UTC).replace(second=59, microsecond=0) - timedelta(minutes=9)
+    for seconds, rows in ((0, 300), (2, 600), (300, 900)):
+        now = begin + timedelta(seconds=seconds)
+        here.append(draw(300, seed=seconds), ends=now)
+        absorbed = engine.absorb(NAMES[:1], now)
+        assert absorbed.window.rows == rows
+        assert engine.judge(Case(NAMES[0], "1", now, (), absorbed.cursor, reports=False)).findings
+
+
+def test_what_was_made_for_old_versions_does_not_stay(place: Make) -> None:
+    here = place(monitors=MONITORS[:1])
+    pieces = PieceEngine(here.config)
+    log = here.config.storage.predictions / "predictions.csv"
+    for number in range(1, VERSIONS + 3):
+        if number > 1:
+            store_model(here.config, str(number))
+        log.unlink(missing_ok=True)
+        here.append(draw(300, seed=number), version=str(number))
+        (piece,) = pieces._reader.plan({}, piece_bytes=10**6).pieces
+        assert pieces.summarise(piece, NAMES[:1], datetime.now(UTC)).count == 300
+    newest = {str(number) for number in range(3, VERSIONS + 3)}
+    assert {version for version, _ in pieces._monitors._made} == newest
 
 
 def test_a_worker_that_is_killed_in_the_middle_costs_time_only(
