@@ -145,9 +145,12 @@ def main() -> None:
     given = parser.parse_args()
     called = [
         f"--{name} {value}"
-        for name, value in vars(given).items()
+        for name, values in vars(given).items()
+        for value in (values if isinstance(values, list) else [values])
         if value != parser.get_default(name) and not isinstance(value, Path)
     ]
+    if given.keep is not None:
+        called.append("--keep FILE")
     if given.quick:
         given.streams, given.bursty, given.changes = 4, 2, 3
         given.others, given.tuning = 1, 4
