@@ -229,7 +229,8 @@ def targets(found: Found) -> list[str]:
         add(what, f"≤ {MOST_MILLISECONDS}", source, f"{in_cycle:.0f}", met=met)
     lines += [
         "",
-        "A shift of 0.02 over ten million rows raises no alarm: tests/sequential/test_drift_rule.py.",
+        "A shift of 0.02 over ten million rows raises no alarm:",
+        "`tests/sequential/test_drift_rule.py`.",
     ]
     return lines
 
