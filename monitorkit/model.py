@@ -265,7 +265,8 @@ def ready(tried: Tried) -> Model:
 def admit(folder: Path, card: ModelCard, trust: Trust) -> ModelCard:
     """Check a model file that has just come from the registry, and write its card beside it.
 
-    A column is nullable when the schema says so and the model can take NaN there.
+    A column is nullable when the schema says so and the model can take NaN there; where no row is
+    at hand that it scores, nobody knows yet, and the schema stays as it is.
 
     Args:
         folder: holds the model file.
@@ -289,13 +290,15 @@ def admit(folder: Path, card: ModelCard, trust: Trust) -> ModelCard:
         engine_reason=choice.reason,
         max_difference=choice.max_difference,
     )
-    accepts = ready(_try_out(card, data, trust, None)).accepts_missing
-    features = []
-    for feature in card.schema.features:
-        if feature.nullable and feature.name not in accepts:
-            log.info("feature_must_be_given", feature=feature.name, model=card.title())
-        features.append(replace(feature, nullable=feature.nullable and feature.name in accepts))
-    card = replace(card, schema=FeatureSchema(tuple(features)))
+    tried = _try_out(card, data, trust, None)
+    accepts = ready(tried).accepts_missing
+    if len(tried.plan.rows):
+        features = []
+        for feature in card.schema.features:
+            if feature.nullable and feature.name not in accepts:
+                log.info("feature_must_be_given", feature=feature.name, model=card.title())
+            features.append(replace(feature, nullable=feature.nullable and feature.name in accepts))
+        card = replace(card, schema=FeatureSchema(tuple(features)))
     try:
         text = json.dumps(card.to_json(), allow_nan=False, indent=1)
     except (TypeError, ValueError) as error:  # YAML, in which MLflow keeps it, has more values
@@ -337,6 +340,7 @@ def _try_out(card: ModelCard, data: bytes, trust: Trust, probe: Features | None)
             "reference_rows_not_scored",
             model=card.title(),
             rows=len(probe) - len(likely.rows),
+            refused=len(likely.refused),
             reason=str(likely.refusal or "a value is missing, or beyond float32"),
         )
     return Tried(card, estimator, accepts, plan)

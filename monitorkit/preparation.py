@@ -96,7 +96,8 @@ def bootstrap(config: Config, source: Path | None = None) -> reference.Metadata:
     Raises:
         ReferenceExists: there is one; it never changes.
         ConfigError: [storage] root cannot be written.
-        RegistryError: there is no model, whose columns the reference has to have.
+        RegistryError: there is no model, whose columns the reference has to have, or it scores none
+            of the rows.
         DataError: the data has no such columns, or rows that the model cannot score.
     """
     reference.refuse_existing(config.storage.reference)
@@ -137,7 +138,7 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
             features = held_out.features[:, _positions(held_out.columns, schema, data.source)]
             path = data.source
             described = f"held-out {config.training.test_share:.0%} of {path}"
-        served = model.load(folder, config.registry.trust)
+        served = model.load(folder, config.registry.trust, features)
         _require_scores(served, features, path, source)
         with _writing(config.storage.reference):
             metadata = reference.freeze(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from monitorkit.schema import LARGEST, FeatureSchema
 
 PROBE_ROWS = 256
-MOST_FAILURES = 256
-"""Calls that may fail until no more rows are tried: with a DataFrame, 1 s or two."""
+MOST_FAILURES, FAILURES_A_ROW = 256, 1 / 16
+"""Calls that may fail until no more rows are tried, at least: with a DataFrame, 1 s or two."""
 
 Rows = NDArray[np.float64]
 """(rows, columns) float64, NaN where missing."""
@@ -79,14 +79,14 @@ def scored(score: Score, rows: Rows) -> Scored:
 
     Args:
         score: of the estimator, as it was fitted.
-        rows: (rows, columns); beyond `MOST_FAILURES` the last of them are not tried.
+        rows: (rows, columns); after too many failures the last of them are not tried.
     """
     scores = np.full(len(rows), np.nan)
     tried = np.zeros(len(rows), dtype=bool)
     waiting = [(0, len(rows))] if len(rows) else []
-    failures = 0
+    failures, most = 0, max(MOST_FAILURES, FAILURES_A_ROW * len(rows))
     refusal: Exception | None = None
-    while waiting and failures < MOST_FAILURES:
+    while waiting and failures < most:
         start, end = waiting.pop()
         try:
             scores[start:end] = score(rows[start:end])

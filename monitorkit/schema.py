@@ -87,8 +87,8 @@ class FeatureSchema:
         """
         if not self.features:
             raise SchemaError("(none)", "the model reads no features", "Log it with its columns.")
-        for name in self.names:
-            if self.names.count(name) > 1:
+        for name, count in Counter(self.names).items():
+            if count > 1:
                 raise SchemaError(name, "two columns have this name", "Rename one of them.")
 
     @property
@@ -155,7 +155,7 @@ def spellings(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Args:
         names: of all columns.
     """
-    underscored = {name: re.sub(r"\W", "_", name) for name in names}
+    underscored = {name: re.sub(r"[^0-9A-Za-z_]", "_", name) for name in names}
     owners = Counter([*underscored, *(s for name, s in underscored.items() if s != name)])
     return {
         name: (name, second) if second != name and owners[second] == 1 else (name,)

@@ -32,6 +32,9 @@ BACKSTOP_SECONDS = 120.0
 NICENESS = 10
 """What has time leaves the processors to the service that answers requests."""
 
+STACK_BYTES = 2**18
+"""Of the thread that watches the parent."""
+
 PIECE_BYTES = 2**20
 """Of an answer that come over at once, 1 ms in which nothing else gets the interpreter here."""
 
@@ -271,7 +274,9 @@ def _initialise(memory_bytes: int | None, level: LogLevel, form: LogFormat) -> N
         os.nice(NICENESS)
     # Ctrl-C goes to the whole process group; the parent decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    usual = threading.stack_size(STACK_BYTES)  # it counts within the limit below
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    threading.stack_size(usual)
     # What is written past Python, to descriptor 1, must not get between the events either.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)

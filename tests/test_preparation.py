@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import stored_model
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from monitorkit import model_store, preparation, reference
+from monitorkit import model, model_store, preparation, reference
 from monitorkit.config import Config
 from monitorkit.errors import DataError
+from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.schema import Feature, FeatureSchema
+from monitorkit.serving.served import Served
 
 SCHEMA = FeatureSchema((Feature("region", "integer"), Feature("income", nullable=True)))
 
 
-def made(folder: Path, estimator: Any) -> tuple[Config, Path, pd.DataFrame]:
+def made(
+    folder: Path, estimator: Any, regions: Sequence[int] = range(1, 5)
+) -> tuple[Config, Path, pd.DataFrame]:
     """A configuration with data, a stored model of it, and the data."""
     random = np.random.default_rng(0)
-    frame = pd.DataFrame({"region": random.integers(1, 5, 200), "income": random.random(200)})
+    frame = pd.DataFrame({"region": random.choice(regions, 200), "income": random.random(200)})
     target = (frame["income"] > 0.5).astype(int)
     path = folder / "rows.csv"
     config = Config.model_validate(
@@ -70,6 +77,29 @@ def test_rows_that_the_model_refuses_are_told_of(tmp_path: Path) -> None:
     frame.to_csv(config.data.path, index=False)
     error = refusal(config, where, config.data.path)
     assert "cannot score some of its rows: ValueError: Found unknown categories" in error.problem
+
+
+def test_what_a_model_of_few_categories_takes_is_tried_on_the_rows_themselves(
+    tmp_path: Path,
+) -> None:
+    """It scores no random row, so only rows of its own can tell that a value may be missing."""
+    encoder = make_column_transformer(
+        (OneHotEncoder(sparse_output=False), ["region"]), remainder="passthrough"
+    )
+    estimator = make_pipeline(encoder, HistGradientBoostingClassifier(max_iter=3))
+    config, where, frame = made(tmp_path, estimator, regions=(101, 102, 205))
+    assert [each.nullable for each in model.read_card(where).schema.features] == [False, True]
+    frame.loc[3, "income"] = np.nan
+    frame.to_csv(config.data.path, index=False)
+    assert preparation._freeze(config, where, config.data.path).num_samples == len(frame)
+    frozen = reference.load(config.storage.reference)
+    scored = scored_reference(config, frozen, "1")
+    assert np.isfinite(scored.scores).all()
+
+    alone = Served.of(model.load(where, config.registry.trust), {})
+    beside = Served.of(model.load(where, config.registry.trust, frozen.features), {})
+    assert [each.nullable for each in alone.schema.features] == [False, False]
+    assert [each.nullable for each in beside.schema.features] == [False, True]
 
 
 def test_missing_values_that_the_model_takes_are_frozen(tmp_path: Path) -> None:

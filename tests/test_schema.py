@@ -58,11 +58,13 @@ def test_values_are_floats_in_schema_order_whatever_the_order_of_the_request() -
 
 def test_a_column_has_its_own_spelling_and_one_with_underscores() -> None:
     underscored = "NumberOfTime30_59DaysPastDueNotWorse"
-    assert spellings([LATE, "age", "mean radius (µm)", "年龄"]) == {
+    assert spellings([LATE, "age", "mean radius (µm)", "Größe", "年龄", "收入"]) == {
         LATE: (LATE, underscored),
         "age": ("age",),
-        "mean radius (µm)": ("mean radius (µm)", "mean_radius__µm_"),
+        "mean radius (µm)": ("mean radius (µm)", "mean_radius___m_"),
+        "Größe": ("Größe", "Gr__e"),
         "年龄": ("年龄",),
+        "收入": ("收入",),
     }
     assert SCHEMA.spellings == spellings(SCHEMA.names)
     row = MODEL.model_validate_json(json.dumps({**without(LATE), underscored: 2}))

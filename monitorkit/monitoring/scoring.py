@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from monitorkit import logs, registry
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk
-from monitorkit.errors import SchemaError, told
+from monitorkit.errors import ModelRefused, SchemaError, told
 from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
@@ -148,7 +148,11 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
     scores = _kept_scores(config.storage.state, reference, card.sha256, len(features))
     if scores is None:
         trusted = config.registry.trust
-        scores = _scores(model.load(folder, trusted), features)
+        try:
+            loaded = model.load(folder, trusted, features)
+        except ModelRefused:
+            loaded = model.load(folder, trusted)  # refused as well, when it is not for these rows
+        scores = _scores(loaded, features)
         _keep_scores(config.storage.state, reference, card.sha256, scores)
     return Chunk(
         ids=np.arange(len(features)).astype(np.str_),
@@ -170,6 +174,8 @@ def _scores(loaded: Model, features: NDArray[np.float64]) -> NDArray[np.float64]
             f"the frozen reference lacks values, and {title} needs them",
         )
         raise SchemaError(feature, problem, REFREEZE) from error
+    except MemoryError:
+        raise  # says nothing of the reference
     except Exception as error:
         problem = f"{title} cannot score the frozen reference: {told(error)}"
         raise SchemaError("(all)", problem, REFREEZE) from error

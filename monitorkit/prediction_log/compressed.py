@@ -143,7 +143,8 @@ class CompressedFile:
         if end > start and not self.starts_line(end):
             group = self._group_at(end)
             ends = self._ends(group)
-            before = np.empty(0, np.int64) if ends is None else ends[ends < end]
+            assert ends is not None  # noqa: S101 - else any offset starts a line
+            before = ends[ends < end]
             end = int(before[-1] if len(before) else self._edges[group])
         return end if end > start else None
 

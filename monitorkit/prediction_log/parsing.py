@@ -16,7 +16,7 @@ _NEWLINE = 10
 _ASCII = 128
 
 # Whatever pyarrow takes for a finite number, or for a time with its zone, is like these.
-_LIKE_A_NUMBER = r"^[-+.eE0-9 \t\r]*$"
+_LIKE_A_NUMBER = r"^[-+.eE0-9 \t\r]+$"
 _LIKE_A_TIME = r"^[ \t]*\d{4}-\d\d-\d\d.*(Z|[-+]\d\d(:?\d\d)?)[ \t\r]*$"
 _MOST_SHOWN = 40
 
@@ -95,9 +95,9 @@ def parse(lines: bytes, columns: int, offset: int = 0) -> tuple[Rows | None, lis
         else:
             bad.append(BadLine(int(starts[index]) + offset, reason))
     pieces: list[Rows] = []
-    stack = [np.array(candidates, dtype=np.int64)]
+    stack = [(np.array(candidates, dtype=np.int64), True)]
     while stack:  # halves of halves, the left one first
-        which = stack.pop()
+        which, unsure = stack.pop()
         if not len(which):
             continue
         some = b"".join([lines[starts[index] : ends[index]] for index in which])
@@ -106,15 +106,17 @@ def parse(lines: bytes, columns: int, offset: int = 0) -> tuple[Rows | None, lis
         except Refused as refusal:
             if len(which) == 1:
                 bad.append(BadLine(int(starts[which[0]]) + offset, str(refusal)))
-            elif surely := _surely_bad(some, len(which), columns):
+                continue
+            surely = _surely_bad(some, len(which), columns) if unsure else {}
+            if surely:
                 bad += [
                     BadLine(int(starts[which[at]]) + offset, reason)
                     for at, reason in surely.items()
                 ]
-                stack.append(np.delete(which, list(surely)))
+                stack.append((np.delete(which, list(surely)), False))
             else:
-                half = len(which) // 2
-                stack += [which[half:], which[:half]]
+                half, again = len(which) // 2, surely is None
+                stack += [(which[half:], again), (which[:half], again)]
     bad.sort(key=lambda line: line.offset)
     return _joined(pieces) if pieces else None, bad
 
@@ -136,11 +138,14 @@ def _obviously_bad(line: bytes, columns: int) -> str | None:
     return None
 
 
-def _surely_bad(lines: bytes, number: int, columns: int) -> dict[int, str]:
+def _surely_bad(lines: bytes, number: int, columns: int) -> dict[int, str] | None:
     """Lines in which a text is no number or no time whatever pyarrow takes for one, and why.
 
     All are found in one pass, for there may be millions of them: a segment that a tool wrote anew
     with `NA` where values are missing. Lines that are not among them may be bad, too.
+
+    Returns:
+        By line; None: some line is none even as text, so nothing can be said of the others.
     """
     import pyarrow as pa  # noqa: PLC0415 - as in `read_table`
     from pyarrow import compute  # noqa: PLC0415
@@ -149,7 +154,7 @@ def _surely_bad(lines: bytes, number: int, columns: int) -> dict[int, str]:
     try:
         table = read_table(lines, number, columns, types=dict.fromkeys(names, pa.string()))
     except Refused:
-        return {}
+        return None
     found: dict[int, str] = {}
     for name in names:
         pattern, what = (_LIKE_A_TIME, "time") if name == "time" else (_LIKE_A_NUMBER, "number")

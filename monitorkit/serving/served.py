@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,14 +77,21 @@ class Served:
             SchemaError: the bounds name a feature that the model does not read, or make one
                 nullable in which it cannot take a missing value.
         """
-        schema = model.card.schema.with_bounds(bounds)
-        for feature in schema.features:
-            if feature.nullable and feature.name not in model.accepts_missing:
+        given = model.card.schema.with_bounds(bounds)
+        for feature in given.features:
+            asked = bounds.get(feature.name, {}).get("nullable", False)
+            if asked and feature.name not in model.accepts_missing:
                 raise SchemaError(
                     feature.name,
                     f"[schema] makes it nullable, and {model.card.title()} takes no missing value",
                     "Remove `nullable` there, or train with an imputer.",
                 )
+        schema = FeatureSchema(
+            tuple(
+                replace(each, nullable=each.nullable and each.name in model.accepts_missing)
+                for each in given.features
+            )
+        )
         if before is not None and before.schema == schema:
             request, row, rows = before.request, before._row, before._rows  # noqa: SLF001 - its own
         else:

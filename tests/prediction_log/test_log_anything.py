@@ -195,18 +195,22 @@ def test_a_line_is_a_row_or_none_whatever_stands_around_it(some: list[tuple[str,
     ].tolist()
 
 
+@pytest.mark.parametrize(("word", "shown"), [(b"NA", "'NA'"), (b'""', "''")])
 def test_many_lines_that_are_no_rows_are_found_in_one_pass(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, word: bytes, shown: str
 ) -> None:
     """A tool wrote a segment anew, with another word for what is missing."""
     good = Formatter(SCHEMA).lines(rows(300)).splitlines(keepends=True)
-    text = [line.rsplit(b",", 1)[0] + b",NA\n" if n % 3 else line for n, line in enumerate(good)]
+    text = [
+        line.rsplit(b",", 1)[0] + b"," + word + b"\n" if n % 3 else line
+        for n, line in enumerate(good)
+    ]
     read_csv = mock.Mock(wraps=csv.read_csv)
     monkeypatch.setattr(csv, "read_csv", read_csv)
     found, bad = parse(b"".join(text), 3)
     assert found is not None
     assert len(found.ends) == 100
-    assert {line.reason for line in bad} == {"'NA' is no number"}
+    assert {line.reason for line in bad} == {f"{shown} is no number"}
     assert len(bad) == 200
     assert read_csv.call_count == 4  # all; what is sound in them; as text; what is left
 
