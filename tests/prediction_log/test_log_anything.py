@@ -210,7 +210,7 @@ def test_many_lines_that_are_no_rows_are_found_in_one_pass(
     found, bad = parse(b"".join(text), 3)
     assert found is not None
     assert len(found.ends) == 100
-    assert {line.reason for line in bad} == {f"{shown} is no number"}
+    assert {line.reason for line in bad} == {f"{shown} is no finite number"}
     assert len(bad) == 200
     assert read_csv.call_count == 4  # all; what is sound in them; as text; what is left
 
