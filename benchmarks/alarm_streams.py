@@ -137,15 +137,14 @@ def others_stream(key: Key, thresholds: Thresholds) -> Mapping[str, bool]:
     )
     for peer, test in EVIDENTLY_OPTIONS.items():
         found[peer] = any(evidently_drifts(test, reference, population[at]) for at in last_days)
-    values = ranks(reference, population)[rows]
+    columns = values_of(rows, reference, population)
     for peer, detector in RIVER_DETECTORS.items():
-        columns = (column[~np.isnan(column)] for column in values.T)
         found[peer] = any(river_alarm(detector, column) is not None for column in columns)
     if rate == DELAY_RATE:
         for peer, (_, statistic) in _of_tuned(name, split, counted).items():
             found[peer] = bool(np.any(statistic > np.array(thresholds[peer])))
         (delta,) = thresholds[TUNED_ADWIN]
-        found[TUNED_ADWIN] = _adwin_alarms(values_of(rows, reference, population), delta)
+        found[TUNED_ADWIN] = _adwin_alarms(columns, delta)
     return found
 
 
@@ -307,10 +306,9 @@ def one_change(key: Key, thresholds: Thresholds) -> Mapping[str, int | None]:
         told = next(drifts, None)
         found[peer] = None if told is None else (told - DAY) * rate
     calm_ranks, late_ranks = (ranks(reference, rows)[:, 0] for rows in (calm_rows, late_rows))
-    for peer, detector in RIVER_DETECTORS.items():
-        seen, new = (part[~np.isnan(part)] for part in (calm_ranks, late_ranks))
-        found[peer] = river_delay(detector, seen, new)
     seen, new = (part[~np.isnan(part)] for part in (calm_ranks, late_ranks))
+    for peer, detector in RIVER_DETECTORS.items():
+        found[peer] = river_delay(detector, seen, new)
     delay = river_delay("ADWIN", seen, new, delta=thresholds[TUNED_ADWIN][0])
     # It could tell after each row; whoever looks once in a cycle hears of it at its end.
     found[TUNED_ADWIN] = None if delay is None else -(-delay // rate) * rate

@@ -202,7 +202,7 @@ class _Search:
     def finds(self, thresholds: Thresholds, streams: int, found: Found) -> None:
         """Delays of all detectors."""
         say(f"{self.name}, changes")
-        of = hashlib.sha256(json.dumps(thresholds).encode()).hexdigest()[:16]
+        of = _digest(thresholds)
         keys: list[Key] = [
             ("change", self.name, change, seed, of) for seed in range(streams) for change in CHANGES
         ]
@@ -214,7 +214,7 @@ class _Search:
     def false_alarms(self, given: argparse.Namespace, thresholds: Thresholds, found: Found) -> None:
         """Of all detectors; of the kinds in turn, so that each has some if time is short."""
         say(f"{self.name}, others without a change")
-        of = hashlib.sha256(json.dumps(thresholds).encode()).hexdigest()[:16]
+        of = _digest(thresholds)
         keys = [(*key, of) for key in self._keys("others", given.others, given.others)]
         of_others = partial(others_stream, thresholds=thresholds)
         for key, result in self.kept.find(self.pool, of_others, keys, self._go_on):
@@ -241,6 +241,11 @@ class _Search:
         _, name, kind, rate, *_ = key
         place = str(name), str(kind), int(rate), detector
         found.alarms.setdefault(place, []).append(hit)
+
+
+def _digest(thresholds: Thresholds) -> str:
+    """Of the thresholds, for the keys of what depends on them."""
+    return hashlib.sha256(json.dumps(thresholds).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

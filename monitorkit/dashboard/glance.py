@@ -10,6 +10,7 @@ from typing import Any, Literal
 from monitorkit.contracts import CycleNote, RunResult
 from monitorkit.dashboard.columns import Column
 from monitorkit.dashboard.formats import number, share
+from monitorkit.dashboard.outlines import troubled
 from monitorkit.units import several
 
 Tone = Literal["good", "warn", "bad", "quiet"]
@@ -55,11 +56,7 @@ def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
         return Sentence("quiet", "Not known yet", ["no cycle has judged anything so far"])
     if result.drift is None:
         monitors = [outcome.name for outcome in result.outcomes if outcome.status == "drift"]
-        troubles = [
-            f"{outcome.name} {outcome.status.replace('_', ' ')}: {outcome.error}"
-            for outcome in result.outcomes
-            if outcome.error is not None
-        ]
+        troubles = [f"{name} {reason}" for name, reason in troubled(result).items()]
         notes = ["the monitor of [monitoring.verdict] has not judged", *troubles]
         if monitors:
             return Sentence("warn", f"Drift, says {', '.join(monitors)}", notes)

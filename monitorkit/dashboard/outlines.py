@@ -74,12 +74,8 @@ class Outline:
         """Of a result, which may be a thinned one."""
         drift, judge = result.drift, verdict(result)
         drifted = result.outcomes if judge is None else [judge]
-        troubled = {
-            outcome.name: f"{outcome.status.replace('_', ' ')}: {outcome.error or 'no reason'}"
-            for outcome in result.outcomes
-            if outcome.status in ("failed", "timed_out")
-        }
-        state: State = "failed" if troubled else "ok" if _judged(drift) else "not judged"
+        failed = troubled(result)
+        state: State = "failed" if failed else "ok" if _judged(drift) else "not judged"
         if any(outcome.status == "drift" for outcome in drifted):
             state = "drift"
         return cls(
@@ -93,7 +89,7 @@ class Outline:
             dataset=drift.dataset_drift_detected if drift else None,
             drifted=tuple(map(sys.intern, drift.drifted_features)) if drift else (),
             evaluated=drift.num_features_evaluated if drift else 0,
-            troubled=troubled,
+            troubled=failed,
             reports={
                 outcome.name: tuple(outcome.reports)
                 for outcome in result.outcomes
@@ -101,6 +97,15 @@ class Outline:
             },
             measures=_over_time(result),
         )
+
+
+def troubled(result: RunResult) -> dict[str, str]:
+    """The monitors that failed or timed out, with the reason."""
+    return {
+        outcome.name: f"{outcome.status.replace('_', ' ')}: {outcome.error or 'no reason'}"
+        for outcome in result.outcomes
+        if outcome.status in ("failed", "timed_out")
+    }
 
 
 def verdict(result: RunResult) -> Outcome | None:

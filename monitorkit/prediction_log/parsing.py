@@ -18,7 +18,6 @@ _ASCII = 128
 # Whatever pyarrow takes for a finite number, or for a time with its zone, is like these.
 _LIKE_A_NUMBER = r"^[-+.eE0-9 \t\r]+$"
 _LIKE_A_TIME = r"^[ \t]*\d{4}-\d\d-\d\d.*(Z|[-+]\d\d(:?\d\d)?)[ \t\r]*$"
-_FINITE = "finite number"
 _MOST_SHOWN = 40
 
 TABLE = ("id", "time", "version", "label", "score")
@@ -158,7 +157,9 @@ def _surely_bad(lines: bytes, number: int, columns: int) -> dict[int, str] | Non
         return None
     found: dict[int, str] = {}
     for name in names:
-        pattern, what = (_LIKE_A_TIME, "time") if name == "time" else (_LIKE_A_NUMBER, _FINITE)
+        pattern, what = _LIKE_A_NUMBER, "finite number"
+        if name == "time":
+            pattern, what = _LIKE_A_TIME, "time"
         column = _array(table.column(name))
         like = compute.match_substring_regex(column, pattern)  # null where it is missing
         rows = compute.indices_nonzero(compute.invert(like).fill_null(False))

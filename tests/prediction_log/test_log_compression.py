@@ -268,27 +268,26 @@ def test_it_works_in_stretches_of_bounded_size(tmp_path: Path) -> None:
         assert len(blocks) == number
 
 
-def test_reading_it_loads_no_pandas(tmp_path: Path) -> None:
-    write(tmp_path, Formatter(SCHEMA).lines(rows(7)))
-    compress(tmp_path)
-    program = (
+def a_program_that_reads_it(folder: Path) -> str:
+    """What another process runs, after some rows were compressed; a test adds what it looks at."""
+    write(folder, Formatter(SCHEMA).lines(rows(7)))
+    compress(folder)
+    return (
         "import sys; from pathlib import Path\n"
         "from monitorkit.prediction_log import Reader\n"
-        f"assert len(list(Reader(Path({str(tmp_path)!r})).read({{}}))) == 1\n"
-        "assert 'pandas' not in sys.modules\n"
+        f"assert len(list(Reader(Path({str(folder)!r})).read({{}}))) == 1\n"
     )
+
+
+def test_reading_it_loads_no_pandas(tmp_path: Path) -> None:
+    program = a_program_that_reads_it(tmp_path) + "assert 'pandas' not in sys.modules\n"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells a process's threads")
 def test_reading_it_starts_no_thread_that_could_outlive_the_interpreter(tmp_path: Path) -> None:
     """pyarrow's would give back our file then, and end the process with SIGABRT now and then."""
-    write(tmp_path, Formatter(SCHEMA).lines(rows(7)))
-    compress(tmp_path)
-    program = (
-        "from pathlib import Path\n"
-        "from monitorkit.prediction_log import Reader\n"
-        f"assert len(list(Reader(Path({str(tmp_path)!r})).read({{}}))) == 1\n"
+    program = a_program_that_reads_it(tmp_path) + (
         "for task in Path('/proc/self/task').iterdir():\n"
         "    print((task / 'comm').read_text().strip())\n"
     )
