@@ -220,10 +220,11 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
 def table_validator(schema: FeatureSchema) -> SchemaValidator:
     """Validates arrays of rows as `request_model` does each, but for whole numbers.
 
-    A row becomes a dict whose values are in schema order, in three fifths of the time: without an
-    object, and without a call into Python for each integer (see `integers_are_whole`).
+    A row becomes `((), values)`, the arguments of no function, by field in schema order. That takes
+    half of the time: it is without an object, and without a call into Python for each integer (see
+    `integers_are_whole`).
     """
-    fields = {}
+    fields = []
     known = schema.spellings
     for position, feature in enumerate(schema.features):
         lowest, highest = feature.range
@@ -235,12 +236,10 @@ def table_validator(schema: FeatureSchema) -> SchemaValidator:
             value = core_schema.with_default_schema(
                 core_schema.nullable_schema(value), default=None
             )
-        fields[f"f{position}"] = core_schema.typed_dict_field(
-            value,
-            required=not feature.nullable,
-            validation_alias=paths,
+        fields.append(
+            core_schema.arguments_parameter(f"f{position}", value, mode="keyword_only", alias=paths)
         )
-    row = core_schema.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
+    row = core_schema.arguments_schema(fields)
     return SchemaValidator(core_schema.list_schema(row, strict=True))
 
 

@@ -24,6 +24,10 @@ FIXED = ("prediction_id", "timestamp", "model_version", "prediction", SCORE_COLU
 CHUNK = 256
 """Rows that become text in one call into Rust, which lets no other thread in meanwhile: 0.1 ms."""
 
+MANY = 256
+"""Rows from which pyarrow writes them: it takes 0.2 ms to begin, half the time for 10,000 rows, and
+lets other threads go on meanwhile."""
+
 
 class Prediction(NamedTuple):
     """One answered row.
@@ -120,8 +124,9 @@ class Predictions(Sequence[Prediction]):
 class Formatter:
     r"""Makes CSV lines of rows of one schema; a line is a row, whatever its texts hold.
 
-    Numbers are written so that they read back to the last bit, whole ones without `.0`. A newline
-    in a label or a version is written as `\n` (two characters), a return as `\r`.
+    Numbers are written so that they read back to the last bit, whole ones without `.0`. (When many
+    are written at once, exponents begin at other sizes than when few are.) A newline in a label or
+    a version is written as `\n` (two characters), a return as `\r`.
     """
 
     def __init__(self, schema: FeatureSchema) -> None:
@@ -140,25 +145,8 @@ class Formatter:
         width = rows.features.shape[1]
         if width != len(self.columns):
             raise ValueError(f"{width} values for {len(self.columns)} features")
-        parts: list[str] = []
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
-            ids = rows.ids[part]
-            if _SPECIAL.search("".join(ids)):
-                ids = [_field(identity) for identity in ids]
-            parts += [
-                f"{identity},{timestamp},{_field(version)},"
-                f"{_field(label) if isinstance(label, str) else label},{cells}\n"
-                for identity, timestamp, version, label, cells in zip(
-                    ids,
-                    rows.timestamps[part],
-                    rows.versions[part],
-                    rows.labels[part],
-                    _cells(rows.probabilities[part], rows.features[part]),
-                    strict=True,
-                )
-            ]
-        return _encoded("".join(parts))
+        text = _written_by_arrow(rows) if len(rows) >= MANY else None
+        return _written(rows) if text is None else text
 
 
 def header(columns: Sequence[str]) -> bytes:
@@ -175,6 +163,57 @@ def features_in(line: bytes) -> tuple[str, ...] | None:
         return None
     known = tuple(names[: len(FIXED)]) == FIXED and len(names) > len(FIXED)
     return tuple(names[len(FIXED) :]) if known else None
+
+
+def _written(rows: Predictions) -> bytes:
+    """The lines of any rows."""
+    parts: list[str] = []
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        ids = rows.ids[part]
+        if _SPECIAL.search("".join(ids)):
+            ids = [_field(identity) for identity in ids]
+        parts += [
+            f"{identity},{timestamp},{_field(version)},{_label(label)},{cells}\n"
+            for identity, timestamp, version, label, cells in zip(
+                ids,
+                rows.timestamps[part],
+                rows.versions[part],
+                rows.labels[part],
+                _cells(rows.probabilities[part], rows.features[part]),
+                strict=True,
+            )
+        ]
+    return _encoded("".join(parts))
+
+
+def _written_by_arrow(rows: Predictions) -> bytes | None:
+    """The lines of rows without a text that needs quotes; None: there is one."""
+    import pyarrow as pa  # noqa: PLC0415 - who writes no batches needs none
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+
+    unquoted = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
+    sink = pa.BufferOutputStream()
+    try:
+        columns = [
+            pa.array(rows.ids),
+            pa.array(rows.timestamps),
+            pa.array([_field(version) for version in rows.versions]),
+            pa.array([_label(label) for label in rows.labels]),
+            pa.array(rows.probabilities, pa.float64()),
+            *(pa.array(column, from_pandas=True) for column in rows.features.T),
+        ]
+        names = [str(number) for number in range(len(columns))]
+        arrow_csv.write_csv(pa.RecordBatch.from_arrays(columns, names), sink, unquoted)
+    except (pa.ArrowInvalid, UnicodeEncodeError):
+        return None
+    text: bytes = sink.getvalue().to_pybytes()
+    return text
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _label(label: int | bool | str) -> str:
+    return _field(label) if isinstance(label, str) else str(label)
 
 
 def _or_none(numbers: list[float]) -> list[float | None]:

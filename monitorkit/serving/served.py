@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -152,9 +153,10 @@ class Served:
             count += len(rows)
             if not rows or count > limit:
                 return None
-            accepted.append(np.array([[*row.values()] for row in rows], dtype=np.float64))
+            numbers = [*chain.from_iterable([row.values() for _, row in rows])]
+            accepted.append(np.array(numbers, dtype=np.float64))
             start = stop + 1
-        table = np.concatenate(accepted)
+        table = np.concatenate(accepted).reshape(count, -1)
         return table if integers_are_whole(self.schema, table) else None
 
     def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:

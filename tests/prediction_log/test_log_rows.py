@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prediction_rows import SCHEMA, rows
 
 from monitorkit.prediction_log import Prediction, Predictions
-from monitorkit.prediction_log.rows import CHUNK, Formatter
+from monitorkit.prediction_log import rows as module
+from monitorkit.prediction_log.rows import CHUNK, MANY, Formatter
 
 numbers = st.floats(allow_nan=False)
 texts = st.text(st.characters(codec="utf-8"), max_size=5)
@@ -73,6 +74,40 @@ def test_lines_read_back_to_the_last_bit(some: list[Prediction]) -> None:
         assert [_bits(value) for value in found] == [
             _bits(value) for value in (row.probability, *row.features)
         ]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(predictions, min_size=1, max_size=5))
+def test_many_lines_read_back_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, some: list[Prediction]
+) -> None:
+    monkeypatch.setattr(module, "MANY", 1)
+    test_lines_read_back_to_the_last_bit.hypothesis.inner_test(some)  # type: ignore[attr-defined]
+
+
+def test_many_lines_are_written_as_few_are() -> None:
+    generator = np.random.default_rng(7)
+    values = generator.uniform(0.001, 1, (MANY, 3)) * 10.0 ** generator.integers(0, 10, (MANY, 3))
+    values[generator.random(values.shape) < 0.3] = np.nan
+    values[generator.random(values.shape) < 0.3] //= 1
+    values[:4, 0] = 0.0, -0.0, np.inf, -4.5
+    columns = Predictions.of(rows(MANY))
+    columns.features = values
+    labels: list[int | bool | str] = [1, True, 0, False, "yes", "né"]
+    columns.labels = (labels * MANY)[:MANY]
+    formatter = Formatter(SCHEMA)
+    few = b"".join(formatter.lines(columns[n : n + 1]) for n in range(MANY))
+    assert formatter.lines(columns) == few
+
+
+@pytest.mark.parametrize("text", ["a,b", 'say "yes"', "two\nlines", "", "\ud800", "a\rb"])
+@pytest.mark.parametrize("column", ["ids", "versions", "labels"])
+def test_a_text_among_many_that_needs_care_gets_it(text: str, column: str) -> None:
+    columns = Predictions.of(rows(MANY))
+    getattr(columns, column)[5] = text
+    formatter = Formatter(SCHEMA)
+    few = b"".join(formatter.lines(columns[n : n + 1]) for n in range(MANY))
+    assert formatter.lines(columns) == few
 
 
 def test_rows_of_many_chunks_and_of_one_make_the_same_lines() -> None:

@@ -27,6 +27,7 @@ row = st.fixed_dictionaries(
         "MonthlyIncome": st.none() | st.floats(-1e9, 1e9),
         "NumberOfTime30_59DaysPastDueNotWorse": st.just(1),
         "}, {": values,
+        "f0": values,
         "age ": values,
     },
 )
@@ -126,6 +127,7 @@ GOOD = {"age": 30, "NumberOfTime30-59DaysPastDueNotWorse": 0, "DebtRatio": 1.5}
         '"age": 30.5',
         '"age": 1e300',
         '"shoe size": 42',
+        '"f0": 30',
         '"NumberOfTime30-59DaysPastDueNotWorse": 0.5',
     ],
 )
