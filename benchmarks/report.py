@@ -38,7 +38,8 @@ Made by `python -m benchmarks.serving`; what it measures and how stands in `benc
 Every request carries one row, 2,000 different ones in turn, and is answered with 200 unless a note
 says otherwise. A forest scores with one thread everywhere but in the pandas service, which keeps
 the `n_jobs=-1` that tutorials train it with. With and without cycles is measured in turn on one
-service whose log has a million rows, several times a round.
+service whose log has a million rows, several times a round; each pair gives a ratio, and every
+other one begins with cycles.
 """
 TABLE = """
 ## Everything
@@ -125,7 +126,7 @@ def targets(results: Results) -> list[Target]:
                 values=ratios(model, (FSYNC, MANY), (OS, MANY)),
             ),
             Target(
-                f"rows/s in batches of 10,000 / single rows at 32 connections, {model}",
+                f"rows/s in batches of 10,000, one client / single rows at 32 connections, {model}",
                 10,
                 above=True,
                 values=[BATCH_ROWS * value for value in ratios(model, (BATCH, ONE), (OS, SOME))],

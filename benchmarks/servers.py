@@ -21,6 +21,8 @@ from benchmarks import environments
 PEERS = Path(__file__).with_name("peers")
 MODELS = ("logistic_regression", "hist_gradient_boosting", "random_forest")
 STARTING_SECONDS = 120.0
+UVICORN = ("--no-access-log", "--timeout-keep-alive", "75")
+"""So that no connection of a slow peer ends while it waits for its next request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def bare(name: str) -> Server:
     """A Starlette application on the same uvicorn: `nothing` or `validated`."""
     command = [sys.executable, "-m", "uvicorn", "bare:app", "--port", "{port}"]
-    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    options = ["--loop", "uvloop", "--http", "httptools", *UVICORN]
     label = {"nothing": "Starlette, no-op", "validated": "Starlette + pydantic"}[name]
     return Server(label, (*command, *options), PEERS, environment={"BARE": name})
 
@@ -181,7 +183,7 @@ def pandas_append(folder: Path) -> Server:
     environment = {"MODEL": str(folder / "model.joblib"), "LOG": str(csv)}
     return Server(
         "FastAPI + pandas append",
-        (*command, "--no-access-log"),
+        (*command, *UVICORN),
         PEERS,
         environment=environment,
         rows=rows,

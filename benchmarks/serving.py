@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -51,8 +51,9 @@ HISTORY_ROWS = 1_000_000
 MIN_CYCLES = 2
 """Fewer beside a load are told of: it was hardly any."""
 
-TURNS = 4
-"""How often a round measures with cycles and without them, in turn, on one service."""
+TURNS = 6
+"""How often a round measures with cycles and without them on one service: every other time those
+without come first."""
 
 
 def main() -> None:
@@ -206,15 +207,15 @@ def measure_ours(place: Place, model: str, number: int) -> None:
     servers.forget(folder)
     place.measure_all(model, servers.monitorkit(folder), number)
     servers.forget(folder)
+    batches = replace(servers.monitorkit(folder, name=BATCH), path="/predict/batch")
+    place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)
+    servers.forget(folder)
     place.measure_all(
         model,
         servers.monitorkit(folder, durability="fsync", name=FSYNC),
         number,
         loads=(SOME, MANY),
     )
-    servers.forget(folder)
-    batches = replace(servers.monitorkit(folder, name=BATCH), path="/predict/batch")
-    place.measure_all(model, batches, number, loads=(ONE,), batch=BATCH_ROWS)
     servers.forget(folder)
     write_history(place, model)
     measure_cycles(place, model, number)
@@ -225,15 +226,18 @@ def measure_cycles(place: Place, model: str, number: int) -> None:
     """One service with a million rows, in turn without cycles and with one after the other.
 
     The neighbours of a shared machine change within a minute: what is compared comes right after
-    each other, several times, and each pair gives a ratio.
+    each other, several times, and each pair gives a ratio. A first cycle, that reads the million,
+    is over by then.
     """
     server = servers.monitorkit(place.folder / model, name=BETWEEN)
     with place.driven(model, server, SOME) as driver:
+        cycle(driver.running.address)
         for turn in range(TURNS):
             for load in (SOME, OPEN):
-                driver.drive(load, BETWEEN, number * TURNS + turn)
-                with cycles(driver.running.address, place.results):
-                    driver.drive(load, CYCLES, number * TURNS + turn)
+                for name in (BETWEEN, CYCLES) if turn % 2 == 0 else (CYCLES, BETWEEN):
+                    beside = cycles(driver.running.address, place.results)
+                    with beside if name == CYCLES else nullcontext():
+                        driver.drive(load, name, number * TURNS + turn)
 
 
 def measure_peers(place: Place, model: str, environments: Path, number: int) -> None:
@@ -266,6 +270,20 @@ def write_history(place: Place, model: str) -> None:
     append(folder, material, HISTORY_ROWS, datetime.now(UTC) - hour, hour)
 
 
+def cycle(address: str) -> str:
+    """Force a monitoring cycle, after the service's own if one is under way; its status."""
+    request = urllib.request.Request(f"{address}/monitoring/run", method="POST")
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                status: str = json.load(answer)["status"]
+                return status
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.CONFLICT:
+                return f"status {error.code}"
+            time.sleep(0.2)
+
+
 @contextmanager
 def cycles(address: str, results: Results) -> Iterator[None]:
     """Force one monitoring cycle after the other; the last one ends before this does."""
@@ -273,15 +291,9 @@ def cycles(address: str, results: Results) -> Iterator[None]:
     ended: list[str] = []
 
     def force() -> None:
-        request = urllib.request.Request(f"{address}/monitoring/run", method="POST")
         while not done.is_set():
             try:
-                with urllib.request.urlopen(request, timeout=300) as answer:
-                    ended.append(json.load(answer)["status"])
-            except urllib.error.HTTPError as error:
-                if error.code != HTTPStatus.CONFLICT:  # the service's own cycle is under way
-                    ended.append(f"status {error.code}")
-                done.wait(0.2)
+                ended.append(cycle(address))
             except OSError as error:
                 ended.append(str(error))
                 done.wait(0.2)
