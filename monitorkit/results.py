@@ -182,6 +182,17 @@ class Results:
         found = self.find(run_id)
         return None if found is None else found[0]
 
+    def text(self, run_id: str) -> bytes | None:
+        """What `commit` wrote of a result, which is not read; None when it is not there any more.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return self._path(run_id).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def latest(self) -> RunResult | None:
         """The newest result that can be read."""
         found = (self.find(run_id) for run_id in reversed(self.run_ids()))

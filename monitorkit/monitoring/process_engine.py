@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,12 +66,14 @@ class ProcessEngine:
 
     def __init__(self, config: Config, worker: Worker) -> None:
         self._config = config
+        # Pickled once: whatever is done for each call waits for the service's interpreter.
+        self._pickled = pickle.dumps(config)
         self._worker = worker
         self._entries = {entry.name: entry for entry in config.monitors}
 
     def warm_up(self) -> None:
         """Start the process and load what every cycle needs, ahead of the first one."""
-        self._worker.call("starting the monitors", READY_SECONDS, _open, self._config)
+        self._worker.call("starting the monitors", READY_SECONDS, _open, self._pickled)
 
     def absorb(
         self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
@@ -90,7 +93,7 @@ class ProcessEngine:
             say_active(self._config.storage.state, ())
             try:
                 absorbed = self._worker.call(
-                    "reading the log", limit, _absorb, self._config, taking_part, now, until
+                    "reading the log", limit, _absorb, self._pickled, taking_part, now, until
                 )
             except WorkerError as error:
                 guilty = active(self._config.storage.state)
@@ -112,35 +115,34 @@ class ProcessEngine:
             Exception: whatever the monitor raised.
         """
         task = f"monitor {case.monitor!r}"
-        self._worker.call(task, READY_SECONDS, _ready, self._config, case)
+        alone = replace(case, previous=())  # what was found before takes a while to come over
+        self._worker.call(task, READY_SECONDS, _ready, self._pickled, alone)
         limit = self._entries[case.monitor].timeout.total_seconds()
-        return self._worker.call(task, limit, _judge, self._config, case)
+        return self._worker.call(task, limit, _judge, self._pickled, case)
 
 
 # The engine of a worker process: it lives as long as the process, so that nothing is loaded twice.
-_engines: dict[str, LocalEngine] = {}
+_engines: dict[bytes, LocalEngine] = {}
 
 
-def _open(config: Config) -> None:
-    key = config.model_dump_json()
-    if key not in _engines:
+def _open(config: bytes) -> None:
+    _local(config)
+
+
+def _local(config: bytes) -> LocalEngine:
+    if config not in _engines:
         _engines.clear()
-        _engines[key] = LocalEngine(config)
+        _engines[config] = LocalEngine(pickle.loads(config))  # noqa: S301 - from our own process
+    return _engines[config]
 
 
-def _local(config: Config) -> LocalEngine:
-    _open(config)
-    (engine,) = _engines.values()
-    return engine
-
-
-def _absorb(config: Config, names: Sequence[str], now: datetime, until: Cursor | None) -> Absorbed:
+def _absorb(config: bytes, names: Sequence[str], now: datetime, until: Cursor | None) -> Absorbed:
     return _local(config).absorb(names, now, seconds=SLICE_SECONDS, until=until)
 
 
-def _ready(config: Config, case: Case) -> None:
+def _ready(config: bytes, case: Case) -> None:
     _local(config).ready(case)
 
 
-def _judge(config: Config, case: Case) -> Judgement:
+def _judge(config: bytes, case: Case) -> Judgement:
     return _local(config).judge(case)

@@ -235,7 +235,11 @@ class Endpoints:
                     "reason": result.reason,
                 }
             )
-        document = await to_thread.run_sync(encode, result, limiter=self._threads)
+        document = await to_thread.run_sync(
+            self._services.results.text, result.run_id, limiter=self._threads
+        )
+        if document is None:  # somebody deleted it in this moment
+            document = await to_thread.run_sync(encode, result, limiter=self._threads)
         return Response(
             b'{"status":"completed","run_id":%b,"result":%b}'
             % (to_json(result.run_id), document.strip()),
