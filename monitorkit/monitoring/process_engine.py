@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -70,6 +70,8 @@ class ProcessEngine:
         self._pickled = pickle.dumps(config)
         self._worker = worker
         self._entries = {entry.name: entry for entry in config.monitors}
+        self._ready: int | None = None
+        """The process that has read the log, and so has made all that judging needs."""
 
     def warm_up(self) -> None:
         """Start the process and load what every cycle needs, ahead of the first one."""
@@ -92,7 +94,7 @@ class ProcessEngine:
             )
             say_active(self._config.storage.state, ())
             try:
-                absorbed = self._worker.call(
+                absorbed, self._ready = self._worker.call(
                     "reading the log", limit, _absorb, self._pickled, taking_part, now, until
                 )
             except WorkerError as error:
@@ -115,10 +117,17 @@ class ProcessEngine:
             Exception: whatever the monitor raised.
         """
         task = f"monitor {case.monitor!r}"
+        limit = self._entries[case.monitor].timeout.total_seconds()
+        if self._ready is not None:
+            with suppress(_NotReadyError):
+                return self._worker.call(task, limit, _judge_in, self._ready, self._pickled, case)
         alone = replace(case, previous=())  # what was found before takes a while to come over
         self._worker.call(task, READY_SECONDS, _ready, self._pickled, alone)
-        limit = self._entries[case.monitor].timeout.total_seconds()
         return self._worker.call(task, limit, _judge, self._pickled, case)
+
+
+class _NotReadyError(Exception):
+    """This process is not the one that is ready."""
 
 
 # The engine of a worker process: it lives as long as the process, so that nothing is loaded twice.
@@ -136,8 +145,10 @@ def _local(config: bytes) -> LocalEngine:
     return _engines[config]
 
 
-def _absorb(config: bytes, names: Sequence[str], now: datetime, until: Cursor | None) -> Absorbed:
-    return _local(config).absorb(names, now, seconds=SLICE_SECONDS, until=until)
+def _absorb(
+    config: bytes, names: Sequence[str], now: datetime, until: Cursor | None
+) -> tuple[Absorbed, int]:
+    return _local(config).absorb(names, now, seconds=SLICE_SECONDS, until=until), os.getpid()
 
 
 def _ready(config: bytes, case: Case) -> None:
@@ -146,3 +157,9 @@ def _ready(config: bytes, case: Case) -> None:
 
 def _judge(config: bytes, case: Case) -> Judgement:
     return _local(config).judge(case)
+
+
+def _judge_in(process: int, config: bytes, case: Case) -> Judgement:
+    if os.getpid() != process:
+        raise _NotReadyError
+    return _judge(config, case)
