@@ -8,6 +8,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 120, 28
 
+WHOLE = "(the whole)"
+
 # Colours of the reader's own theme where possible; scoped, for a notebook has other tables.
 STYLE = """
 .monitorkit{font:14px/1.4 system-ui,sans-serif;overflow-x:auto}
@@ -24,11 +26,13 @@ border-bottom:1px solid rgba(128,128,128,.35);background:none}
 def page(comparison: Mapping[str, Any]) -> str:
     """The page of `Comparison.to_dict()`."""
     columns: Sequence[Mapping[str, Any]] = comparison["columns"]
+    whole = judged_whole(comparison)
+    entries = [*columns, *whole]
     measures = list(
         dict.fromkeys(
             finding["measure"]
-            for column in columns
-            for finding in column["findings"]
+            for entry in entries
+            for finding in entry["findings"]
             if finding["value"] is not None
         )
     )
@@ -39,10 +43,12 @@ def page(comparison: Mapping[str, Any]) -> str:
         '<th scope="col">column</th><th scope="col">verdict</th>'
         f'<th scope="col">reference and current</th>{titles}<th scope="col">what changed</th>'
     )
-    rows = "".join(_row(column, measures) for column in columns)
+    rows = "".join(_row(entry, measures) for entry in entries)
     drifted = len(comparison["drifted"])
     caption = (
-        f"{drifted} of {len(columns)} columns drifted: {comparison['rows']:,} rows against "
+        f"{drifted} of {len(columns)} columns drifted"
+        f"{', and the whole' if any(each['drift'] for each in whole) else ''}: "
+        f"{comparison['rows']:,} rows against "
         f"{comparison['reference_rows']:,} of the reference"
     )
     skipped = "".join(
@@ -55,6 +61,15 @@ def page(comparison: Mapping[str, Any]) -> str:
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f"{left_out if skipped else ''}</div>"
     )
+
+
+def judged_whole(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is said of no column alone, as an entry with a name; none when nothing is judged."""
+    whole = comparison["whole"]
+    if whole["drift"] is None:
+        return []
+    judged = [finding for finding in whole["findings"] if finding["drift"] is not None]
+    return [{**whole, "column": WHOLE, "findings": judged}]
 
 
 def _row(column: Mapping[str, Any], measures: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ class Comparison:
             "reference_rows": self.reference_rows,
             "drifted": list(self.drifted),
             "columns": [self._column(name) for name in self.columns],
+            "whole": self._column(None),  # what is said of no column alone
             "skipped": dict(self.skipped),
         }
 
@@ -66,7 +67,9 @@ class Comparison:
         import narwhals as nw  # noqa: PLC0415 - for those who compare frames
 
         numbers, texts = ("value", "threshold", "p_value"), ("column", "monitor", "measure")
-        found = [finding for column in self.to_dict()["columns"] for finding in column["findings"]]
+        document = self.to_dict()
+        entries = [*document["columns"], document["whole"]]
+        found = [finding for entry in entries for finding in entry["findings"]]
         data = {
             **{key: [finding[key] for finding in found] for key in (*texts, *numbers)},
             "verdict": [finding["verdict"] for finding in found],
@@ -75,7 +78,7 @@ class Comparison:
         schema = {key: nw.Float64() if key in numbers else nw.String() for key in data}
         return nw.from_dict(data, schema, backend=self._library).to_native()
 
-    def _column(self, name: str) -> dict[str, Any]:
+    def _column(self, name: str | None) -> dict[str, Any]:
         findings = [
             {
                 "column": name,
@@ -110,8 +113,8 @@ class Comparison:
             "findings": findings,
         }
 
-    def _verdict(self, name: str) -> bool | None:
-        """Drift when any monitor says so; None when none judges the column."""
+    def _verdict(self, name: str | None) -> bool | None:
+        """Drift when any monitor says so; None when none judges the column, or the whole."""
         verdicts = [
             finding.drift
             for some in self.findings.values()
@@ -125,8 +128,11 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [f"{self.rows:,} rows against {self.reference_rows:,} of the reference"]
-        width = max(map(len, (*self.columns, *self.skipped)), default=0)
-        for column in self.to_dict()["columns"]:
+        document = self.to_dict()
+        entries = [*document["columns"], *comparison_html.judged_whole(document)]
+        names = [entry["column"] for entry in entries]
+        width = max(map(len, (*names, *self.skipped)), default=0)
+        for column in entries:
             values = [
                 f"{finding['measure']} {finding['value']:.3g}"
                 for finding in column["findings"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.contracts import Chunk
+from monitorkit.contracts import SCORE_COLUMN, Chunk
 from monitorkit.errors import FrameError
 
 _REMEDIES: Mapping[str, str] = {
@@ -60,6 +60,8 @@ def paired(reference: Any, current: Any, score: str | None) -> Pair:
             raise FrameError("score", f"column {name!r} is left out: {reason}", _SCORE)
         if reason is not None:
             skipped[name] = reason
+        elif name == SCORE_COLUMN and score not in {None, name}:
+            skipped[name] = f"{score} is compared under this name; rename the column"
         elif name != score:
             names.append(name)
     if score is not None and score not in frames["reference"].columns:

@@ -106,7 +106,7 @@ def decode(document: bytes, source: str = "a result") -> RunResult:
         if version != SCHEMA_VERSION:
             raise ResultError(source, f"schema_version {version!r} is not {SCHEMA_VERSION}")
         return _result(fields_)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(source, f"it is not a whole result: {error!r}") from error
 
 
@@ -238,8 +238,16 @@ class Results:
         there = kept(self._path(run_id)) if limits.max_size else None
         return there.bytes if there is not None else 0
 
-    def find(self, run_id: str) -> tuple[bytes, RunResult] | None:
-        """One result, as it is on disk and decoded; None as for `read`."""
+    def find(self, run_id: str, *, whatever_happens: bool = True) -> tuple[bytes, RunResult] | None:
+        """One result, as it is on disk and decoded; None as for `read`.
+
+        Args:
+            run_id: of it.
+            whatever_happens: also when the disk does not let it be read in this moment.
+
+        Raises:
+            OSError: it does not, and the caller wanted to know.
+        """
         if not _RUN_ID.fullmatch(run_id):
             return None
         path = self._path(run_id)
@@ -248,6 +256,8 @@ class Results:
         except FileNotFoundError:  # never there, or pruned in this moment
             return None
         except OSError as error:
+            if not whatever_happens:
+                raise
             problem = f"it cannot be read: {error.strerror}"
             self._leave_out(run_id, ResultError(str(path), problem))
             return None

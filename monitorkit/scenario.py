@@ -60,7 +60,7 @@ def parse_shift(text: str) -> Shift:
     Raises:
         ConfigError: when it is none of them.
     """
-    match = re.fullmatch(r"\s*(.*?[^\s:+*/=])\s*(:=|\+=|=)\s*(.+?)\s*", text)
+    match = re.fullmatch(r"\s*(.*?[^\s:+*/=-])\s*(:=|\+=|=)\s*(.+?)\s*", text)
     try:
         number = float(match[3]) if match else math.nan
     except ValueError:
@@ -86,12 +86,13 @@ def resolve(name: str, known: Sequence[str]) -> str:
     spelled = spellings(known)
     ways: Sequence[Callable[[str], bool]] = (
         lambda feature: name in spelled[feature],
+        lambda feature: name.casefold() == feature.casefold(),
         lambda feature: folded[feature] == wanted,
         lambda feature: folded[feature].startswith(wanted),
         lambda feature: wanted in folded[feature],
         lambda feature: _is_near(wanted, feature),
     )
-    for means in ways if wanted else ():
+    for means in ways if wanted else ways[:2]:  # nothing is left of a name in another script
         found = [feature for feature in known if means(feature)]
         if len(found) == 1:
             return found[0]

@@ -177,6 +177,39 @@ def test_a_rule_can_be_asked() -> None:
     assert "broken: " in found.to_frame()["says"].iloc[0]
 
 
+def test_what_is_said_of_no_column_alone_is_told_everywhere() -> None:
+    rule = {"rule": {"rule": "share(age < 21 and late > 0) < 0.01"}}
+    one, other = pd.DataFrame(data(500, 1)), pd.DataFrame(data(500, 1, shift=-40))
+    found = monitorkit.compare(one, other, monitors=rule)
+    assert found.drifted == ()
+    assert found.to_dict()["whole"]["drift"] is True
+    frame = found.to_frame()
+    assert frame["says"].str.startswith("broken: ").tolist() == [True]
+    assert frame["column"].isna().all()
+    assert re.search(r"^\(the whole\) +drift +", repr(found), flags=re.MULTILINE)
+    page = found._repr_html_()
+    assert "0 of 4 columns drifted, and the whole: 500 rows" in page
+    assert "broken: " in page
+
+
+def test_every_finding_of_a_monitor_is_in_the_frame() -> None:
+    one, other = pd.DataFrame(data(500, 1)), pd.DataFrame(data(500, 2))
+    found = monitorkit.compare(one, other, score="p", monitors=["proxy_metrics"])
+    assert len(found.to_frame()) == len(found.findings["proxy_metrics"]) > 30
+    assert "(the whole)" not in repr(found)  # it judges nothing
+
+
+def test_a_column_that_has_the_name_of_the_score_is_not_mixed_with_it() -> None:
+    one, other = data(2000, 1), data(2000, 2)
+    for frame in (one, other):
+        frame["probability"] = frame["p"]
+    other["p"] = other["p"] / 2
+    found = monitorkit.compare(pd.DataFrame(one), pd.DataFrame(other), score="p")
+    assert found.columns == ("age", "late", "member", "probability")
+    assert found.drifted == ("probability",)
+    assert "p is compared under this name" in found.skipped["probability"]
+
+
 def test_the_same_frame_has_not_drifted() -> None:
     frame = pd.DataFrame(data(3000, 1))
     assert monitorkit.compare(frame, frame, score="p").drifted == ()

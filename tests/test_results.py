@@ -239,6 +239,13 @@ def test_what_is_no_result_is_an_error_that_names_it(document: bytes) -> None:
         decode(document, "somewhere.json")
 
 
+def test_an_interval_of_no_numbers_is_no_result() -> None:
+    document = json.loads(encode(a_result(findings=(Finding("x", 1.0),))))
+    document["monitors"][0]["findings"][0]["interval"] = []
+    with pytest.raises(ResultError, match="not a whole result"):
+        decode(json.dumps(document).encode())
+
+
 def test_another_schema_version_is_refused() -> None:
     document = {**json.loads(encode(a_result())), "schema_version": 2}
     with pytest.raises(ResultError, match="schema_version 2 is not 1"):

@@ -61,7 +61,8 @@ def test_a_shift_is_read(text: str, shift: Shift) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "income", "income=", "=2", ":=2", "income=x", "income=nan",
-                                  "income:=inf", "income==2", "income*=2"])  # fmt: skip
+                                  "income:=inf", "income==2", "income*=2",
+                                  "income-=2"])  # fmt: skip
 def test_what_is_no_shift_is_refused_with_the_grammar(text: str) -> None:
     with pytest.raises(ConfigError, match=r"write NAME=0\.8 to multiply") as caught:
         parse_shift(text)
@@ -89,6 +90,11 @@ def test_what_is_no_shift_is_refused_with_the_grammar(text: str) -> None:
 )
 def test_a_feature_is_found_by_what_people_call_it(name: str, feature: str) -> None:
     assert resolve(name, NAMES) == feature
+
+
+@pytest.mark.parametrize("name", ["年齢", "größe", "GRÖẞE"])
+def test_names_in_other_scripts_are_found(name: str) -> None:
+    assert resolve(name, ("収入", "年齢", "größe")) == ("年齢" if name == "年齢" else "größe")
 
 
 @pytest.mark.parametrize(

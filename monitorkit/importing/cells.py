@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ V = TypeVar("V")
 Numbers = NDArray[np.float64]
 NOT_A_NUMBER = "must be a number"
 SHOWN = 60
+UUID_BYTES = 16
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 _WHOLE = re.compile(r"-?[0-9]+\.0")
@@ -74,13 +76,33 @@ def _python_value(cell: Any) -> Any:
 
 
 def texts(array: Any) -> list[str]:
-    """Cells as texts, empty where missing; whole numbers that went through a float without `.0`."""
+    """Cells as texts, empty where missing; whole numbers that went through a float without `.0`.
+
+    Of binary ones those of 16 bytes, by their type, are UUIDs; others are UTF-8, or hexadecimal
+    digits when they are not.
+    """
     import pyarrow as pa  # noqa: PLC0415 - only when a file is imported
 
-    values = ["" if value is None else str(value) for value in python_values(array)]
+    kind = array.type
+    uuids = pa.types.is_fixed_size_binary(kind) and kind.byte_width == UUID_BYTES
+    as_text = _uuid if uuids else _text
+    values = ["" if value is None else as_text(value) for value in python_values(array)]
     if pa.types.is_floating(array.type):
         values = [_whole(value) for value in values]
     return values
+
+
+def _uuid(value: bytes) -> str:
+    return str(UUID(bytes=value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def distinct(array: Any) -> tuple[list[str], NDArray[np.intp]]:

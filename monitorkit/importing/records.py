@@ -204,7 +204,7 @@ class CsvFile:
             size += len(lines[end]) + 1
             if size > RECORD_BYTES:
                 return first, reason, 1
-            if b'"' not in lines[end]:
+            if lines[end].count(b'"') % 2 == 0:  # it closes no more than it opens
                 continue
             record = b"\n".join(lines[at : end + 1]).removesuffix(b"\r")
             cells = self._cells(record)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import filecmp
 import io
 import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,11 +98,21 @@ class Rejects:
             return None
         try:
             self._file.close()
+            self._keep_the_one_before()
             self._temporary.replace(self.path)
         except OSError as error:
             raise self._unwritable(error) from error
         self._file = None
         return self.path
+
+    def _keep_the_one_before(self) -> None:
+        """Another file of the name may be rows that somebody has corrected since: it stays."""
+        if not self.path.exists() or filecmp.cmp(self.path, self._temporary, shallow=False):
+            return
+        names = (f"{self.path.stem}-{n}{self.path.suffix}" for n in count(1))
+        aside = next(path for path in map(self.path.with_name, names) if not path.exists())
+        self.path.rename(aside)
+        log.info("import_rejects_kept", file=str(aside))
 
     def discard(self) -> None:
         """Leave nothing behind, unless it was kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -193,7 +194,7 @@ def time_format(text: str, zone: str) -> TimeFormat:
             raise ConfigError("--time-format", (f"{problem} say --timezone",))
         try:
             datetime.strptime(datetime.now(UTC).strftime(text), text)  # noqa: DTZ007 - only tried
-        except ValueError as error:
+        except (ValueError, re.error) as error:  # the latter when one is there twice
             raise ConfigError("--time-format", (f"{text!r} cannot be used: {error}",)) from error
     return TimeFormat(text, _zone(zone))
 

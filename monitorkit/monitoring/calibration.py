@@ -7,6 +7,7 @@ each quiet day draws from another one of its size (the bootstrap).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitorkit import progress
+from monitorkit import durable, progress
 from monitorkit.config import Config
 from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, Timeline, Window
 from monitorkit.errors import CalibrationError
@@ -108,9 +109,12 @@ def run(
         output: a PNG file to write.
 
     Raises:
-        CalibrationError: there is no such monitor, or nobody knows the traffic.
+        CalibrationError: there is no such monitor, nobody knows the traffic, or it is too little
+            for a cycle to judge; the file cannot be written.
         ReferenceProblem: the reference is missing or is not what was frozen.
     """
+    if output is not None and not output.parent.is_dir():
+        raise CalibrationError(f"there is no folder {output.parent}", "make it, or name another")
     name = monitor or config.monitoring.verdict.monitor
     monitors = Monitors(config)
     monitors.verify()
@@ -126,6 +130,9 @@ def run(
     trial = Trial(config, monitors.get(version, name), name, rows_a_day, seed)
     with progress.step("calibrate_quiet_days", monitor=name, days=days) as advance:
         quiet = trial.quiet(days, advance)
+    if not quiet[0]:
+        problem = f"{rows_a_day:,.0f} rows a day are too few: no cycle had enough of them to judge"
+        raise CalibrationError(problem, "look at min_rows and lookback, or give --rows-per-day")
     with progress.step("calibrate_shifts", monitor=name) as advance:
         seen = trial.smallest_shifts(advance)
     found = Calibration(name, rows_a_day, days, quiet[0], quiet[1], seen)
@@ -340,7 +347,11 @@ def _cell(seen: Seen | None) -> str:
 
 
 def draw(found: Calibration, file: Path) -> None:
-    """Draw the distances as bars."""
+    """Draw the distances as bars, a PNG whatever the file's name.
+
+    Raises:
+        CalibrationError: it cannot be written.
+    """
     # Takes half a second to import.
     from matplotlib.figure import Figure  # noqa: PLC0415 - see above
 
@@ -363,4 +374,10 @@ def draw(found: Calibration, file: Path) -> None:
     axes.set_xlabel("smallest distance from the reference that is found (hatched: none is)")
     axes.set_title(f"{found.monitor} at {found.rows_a_day:,.0f} rows a day")
     axes.legend(loc="lower right")
-    figure.savefig(file, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=120, format="png")
+    try:
+        durable.replace_file(file, image.getvalue())
+    except OSError as error:
+        problem = f"{file} cannot be written: {error.strerror or error}"
+        raise CalibrationError(problem, "name another file with --output") from error

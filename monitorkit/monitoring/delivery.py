@@ -112,12 +112,17 @@ _sinks: dict[str, Sink[Any]] = {}
 
 
 def _deliver(config: Config, entry: SinkEntry, run_id: str) -> tuple[bool, str | None]:
-    """Whether there was something to deliver (it may have been pruned), and its link."""
+    """Whether there was something to deliver (it may have been pruned), and its link.
+
+    Raises:
+        OSError: the result cannot be read now; it is there, and the next time it may be.
+        Exception: whatever the sink raised.
+    """
     key = f"{config.model_dump_json()}\n{entry.name}"
     if key not in _sinks:
         kinds = plugin_manager.kinds(plugin_manager.build(config.monitoring.plugin_files))
         _sinks[key] = plugin_manager.make_sink(kinds, entry, context(config))
-    found = Results(config.storage.results).find(run_id)
+    found = Results(config.storage.results).find(run_id, whatever_happens=False)
     if found is None:
         return False, None
     document, result = found

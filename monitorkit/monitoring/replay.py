@@ -21,7 +21,7 @@ from monitorkit.monitoring.instants import Instant, Plan, Span, plan
 from monitorkit.monitoring.ladder import longest_lookback
 from monitorkit.monitoring.protocol import Engine
 from monitorkit.monitoring.pruned import Pruned
-from monitorkit.monitoring.reports import Reports
+from monitorkit.monitoring.reports import NoReports
 from monitorkit.monitoring.scratch import scratch_engine
 from monitorkit.monitoring.side_by_side import Report
 from monitorkit.prediction_log import Cursor, Reader
@@ -79,11 +79,19 @@ def run(
             for number, (compared, outcome) in enumerate(cycles, 1):
                 report.add(compared)
                 if kept is not None and isinstance(outcome, RunResult):
-                    kept.commit(outcome)
+                    _keep(kept, outcome)
                 advance(number / len(todo))
     finally:  # after Ctrl-C, what was replayed until then
         report.finish()
     return report
+
+
+def _keep(kept: Results, outcome: RunResult) -> None:
+    try:
+        kept.commit(outcome)
+    except OSError as error:
+        problem = f"{kept.folder} cannot be written: {error.strerror or error}"
+        raise ConfigError("--output", (problem,)) from error
 
 
 def replay(
@@ -161,17 +169,21 @@ class _Bench:
         record = instant.record
         trigger = record.trigger if record is not None else "periodic"
         try:
-            return judge(
+            outcome = judge(
                 config,
                 engine,
                 Moment(instant.now, self.run_id, trigger, past.of(instant), instant.cursor),
                 selection=past.taking_part(instant, selection),
-                store=Reports(config.storage.reports),
+                store=NoReports(config.storage.reports),
             )
         except ReferenceProblem:
             raise
         except Exception as error:  # noqa: BLE001 - as for live cycles: the next one may go better
             return Failed(told(error))
+        if isinstance(outcome, RunResult):
+            without = tuple(replace(each, reports=()) for each in outcome.outcomes)
+            outcome = replace(outcome, outcomes=without)
+        return outcome
 
     def _is_past(self, cursor: Cursor) -> bool:
         """Whether more was read than there was at a cursor."""

@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from uuid import UUID
 
 from monitorkit.prediction_log.rows import features_in
 
@@ -24,10 +26,15 @@ LINE_LIMIT = 1024 * 1024
 
 TOO_LONG = f"it is longer than {LINE_LIMIT} bytes"
 
-_ID = re.compile(rb"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}),")  # of one row only
 ID_FIELD = rb'(?:"(?:[^"\n]|"")*"|[^",\n]*)'
 TIMESTAMP = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 """How a row begins: any id, and this."""
+
+_OWN_ROW = re.compile(
+    rb"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){2}-[0-9a-fA-F]{12}),(%b)," % TIMESTAMP
+)
+_NEAR_MILLISECONDS = 1000
+"""So far the time in an id of ours may be from the row's, which is read from the clock again."""
 
 _ROW = re.compile(rb"^%b,(%b)," % (ID_FIELD, TIMESTAMP), re.MULTILINE)
 _BLOCK = 1024 * 1024
@@ -80,8 +87,9 @@ def first_line(read: Read) -> bytes | None:
 def read_head(read: Read) -> Head | None:
     """The head of a segment; None when it does not begin with a header of ours.
 
-    The identity is the id in the first row, or that row's hash when the id is no UUID: others count
-    their rows from 1 in each of their files. It never changes once it is there.
+    The identity is the id in the first row when that is one of ours, else the row's hash: others
+    count their rows from 1 in each of their files, or name a customer. It never changes once it is
+    there.
     """
     line = first_line(read)
     columns = features_in(line) if line is not None else None
@@ -91,12 +99,26 @@ def read_head(read: Read) -> Head | None:
     head = read(HEAD_BYTES, start)
     row, newline, _ = head.lstrip(b"\r\n").partition(b"\n")
     identity = None
-    if match := _ID.match(row) if newline else None:
-        identity = match[1].decode("ascii")
+    if newline and (own := _own_id(row)) is not None:
+        identity = own
     elif newline or len(head) == HEAD_BYTES:
         identity = "sha256:" + hashlib.sha256(row).hexdigest()
     stamp = _ROW.search(head if identity else b"")
     return Head(columns, start, identity, stamp[1].decode("ascii") if stamp else None)
+
+
+def _own_id(row: bytes) -> str | None:
+    """The id of a row when it is a UUID that begins with the row's time, as those that we make."""
+    match = _OWN_ROW.match(row)
+    if match is None:
+        return None
+    try:
+        at = datetime.fromisoformat(match[2].decode("ascii"))
+    except ValueError:  # the 30th of February
+        return None
+    identity = match[1].decode("ascii")
+    away = UUID(identity).int // 2**80 - at.timestamp() * 1000
+    return identity if abs(away) <= _NEAR_MILLISECONDS else None
 
 
 def reading(fd: int) -> Read:

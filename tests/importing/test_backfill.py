@@ -150,7 +150,16 @@ def test_a_row_that_comes_twice_in_a_file_is_taken_once(place: Place) -> None:
     assert "came before in the file" in summary.reasons[0].text
 
 
-@pytest.mark.parametrize("identity", ["row-{}", "store1,{}", "{}"])
+@pytest.mark.parametrize(
+    "identity",
+    [
+        "row-{}",
+        "store1,{}",
+        "{}",
+        "0f8fad5b-d9cb-469f-a165-70867728{:04d}",
+        "019e0000-0000-7000-8000-00000000{:04d}",
+    ],
+)
 def test_files_that_count_their_rows_anew_are_all_read(place: Place, identity: str) -> None:
     """Their first rows have one id, at other times."""
     days = []
@@ -456,6 +465,23 @@ def test_a_dry_run_writes_nothing_but_rejects(place: Place) -> None:
     assert summary.rejects.exists()
 
 
+def test_a_rejects_file_that_somebody_corrected_is_kept(place: Place) -> None:
+    rows = theirs(20)
+    rows[3][5] = "7"
+    file = place.write(as_csv(rows))
+    rejects = place.run(file, maps=MAPS, dry_run=True).rejects
+    assert rejects is not None
+    corrected = rejects.read_text().replace(",7,", ",47,")
+    rejects.write_text(corrected)
+    written = place.run(file, maps=MAPS).rejects
+    assert written == rejects
+    aside = rejects.with_name("theirs.csv.rejects-1.csv")
+    assert aside.read_text() == corrected
+    assert place.run(file, maps=MAPS).rejects == rejects
+    assert not rejects.with_name("theirs.csv.rejects-2.csv").exists()  # the same as before
+    assert place.run(aside, maps=MAPS).rows == 1
+
+
 def test_rejects_go_where_the_user_says(place: Place) -> None:
     rows = theirs(20)
     rows[3][5] = "7"
@@ -598,6 +624,28 @@ def test_bad_rows_of_a_parquet_file_are_rejected_as_csv(place: Place) -> None:
     assert lines[1].startswith('100,"age: must be at least 18, not 7",t-000099,2026-01-02 03:05:44')
     corrected = summary.rejects.read_text().replace(",7,", ",47,").replace("1.25,", "0.25,")
     assert place.run(place.write(corrected), maps=MAPS).rows == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pa.array([f"t-{n}".encode() for n in range(30)]), "t-0"),
+        (pa.array([b"sixteen-bytes-%02d" % n for n in range(30)]), "sixteen-bytes-00"),
+        (
+            pa.array([bytes([n]) * 16 for n in range(30)], pa.binary(16)),
+            "00000000-0000-0000-0000-000000000000",
+        ),
+        (pa.array([b"\xff%d" % n for n in range(30)]), "ff30"),
+    ],
+    ids=["text", "text of 16 bytes", "uuid", "no text"],
+)
+def test_binary_ids_of_a_parquet_file_are_texts(place: Place, cells: Any, expected: str) -> None:
+    path = place.folder / "theirs.parquet"
+    made = table(theirs(30))
+    parquet.write_table(made.set_column(made.column_names.index("id"), "id", cells), path)
+    assert place.run(path, maps=MAPS).rows == 30
+    first = place.segments()[0].read_text().splitlines()[1]
+    assert first.startswith(f"{expected},")
 
 
 def test_parquet_rows_without_ids_get_one(place: Place) -> None:

@@ -90,6 +90,24 @@ def test_a_quotation_mark_that_is_not_closed_costs_one_line() -> None:
     assert [(reject.line, reject.raw) for reject in bad] == [(3, b'"3,4')]
 
 
+def test_a_quotation_mark_that_is_not_closed_is_not_looked_for_in_each_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+    plainly = CsvFile._cells
+
+    def counted(self: CsvFile, record: bytes) -> list[str] | str:
+        looked_at.append(len(record))
+        return plainly(self, record)
+
+    monkeypatch.setattr(CsvFile, "_cells", counted)
+    content = b'a,b,c\n1,"oops,3\n' + b'7,"",9\n' * 2000
+    rows, bad = read(content, 1 << 20)
+    assert [reject.line for reject in bad] == [2]
+    assert len(rows) == 2000
+    assert sum(looked_at) < 3 * len(content)
+
+
 @pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
 def test_line_numbers_count_blank_lines_and_those_inside_of_cells(block_bytes: int) -> None:
     rows, bad = read(b'\na,b\n\n1,"x\n\ny"\n\n2,z\nbad\n', block_bytes)

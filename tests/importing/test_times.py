@@ -135,6 +135,7 @@ def test_clocks_may_differ_a_little() -> None:
         ("epochs", "UTC", "--time-format: 'epochs' is no format; did you mean 'epoch'"),
         ("unix", "UTC", "known: iso, epoch, epoch_ms"),
         ("%Q", "UTC", "--time-format: '%Q' cannot be used"),
+        ("%Y-%m-%d %H:%m:%S", "UTC", "--time-format: '%Y-%m-%d %H:%m:%S' cannot be used"),
         ("%Y-%m-%d %H:%M:%S %Z", "UTC", r"a zone's name \(%Z\) says no offset; write %z"),
         ("iso", "Europe/Berln", "--timezone: there is no 'Europe/Berln'; did you mean 'Europe/Ber"),
     ],

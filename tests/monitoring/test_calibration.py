@@ -91,8 +91,18 @@ def test_it_is_shown_and_drawn(tmp_path: Path) -> None:
     assert "feature-drift at 2,400 rows a day: 1 false alarms in 2 quiet days (576 cycles)" in text
     assert "  364 days, 03:05: age" in text
     assert text.splitlines()[-1].split() == ["age", "50", "-", "55.25", "(0.2)", "52", "(0.1)"]
-    calibration.draw(found, tmp_path / "seen.png")
-    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("seen.png", "seen.foo"):
+        calibration.draw(found, tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(CalibrationError, match="cannot be written"):
+        calibration.draw(found, tmp_path)
+
+
+def test_what_cannot_be_said_or_written_is_a_clear_error(here: Place) -> None:
+    with pytest.raises(CalibrationError, match="there is no folder"):
+        calibrate(here.config, output=here.folder / "nowhere" / "seen.png")
+    with pytest.raises(CalibrationError, match="10 rows a day are too few"):
+        calibrate(here.config, rows_a_day=10.0)
 
 
 def test_horizons_are_an_hour_a_day_and_a_week() -> None:

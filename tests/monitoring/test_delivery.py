@@ -52,6 +52,23 @@ def test_every_result_is_delivered_once_in_order(place: Make, worker: Worker) ->
     assert delivery.undelivered() == {"files": 0}
 
 
+def test_a_result_that_is_a_folder_holds_the_others_up_until_it_is_gone(
+    place: Make, worker: Worker
+) -> None:
+    here = place(sinks=[sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    run_ids = judged(here, 3)
+    second = here.results.folder / f"{run_ids[1]}.json"
+    aside = second.rename(here.folder / "aside")
+    second.mkdir()
+    delivery.deliver()
+    assert delivered(here.folder) == run_ids[:1]
+    second.rmdir()
+    aside.rename(second)
+    delivery.deliver()
+    assert delivered(here.folder) == run_ids
+
+
 @pytest.mark.parametrize("how", ["raise", "hang", "exit"])
 def test_a_sink_that_fails_is_tried_again_and_harms_no_other(
     place: Make, worker: Worker, how: str

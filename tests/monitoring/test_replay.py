@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from monitoring_place import SCHEMA, Place, draw, store_model
 
 from monitorkit import reference
-from monitorkit.config import to_toml
+from monitorkit.config import Config, to_toml
 from monitorkit.contracts import RunResult, Skipped
 from monitorkit.errors import ConfigError, ReferenceMissing
 from monitorkit.importing.backfill import Options, import_file
@@ -29,6 +30,7 @@ from monitorkit.monitoring import replay as replay_
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.instants import Span, plan
+from monitorkit.monitoring.protocol import Engine
 from monitorkit.monitoring.scratch import scratch_engine
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.results import Results
@@ -435,6 +437,37 @@ def test_results_of_a_replay_are_kept_on_request(place: Make) -> None:
     assert [essence(found[1]) for found in kept if found is not None] == expected
     with pytest.raises(ConfigError, match="holds something"):
         replay_.run(here.config, Selection(), output=output)
+
+
+def test_reports_that_nobody_can_look_at_are_not_kept(place: Make) -> None:
+    here = place(monitors=[{"name": "e", "use": "evidently_drift"}], monitoring=SETTINGS)
+    history = History(here, start())
+    history.rows(60, until=4)
+    history.cycle(5)
+    (live,) = history.found
+    assert isinstance(live, RunResult)
+    assert len(live.outcomes[0].reports) == 1
+    left: list[list[Path]] = []
+
+    @contextmanager
+    def aside(config: Config) -> Iterator[tuple[Config, Engine]]:
+        with scratch_engine(config) as (there, engine):
+            yield there, engine
+            left.append(list(there.storage.reports.glob("*")))
+
+    ((_, found),) = history.replay(engine=aside)
+    assert isinstance(found, RunResult)
+    assert found.outcomes[0].error is None
+    assert found.outcomes[0].reports == ()
+    assert left == [[]]
+
+
+def test_results_that_cannot_be_kept_are_a_clear_error(place: Make) -> None:
+    here = place(monitors=MONITORS, monitoring=SETTINGS)
+    eventful(here)
+    (here.folder / "file").touch()
+    with pytest.raises(ConfigError, match=r"--output: .*cannot be written"):
+        replay_.run(here.config, Selection(), output=here.folder / "file" / "replayed")
 
 
 def test_what_cannot_be_is_refused(place: Make) -> None:
