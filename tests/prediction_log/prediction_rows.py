@@ -42,7 +42,8 @@ def rows(
         n = next(_numbers)
         time = (START if start is None else start) + timedelta(seconds=n)
         features = [float(n), None, n / 7][: len(schema.features)]
-        identity = f"{n:08d}-0000-7000-8000-000000000000"
+        moment = f"{int(time.timestamp() * 1000):012x}"  # as in ours
+        identity = f"{moment[:8]}-{moment[8:]}-7000-8000-{n:012d}"
         made.append(Prediction(identity, stamp(time), version, n % 2, (n % 99) / 99, features))
     return made
 
