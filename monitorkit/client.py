@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from monitorkit.config import Config
 from monitorkit.environment import KEY_VARIABLE
+from monitorkit.errors import ConfigError
 
 
 def address(config: Config) -> str:
@@ -20,7 +21,11 @@ def address(config: Config) -> str:
 
 
 def options(url: str) -> dict[str, Any]:
-    """What an httpx client takes, of either kind, to reach a service."""
+    """What an httpx client takes, of either kind, to reach a service.
+
+    Raises:
+        ConfigError: of the key in the environment.
+    """
     return {"trust_env": not is_here(url), "verify": trusted(url), "headers": authorization()}
 
 
@@ -30,8 +35,15 @@ def trusted(url: str) -> ssl.SSLContext | bool:
 
 
 def authorization() -> dict[str, str]:
-    """The key of the environment as a header, when there is one."""
+    """The key of the environment as a header, when there is one.
+
+    Raises:
+        ConfigError: it cannot be one. Never says what was found; an error of the HTTP library does.
+    """
     key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        problem = "holds no key: letters, digits and signs without spaces"
+        raise ConfigError(f"environment variable {KEY_VARIABLE}", (problem,))
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

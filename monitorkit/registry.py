@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import warnings
@@ -69,6 +70,8 @@ MAPPER_WARNING = "The ``noload`` loader strategy is deprecated"
 CLIENTS = "boto3 for s3://, google-cloud-storage for gs://, azure-storage-blob for wasbs://"
 CLIENT_PACKAGES = frozenset({"azure", "boto3", "botocore", "google"})
 """Whose own errors are about an artifact store."""
+
+_WHERE = re.compile(r" at 0x[0-9a-fA-F]+")
 
 log = logs.get(__name__)
 
@@ -273,7 +276,8 @@ def reported(address: Address) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    """Without where an object is in memory: the same trouble is told in the same words."""
+    lines = _WHERE.sub("", str(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from monitorkit import client
 from monitorkit.config import Config
+from monitorkit.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,19 @@ def test_a_key_goes_along_when_the_environment_has_one(monkeypatch: pytest.Monke
     assert client.authorization() == {}
     monkeypatch.setenv("MONITORKIT_KEY", " mk_1\n")
     assert client.authorization() == {"Authorization": "Bearer mk_1"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Shown only now\n\nmk_hunter2", "mk_\nhunter2", "mk_ hunter2", "mk_hünter2", "mk\x7fhunter2"],
+)
+def test_what_can_be_no_key_is_an_error_that_does_not_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MONITORKIT_KEY", value)
+    with pytest.raises(ConfigError, match="environment variable MONITORKIT_KEY: ") as caught:
+        client.options("http://127.0.0.1:1")
+    assert "nter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

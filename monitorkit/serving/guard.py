@@ -67,12 +67,12 @@ class Guard:
         """Answer one request."""
         try:
             key = bearer(scope, self._keys)
+            scope["monitorkit.key"] = key.name
             if not any(scope in key.scopes for scope in self._needs):
                 raise not_allowed(key, self._needs)
         except Problem as problem:
             await problems.response(problem, scope)(scope, receive, send)
             return
-        scope["monitorkit.key"] = key.name
         await self._app(scope, receive, send)
 
 

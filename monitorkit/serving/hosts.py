@@ -7,6 +7,7 @@ within a browser; its requests carry that name in `Host`. An address there canno
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -69,8 +70,13 @@ def of(serving: Serving) -> Hosts | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
+    """Whether only this machine reaches an address, or that of a name, looked up as `bind` does."""
+    if not is_address(host):
+        try:
+            host = socket.gethostbyname(host)
+        except (OSError, UnicodeError):  # nor can anybody listen there
+            return False
+    return ip_address(host).is_loopback
 
 
 def is_address(text: str) -> bool:

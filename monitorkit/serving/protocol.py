@@ -10,13 +10,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import httptools
 import uuid_utils
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.problems import Problem
@@ -128,16 +133,28 @@ class Lingering(asyncio.Protocol):
 
     Args:
         transport: on which the answer is.
+        all_of_them: takes note of this one as long as it is open.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, all_of_them: set[Lingering]) -> None:
         if transport.can_write_eof():
             transport.write_eof()
         self._end = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+        self._all = all_of_them
+        self._all.add(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client has left."""
+        self._all.discard(self)
         self._end.cancel()
+
+
+def _parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """One as uvicorn makes it."""
+    parser = httptools.HttpRequestParser(protocol)
+    with suppress(AttributeError):  # httptools before 0.6.3
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _taken(transport: asyncio.Transport) -> int:
@@ -160,12 +177,21 @@ class Protocol(HttpToolsProtocol):
     Args:
         given, named: uvicorn's.
         limits: what clients may take; None: as much as they like.
+        lingering: all connections of the server that are no longer its own, and still open.
     """
 
-    def __init__(self, *given: Any, limits: Limits | None = None, **named: Any) -> None:
+    def __init__(
+        self,
+        *given: Any,
+        limits: Limits | None = None,
+        lingering: set[Lingering] | None = None,
+        **named: Any,
+    ) -> None:
         super().__init__(*given, **named)
         self._limits = limits or Limits()
+        self._lingering = set() if lingering is None else lingering
         self._socket: asyncio.Transport = None  # type: ignore[assignment] # until it is made
+        self._running: RequestResponseCycle | None = None
         self._counted: object = None
         self._received = 0
         self._refused = False
@@ -190,27 +216,91 @@ class Protocol(HttpToolsProtocol):
         waiting = self._socket.get_write_buffer_size()
         return waiting + _taken(self._socket) if waiting else 0
 
+    @property
+    def _open(self) -> int:
+        """Connections of the server, each of which takes a file."""
+        return len(self.connections) + len(self._lingering)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection: uvicorn's type says the same of its own."""
         self._socket = transport
         super().connection_made(JoinedWrites(transport, self._close))
-        if len(self.connections) > self._limits.connections:
+        if self._open > self._limits.connections:
             self._write(problems.too_many_connections(self._limits.connections))
             self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the answer that is under way. uvicorn tells the last one, of several at once."""
+        super().connection_lost(exc)
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Take what a client sent. uvicorn's own would be a warning for every wrong request."""
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # to another protocol, which is not spoken here; it is answered all the same
-        except httptools.HttpParserError:
+            self._parse(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.refuse(problems.no_request())
             return
         cycle = self.cycle
         if cycle is None or cycle.more_body or cycle.scope is not self.scope:
             self._count(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came, and take an offer of another protocol for a request as any other.
+
+        That is what it is when nobody takes it up. The parser leaves out its body, and what follows
+        in the same packet, so it reads the head once more, without the offer.
+
+        Raises:
+            HttpParserError: it is no HTTP.
+            HttpParserUpgrade: it is a CONNECT, which is no offer.
+        """
+        left: bytes | memoryview[int] = data
+        while left:
+            try:
+                self.parser.feed_data(left)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._is_offer:
+                    raise
+                head = self._head_without_offer()
+                self.parser = _parser(self)
+                self.parser.feed_data(head)
+                left = memoryview(left)[offer.args[0] :]
+            else:
+                return
+
+    @property
+    def _is_offer(self) -> bool:
+        """Whether the request that is read offers another protocol, none of which is spoken."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_offer(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines, b"", b""])
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head is read once more."""
+        if self._is_offer:
+            return
+        super().on_headers_complete()
+        if not self.pipeline:  # otherwise it waits for the one that runs
+            self._running = self.cycle
+
+    def on_message_complete(self) -> None:
+        """The body is here, unless the head is read once more."""
+        if not self._is_offer:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, if it is here."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
 
     def _count(self, received: int) -> None:
         """Stop a head, or what surrounds a chunked body, that goes on and on."""
@@ -277,10 +367,12 @@ class Protocol(HttpToolsProtocol):
     def _close(self) -> None:
         """Close the socket; not at once when the client may still send."""
         unread = self._refused or (self.cycle is not None and self.cycle.more_body)
+        if self._open >= self._limits.connections:  # others need the place
+            unread = False
         if not unread or self._socket.is_closing():
             self._socket.close()
             return
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         self.flow.resume_reading()
-        self._socket.set_protocol(Lingering(self._socket))
+        self._socket.set_protocol(Lingering(self._socket, self._lingering))

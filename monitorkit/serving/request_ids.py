@@ -19,6 +19,7 @@ HEADER = b"x-request-id"
 
 _KEY = "monitorkit.request_id"
 _ROWS = "monitorkit.rows"
+_UNSAID = "monitorkit.rows_unsaid"
 _PLAIN_WORD = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -48,10 +49,15 @@ def answered(scope: Scope, predictions: Predictions) -> None:
             scope[_KEY] = first
 
 
+def unsaid(scope: Scope) -> None:
+    """The answer leaves the ids of its rows out."""
+    scope[_UNSAID] = True
+
+
 def is_of_a_row(scope: Scope) -> bool:
     """Whether a request has the id of its first row, which its answer holds."""
     found: tuple[str, int] | None = scope.get(_ROWS)
-    return found is not None and scope[_KEY] is found[0]
+    return found is not None and scope[_KEY] is found[0] and _UNSAID not in scope
 
 
 def rows(scope: Scope) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _READ = frozenset(
 )
 _DIGITS = 18  # a larger length is beyond any limit, and int() refuses some thousand of them
 _JSON = re.compile(
-    rb"\s*application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?;?\s*", re.IGNORECASE
+    rb"\s*+application/json\s*+(;\s*+charset\s*+=\s*+\"?utf-?8\"?\s*+)?;?\s*+", re.IGNORECASE
 )
 
 

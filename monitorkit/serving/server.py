@@ -200,7 +200,9 @@ def _configured(app: Application, settings: Serving) -> uvicorn.Config:
         headers=HEADERS,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
-        http=partial(Protocol, limits=limits(settings)),  # type: ignore[arg-type] # it makes one
+        http=partial(  # type: ignore[arg-type] # it makes one
+            Protocol, limits=limits(settings), lingering=set()
+        ),
         timeout_keep_alive=math.ceil(settings.idle_timeout.total_seconds()),
         # What a proxy says of its clients is nothing that we use.
         proxy_headers=False,

@@ -160,6 +160,17 @@ async def test_what_is_not_compressed_may_say_so(at: At, body: bytes) -> None:
         assert (await connection.answer()).status == 200
 
 
+@pytest.mark.parametrize("start", ["application/json", "application/json; charset=utf-8"])
+async def test_a_media_type_that_is_made_to_hurt_is_refused_in_a_moment(
+    at: At, body: bytes, start: str
+) -> None:
+    async with at() as (port, _, _), connected(port) as connection:
+        started = time.process_time()  # of this process, which answers
+        await connection.send(post(body, f"Content-Type: {start}{' ' * 30_000}x"))
+        assert (await connection.answer()).problem == "unsupported-media-type"
+        assert time.process_time() - started < 1
+
+
 @pytest.mark.parametrize(
     "path",
     ["/predict", "/predict/batch", "/invocations", "/v2/models/credit-risk-model/infer"],
@@ -259,6 +270,61 @@ async def test_an_upgrade_that_is_not_spoken_is_answered_as_it_is(at: At) -> Non
             b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n"
         )
         assert (await connection.answer()).status == 200
+
+
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+"""As `curl --http2` and Java's HttpClient send it with every first request."""
+
+
+async def test_an_offer_to_upgrade_is_a_request_as_any_other(at: At, body: bytes) -> None:
+    whole = post(body, *OFFER)
+    chunked = post(b"", *OFFER, "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
+    ways = (
+        [whole],
+        [whole[: -len(body)], body],
+        [whole[:40], whole[40:-30], whole[-30:]],
+        [chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)],
+    )
+    async with at() as (port, _, services):
+        for parts in ways:
+            async with connected(port) as connection:
+                for part in parts:
+                    await connection.send(part)
+                    await asyncio.sleep(0.05)
+                assert (await connection.answer()).status == 200
+                await connection.send(post(body))
+                assert (await connection.answer()).status == 200
+        assert services.writer.rows == 2 * len(ways)
+
+
+async def test_the_body_of_an_offer_to_upgrade_is_no_request(at: At, body: bytes) -> None:
+    async with at() as (port, _, services), connected(port) as connection:
+        offer = post(post(body), *OFFER)
+        await connection.send(offer[: -len(post(body))])
+        await asyncio.sleep(0.05)
+        await connection.send(post(body))
+        assert (await connection.answer()).status == 400
+        await connection.send(GET)
+        assert (await connection.answer()).status == 200
+        assert services.writer.rows == 0
+
+
+async def test_what_follows_an_offer_to_upgrade_is_answered_too(at: At, body: bytes) -> None:
+    offer = GET.replace(b"\r\n\r\n", "\r\n".join(["", *OFFER, "", ""]).encode())
+    closing = offer.replace(b"Upgrade, HTTP2", b"close, Upgrade, HTTP2")
+    async with at() as (port, _, services), connected(port) as connection:
+        await connection.send((offer + GET + post(body, *OFFER) + post(body)) * 50 + closing + GET)
+        statuses = [(await connection.answer()).status for _ in range(200)]
+        assert statuses == [200] * 200
+        assert services.writer.rows == 100
+        assert (await answered(connection)).status == 200
+
+
+async def test_what_follows_a_connect_is_none(at: At) -> None:
+    connect = b"CONNECT http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with at() as (port, _, _), connected(port) as connection:
+        await connection.send(connect + GET)
+        assert (await answered(connection)).status in (400, 405)
 
 
 @pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n"])
@@ -452,6 +518,26 @@ async def test_a_connection_too_many_is_a_503_and_the_others_go_on(at: At, body:
         assert services.writer.rows == 1
         await stack.aclose()
         await asyncio.sleep(0.1)
+
+
+def open_files() -> int:
+    """Of this process, in which both ends of each connection are."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def test_who_is_refused_and_stays_takes_no_place_beyond_the_limit(at: At) -> None:
+    """Its connection is a file as well, and the log needs some."""
+    async with at(max_connections=5) as (port, _, _), AsyncExitStack() as stack:
+        before = open_files()
+        for _ in range(20):
+            connection = await stack.enter_async_context(connected(port))
+            await connection.send(b"garbage\r\n\r\n")
+            assert (await connection.answer()).problem == "invalid-request"
+        theirs = 20
+        assert open_files() - before - theirs <= 5
+        async with connected(port) as another:
+            await another.send(GET)
+            assert (await another.answer()).status == 200
 
 
 @pytest.mark.slow

@@ -175,8 +175,9 @@ async def test_the_access_log_names_the_key(serve: Serve, row: dict[str, Any]) -
         with capture_logs() as events:
             await client.post("/predict", json=row, headers=bearer(KEYS["predict"]))
             await client.get("/metrics", headers=bearer(KEYS["predict"]))
+            await client.get("/metrics", headers=bearer("mk_" + "x" * 40))
     assert [(event["key"], event["status"]) for event in events] == [
-        ("the-predict", 200), (None, 403)
+        ("the-predict", 200), ("the-predict", 403), (None, 401)
     ]  # fmt: skip
     assert not any(key in repr(events) for key in KEYS.values())
 

@@ -61,6 +61,8 @@ async def test_a_page_that_gives_its_name_our_address_is_not_answered(
         ({}, OURS, THEIRS),
         ({"host": "::1"}, OURS, THEIRS),
         ({"host": "localhost"}, OURS, THEIRS),
+        ({"host": "Localhost"}, OURS, THEIRS),
+        ({"host": "127.1"}, [*OURS, "127.1:8000"], THEIRS),
         ({"host": EVERYWHERE}, [*OURS, *THEIRS], []),
         ({"host": "model.internal"}, [*OURS, *THEIRS], []),
         ({"keys": KEYS}, [*OURS, *THEIRS], []),

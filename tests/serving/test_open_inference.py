@@ -279,6 +279,19 @@ async def test_an_fp32_is_the_nearest_single_float(
     assert kept == [float(np.float32(0.1)), 0.1]
 
 
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+async def test_the_ends_of_an_integers_range_are_in_it(
+    services: Services, client: httpx.AsyncClient, bits: int
+) -> None:
+    half = 2 ** (bits - 1)
+    sent = [("INT", -half), ("INT", half - 1), ("UINT", 0), ("UINT", 2 * half - 1)]
+    for sign, value in sent:
+        rows = [tensor([45, 2, 0, value], datatype=f"{sign}{bits}")]
+        assert (await infer(client, {"inputs": rows})).status_code == 200
+    kept = [float(entry["MonthlyIncome"]) for entry in logged(services)]
+    assert kept == [float(value) for _, value in sent]
+
+
 @pytest.mark.parametrize("value", ["null", "NaN"])
 async def test_null_and_nan_are_missing(
     services: Services, client: httpx.AsyncClient, value: str
@@ -355,6 +368,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [tensor(ROW, [1, 2, 2])]}, "must be [rows] or [rows, columns]"),
     ({"inputs": [tensor(ROW, [-1, 4])]}, "must be [rows] or [rows, columns]"),
     ({"inputs": [tensor(ROW, [True, 4])]}, "must be [rows] or [rows, columns]"),
+    ({"inputs": [tensor(ROW, [10**4000, 10**4000])]}, "must be [rows] or [rows, columns]"),
     ({"inputs": [tensor([ROW[:2], ROW[2:]])]}, "is not nested as its shape says"),
     ({"inputs": [tensor(ROW[:3], [1, 3])]}, "has 3 columns, and the model reads 4"),
     ({"inputs": [tensor(ROW, datatype="BYTES")]}, "must be one of FP16, FP32, FP64, INT16"),
@@ -362,6 +376,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [tensor(["45", 2, 0.25, 1])]}, "Value 0 of input 'rows' is no FP64"),
     ({"inputs": [tensor([True, 2, 0.25, 1])]}, "Value 0 of input 'rows' is no FP64"),
     ({"inputs": [tensor([45, 2, 0.25, 1], datatype="INT64")]}, "Value 2 of input 'rows' is no INT"),
+    ({"inputs": [tensor([45, 2, 0, 128], datatype="INT8")]}, "Value 3 of input 'rows' is no INT8"),
+    ({"inputs": [tensor([45, 2, 0, -129], datatype="INT8")]}, "Value 3 of input 'rows' is no INT8"),
+    ({"inputs": [tensor([45, 2, 0, -1], datatype="UINT8")]}, "Value 3 of input 'rows' is no UINT8"),
+    ({"inputs": [tensor([45, 2, 0, 2**64], datatype="UINT64")]}, "Value 3 of input 'rows' is no U"),
     ({"inputs": [tensor([17, 2, 0.25, 1])]}, "row 0, column 'age' must be at least 18"),
     ({"inputs": [tensor([45, 2, None, 1])]}, "column 'DebtRatio' must be a number, not null"),
     ({"inputs": [tensor([45, 2, 1e300, 1], datatype="FP32")]}, "must be a finite number"),

@@ -147,3 +147,25 @@ async def test_many_answers_on_one_connection_and_one_that_closes_it() -> None:
             assert (await client.get(url)).text == "x" * 3_000_000
         response = await client.get(url, headers={"Connection": "close"})
         assert response.text == "x" * 3_000_000
+
+
+async def test_who_sends_two_requests_and_leaves_is_known_to_have_left() -> None:
+    ended = asyncio.Event()
+
+    async def stream(_: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                yield b"one"
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        return StreamingResponse(chunks())
+
+    async with listening(Starlette(routes=[Route("/", stream)])) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        await reader.readuntil(b"one")
+        writer.close()
+        async with asyncio.timeout(10):
+            await ended.wait()

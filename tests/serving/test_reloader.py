@@ -10,10 +10,14 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped] # comes with MLflow
 import numpy as np
 import pytest
+from requests import ConnectTimeout
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from structlog.testing import capture_logs
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError
 
 from monitorkit import model, registry
 from monitorkit.config import Config
@@ -92,6 +96,30 @@ async def test_a_version_that_ends_the_worker_as_it_is_fetched_is_refused(
             await reloader._look_up_quietly()
     assert fetched == ["2"]
     assert [event["event"] for event in events] == ["model_refused"]
+
+
+async def test_one_trouble_is_one_event_whatever_objects_its_error_names(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib3 names its connection, and where that is in memory, when a server does not answer."""
+    connections = []
+
+    def times_out(address: Any) -> str:
+        connection = HTTPConnection("127.0.0.1")
+        connections.append(connection)  # so that the next one is elsewhere
+        with registry.reported(address):
+            late = ConnectTimeoutError(connection, "timed out")
+            raise ConnectTimeout(MaxRetryError(HTTPConnectionPool("127.0.0.1"), "/", late))
+        raise AssertionError
+
+    monkeypatch.setattr(registry, "production_version", times_out)
+    reloader = Reloader(Config(), Here(), Slot(served))  # type: ignore[arg-type] # as above
+    with capture_logs() as events:
+        for _ in range(3):
+            await reloader._look_up_quietly()
+    assert [event["event"] for event in events] == ["registry_trouble"]
+    assert "HTTPConnection" in events[0]["reason"]
+    assert "timed out" in events[0]["reason"]
 
 
 async def test_a_version_that_does_not_pickle_is_read_here_and_served(

@@ -83,6 +83,16 @@ async def test_an_id_that_the_answer_holds_is_not_said_twice(
     assert len(ids(answer)) == 1
 
 
+async def test_an_id_that_the_answer_leaves_out_is_in_its_header(
+    services: Services, client: httpx.AsyncClient, row: Row
+) -> None:
+    body = tensors([row]) | {"outputs": [{"name": "probability"}]}
+    answer = await client.post(INFER, json=body)
+    assert answer.status_code == 200
+    assert ids(answer) == []
+    assert answer.headers.get_list("x-request-id") == logged(services)
+
+
 @pytest.mark.parametrize("path", WAYS)
 async def test_an_id_that_is_given_comes_back_and_its_event_leads_to_the_rows(
     serve: Serve, row: Row, path: str

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope
 
 import monitorkit
-from monitorkit.serving import problems, status
+from monitorkit.serving import problems, request_ids, status
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols.tensors import encode, outputs, read_request, tensors
 from monitorkit.serving.requests import is_json
@@ -113,6 +113,8 @@ class Infer(Scoring):
         inline = len(body) <= INLINE_BYTES
         request = await self.read(read_request, served, body, self._max_rows, inline=inline)
         predictions = await self.predict(served, request.rows, scope, receive)
+        if "prediction_id" not in request.wanted:
+            request_ids.unsaid(scope)
         return await self.write(encode, predictions, served, request)
 
 

@@ -16,7 +16,11 @@ from monitorkit.serving.protocols import pieces
 from monitorkit.serving.protocols.tables import bad_request, check_count, is_flag, read_rows
 from monitorkit.serving.served import Served, Values
 
-INTEGERS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
+_BITS = (8, 16, 32, 64)
+INTEGERS: Mapping[str, range] = {
+    **{f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in _BITS},
+    **{f"UINT{bits}": range(2**bits) for bits in _BITS},
+}
 FLOATS: Mapping[str, type[np.floating[Any]]] = {
     "FP16": np.float16,
     "FP32": np.float32,
@@ -24,6 +28,7 @@ FLOATS: Mapping[str, type[np.floating[Any]]] = {
 }
 DATATYPES = (*FLOATS, *sorted(INTEGERS), "BOOL")
 _SHOWN = 100
+_LONGEST = 2**53  # a size beyond is no number of rows, and Python prints no number of 4,300 digits
 
 _OUTPUTS: Mapping[str, Callable[[Predictions], Sequence[object]]] = {
     "prediction": lambda rows: rows.labels,
@@ -152,7 +157,7 @@ def _read_tensor(tensor: Any, position: int) -> _Tensor:
     if (
         not isinstance(shape, list)
         or len(shape) not in (1, 2)
-        or any(type(size) is not int or size < 0 for size in shape)
+        or any(type(size) is not int or not 0 <= size <= _LONGEST for size in shape)
     ):
         raise bad_request(f"The shape of input {name!r} must be [rows] or [rows, columns].")
     if not isinstance(data, list):
@@ -181,13 +186,14 @@ def _flat(name: str, shape: Sequence[int], data: list[Any]) -> list[Any]:
 
 def _typed(name: str, datatype: str, values: list[Any]) -> list[Any]:
     """Values as their datatype has them: an FP32 is the nearest single float. Null is missing."""
+    whole = INTEGERS.get(datatype)
     kinds: tuple[type, ...] = (int, float, type(None))
     if datatype == "BOOL":
         kinds = (bool, type(None))
-    elif datatype in INTEGERS:
+    elif whole is not None:
         kinds = (int, type(None))
     for index, value in enumerate(values):
-        if type(value) not in kinds:
+        if type(value) not in kinds or (whole and value is not None and value not in whole):
             raise bad_request(f"Value {index} of input {name!r} is no {datatype}.")
     if datatype in ("FP16", "FP32"):
         return _rounded(name, datatype, values)
