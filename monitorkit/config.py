@@ -32,6 +32,7 @@ from monitorkit.settings import (
     Telemetry,
     Training,
 )
+from monitorkit.units import format_duration
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
 
@@ -65,6 +66,18 @@ class Config(BaseSettings):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"[[{kind}]] holds the name {name!r} twice; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _look_backs_hold_a_bucket(self) -> Config:
+        bucket = self.monitoring.bucket
+        for entry in self.monitors:
+            if entry.lookback is not None and entry.lookback < bucket:
+                raise ValueError(
+                    f"[[monitors]] {entry.name!r}: `lookback` is shorter than [monitoring] `bucket`"
+                    f" ({format_duration(bucket)}), and would often hold no row; make it longer, or"
+                    " the bucket shorter"
+                )
         return self
 
     @classmethod
@@ -200,10 +213,22 @@ def write_default(path: Path) -> None:
 
 
 def to_toml(config: Config) -> str:
-    """The effective configuration as TOML that `load` reads back; no passwords in addresses."""
+    """The effective configuration as TOML that `load` reads back; no passwords in addresses.
+
+    Nothing, as a variable in JSON may give an estimator's argument, is left out: TOML has no null.
+    """
     import tomli_w  # noqa: PLC0415 - for one command only
 
-    return redacted(tomli_w.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    table = _without_nulls(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+    return redacted(tomli_w.dumps(table))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value if item is not None]
+    return value
 
 
 def _overridden(config: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:

@@ -32,7 +32,7 @@ class ColumnOptions(Options):
     """Which columns a monitor looks at.
 
     Attributes:
-        columns: features to compare; None: all. `exclude`: columns to leave out.
+        columns: features to compare; None: all, empty: none. `exclude`: columns to leave out.
         score: compare the model's score as well.
     """
 
@@ -74,19 +74,26 @@ class CountsMonitor(Monitor[C, Counts]):
         chosen: positions in `cells.names` of the columns that the options choose.
     """
 
+    _counting: tuple[Chunk, ReferenceCells] | None = None
+
     def __init__(self, options: C, reference: Chunk) -> None:
         super().__init__(options, reference)
         self.cells = _cells_of(reference)
+        self._counting = (reference, self.cells)
         named = {*(options.columns or ()), *options.exclude}
         if unknown := sorted(named - set(self.cells.names)):
             raise PluginError(type(self).__name__, f"there is no column {', '.join(unknown)}")
+        wanted = self.cells.names if options.columns is None else options.columns
         self.chosen = [
             index
             for index, name in enumerate(self.cells.names)
             if name not in options.exclude
-            and (name in (options.columns or self.cells.names) or index == len(reference.columns))
+            and (name in wanted or index == len(reference.columns))
             and (options.score or index < len(reference.columns))
         ]
+        if not self.chosen:
+            problem = "no column is chosen: see columns, exclude and score"
+            raise PluginError(type(self).__name__, problem)
 
     def summarise(self, chunk: Chunk) -> Counts:
         """Count the chunk; options play no part, for the summary is shared."""
@@ -102,9 +109,15 @@ class CountsMonitor(Monitor[C, Counts]):
         """Add up."""
         return self.cells.merge(left, right)
 
-    def summary_key(self) -> str:
-        """All monitors on counts share one summary."""
-        return "counts"
+    def summary_key(self) -> str | None:
+        """All monitors that count as this class does, in the reference's cells, share one summary.
+
+        None of one that counts otherwise: what it counted would stand for what the others count.
+        """
+        methods = ("summarise", "summarise_each", "merge")
+        own = all(getattr(type(self), name) is getattr(CountsMonitor, name) for name in methods)
+        reference, cells = self._counting or (None, None)
+        return "counts" if own and reference is self.reference and cells is self.cells else None
 
     def columns(self, timeline: Timeline[Counts]) -> list[ColumnCells]:
         """The chosen columns of the whole window; none when it has no rows."""
@@ -133,13 +146,16 @@ def ks_test(column: ColumnCells) -> tuple[float, float]:
         column: a column that can be compared.
 
     Returns:
-        D in [0, 1], and the p-value.
+        D in [0, 1], and the p-value; 1 of one row each.
     """
     rows, reference_rows = column.window_rows, column.reference_rows
     apart = np.cumsum(column.reference) / reference_rows - np.cumsum(column.window) / rows
     statistic = float(np.max(np.abs(apart)))
     larger, smaller = float(max(rows, reference_rows)), float(min(rows, reference_rows))
-    return statistic, two_sided_sf(round(larger * smaller / (larger + smaller)), statistic)
+    effective = round(larger * smaller / (larger + smaller))
+    if not effective:  # one row each, and two values that differ: chance alone gives that
+        return statistic, 1.0
+    return statistic, two_sided_sf(effective, statistic)
 
 
 def chi_square_test(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
@@ -17,6 +18,12 @@ _DELIMITER = "__"
 
 KEY_VARIABLE = "MONITORKIT_KEY"
 """Holds the API key that `simulate` sends; no key of the configuration."""
+
+_OF_A_SERVICE = re.compile(
+    PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes puts into pods beside a Service called monitorkit, and an address as PORT."""
 
 _FREE = object()
 """The type of a key below a table that takes any key."""
@@ -61,7 +68,7 @@ def read(model: type[BaseModel]) -> Overrides:
     table: dict[str, Any] = {}
     variables: dict[tuple[str, ...], str] = {}
     for variable in sorted(os.environ, key=lambda name: (name.count(_DELIMITER), name)):
-        if not variable.upper().startswith(PREFIX) or variable == KEY_VARIABLE:
+        if not variable.upper().startswith(PREFIX) or _is_of_others(variable):
             continue
         key = _key(variable)
         inner = table
@@ -72,6 +79,13 @@ def read(model: type[BaseModel]) -> Overrides:
         inner[key[-1]] = _value(variable, os.environ[variable], _type_of(model, key))
         variables[key] = variable
     return Overrides(table, variables)
+
+
+def _is_of_others(variable: str) -> bool:
+    """Whether a variable that begins as ours do is no key of the configuration."""
+    if variable == f"{PREFIX}PORT":
+        return "://" in os.environ[variable]
+    return variable == KEY_VARIABLE or _OF_A_SERVICE.fullmatch(variable) is not None
 
 
 def _key(variable: str) -> tuple[str, ...]:

@@ -54,8 +54,10 @@ def configure(
         structlog.processors.StackInfoRenderer(),
         _collapse,
     ]
+    # A traceback in the way of rich, which structlog prefers, would show the values of variables.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer: list[Processor] = (
-        [_one_line, structlog.dev.ConsoleRenderer()]
+        [_one_line, console, _without_passwords]
         if pretty
         else [
             structlog.processors.format_exc_info,
@@ -79,7 +81,6 @@ def configure(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderer,
-                _without_passwords,
             ],
         )
     )
@@ -174,26 +175,26 @@ def quiet_libraries() -> None:
 
 
 def _to_json(event: Any, **_: Any) -> str:
-    """Strict JSON on one line, whatever an event holds."""
-    try:
-        return json.dumps(event, allow_nan=False, default=str)
-    except (ValueError, TypeError, RecursionError):
-        return json.dumps(_plain(event, 0))
+    """Strict JSON on one line, whatever an event holds, without passwords.
+
+    They are looked for before a text is escaped, for that changes what is not plain ASCII.
+    """
+    return json.dumps(_plain(event, 0))
 
 
 def _plain(value: Any, depth: int) -> Any:
     """Numbers that JSON lacks as null, and keys and everything else as text."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if depth > _DEEPEST:
+    if isinstance(value, Mapping | list | tuple) and depth > _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {redacted(str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1) for item in value]
-    return str(value)
+    return redacted(str(value))
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -210,7 +211,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _without_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:
-    """The last step, so that tracebacks and what libraries say go through it, too."""
+    """The last step for people, so that tracebacks go through it, too; JSON has its own."""
     return redacted(str(line))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import keyword
+import os
 import re
+import stat
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,11 +156,16 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
         add_to: a TOML file that gets the entry.
 
     Raises:
-        PluginError: the name cannot be used, a file is there already, or cannot be written.
+        PluginError: the name or the folder cannot be used, a file is there already, or cannot be
+            written.
         ConfigError: the TOML file cannot take the entry; then nothing is written.
     """
-    _check_name(name)
+    known = () if add_to is None else config.load(add_to).monitoring.plugin_files
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
+    _check_name(name, [path for path in known if path != plugin])
+    if (folder / "__init__.py").exists():
+        problem = "it has an __init__.py, and from a package pytest could not run the test"
+        raise PluginError(str(folder), f"{problem}; choose another --folder")
     for path in (plugin, test):
         if path.exists():
             raise PluginError(str(path), "it is there already; remove it, or choose another name")
@@ -169,7 +178,7 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
             with path.open("x", encoding="utf-8") as file:
                 file.write(template.format(name=name, cls=cls))
         if add_to is not None and changed is not None:
-            durable.replace_file(add_to, changed.encode())
+            _replace(add_to, changed)
     except OSError as error:
         problem = f"it cannot be written: {error.strerror}. Choose another --folder"
         raise PluginError(str(error.filename or folder), problem) from error
@@ -189,7 +198,8 @@ def _with_entry(path: Path, plugin: Path, entry: str) -> str:
         ConfigError: it cannot be read, is wrong already, or would be with the entry.
     """
     before = config.load(path)
-    text = path.read_text(encoding="utf-8")
+    written = _read(path)
+    text = written.replace("\r\n", "\n")
     if "monitors" not in tomllib.loads(text):
         problem = "has no [[monitors]], so the default ones run, and one entry would replace them"
         raise ConfigError(str(path), (f"{problem}; copy yours from `monitorkit config` first",))
@@ -207,10 +217,43 @@ def _with_entry(path: Path, plugin: Path, entry: str) -> str:
     except tomllib.TOMLDecodeError as error:
         problem = "has its monitors in one array, `monitors = [...]`; write each as [[monitors]]"
         raise ConfigError(str(path), (problem,)) from error
-    return changed
+    return changed.replace("\n", "\r\n") if "\r\n" in written else changed
 
 
-def _check_name(name: str) -> None:
+def _read(path: Path) -> str:
+    """A text as it is, with its own ends of lines."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew: a link stays one, and the mode and the owners stay what they were.
+
+    Raises:
+        OSError: when it cannot be written; what was there before is still there.
+    """
+    path = path.resolve()
+    before, temporary = path.stat(), durable.beside(path)
+    try:
+        temporary.touch(mode=0o600)  # nobody else may read it, until it is known who may
+        durable.write_file(temporary, text.encode())
+        if os.name != "nt":  # Windows has no such call
+            for owner in ((-1, before.st_gid), (before.st_uid, -1)):
+                with contextlib.suppress(OSError):  # only root may give files away
+                    os.chown(temporary, *owner)
+        temporary.chmod(stat.S_IMODE(before.st_mode))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    durable.sync_folder(path.parent)
+
+
+def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
+    """Refuse a name that is no module's, or that a plugin has, those of the files among them.
+
+    Raises:
+        PluginError: it cannot be used, or one of the files cannot be loaded.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         near = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:LONGEST_NAME]
         hint = f", such as {near}" if near and near != name else ""
@@ -219,7 +262,7 @@ def _check_name(name: str) -> None:
     if keyword.iskeyword(name) or importlib.util.find_spec(name) is not None:
         problem = "Python has a module or a word of that name; choose another, such as"
         raise PluginError(repr(name), f"{problem} {name}_monitor")
-    for kind in plugin_manager.kinds(plugin_manager.build()):
+    for kind in plugin_manager.kinds(plugin_manager.build(plugin_files)):
         if kind.kind == name:
             raise PluginError(
                 repr(name), f"{kind.source} has that kind; choose another, such as my_{name}"

@@ -47,7 +47,8 @@ class Kind:
         kind: the name; of a broken plugin, its entry point's.
         type: monitor | sink | broken.
         source: where it comes from, for people.
-        digest: of the code in its file, so that kept summaries are not taken for another version's.
+        digest: of the code in its file and its bases', so that kept summaries are not taken for
+            those of another version.
         cls: the class.
         problem: what is wrong with a broken one.
     """
@@ -313,9 +314,19 @@ def _wrong_with(kind: object, cls: object, base: type[Any]) -> str | None:
 
 
 def _digest(cls: type[Any]) -> str:
-    """SHA-256 of the file that defines a class; empty for one that has none."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    """SHA-256 of the files that define a class and those it is derived from; empty without any.
+
+    But for ours, which summaries know by the version, and Python's own.
+    """
+    modules = (base.__module__ for base in cls.__mro__)
+    ours_or_pythons = {"monitorkit", *sys.stdlib_module_names}
+    files = (
+        getattr(sys.modules.get(name), "__file__", None)
+        for name in modules
+        if name.partition(".")[0] not in ours_or_pythons
+    )
+    content = [Path(file).read_bytes() for file in dict.fromkeys(files) if file]
+    return hashlib.sha256(b"\0".join(content)).hexdigest() if content else ""
 
 
 def _find(known: Sequence[Kind], type_: str, use: str, where: str) -> Kind:

@@ -299,6 +299,15 @@ class Monitoring(Section):
     results: ResultRetention = ResultRetention()
     reports: ReportRetention = ReportRetention()
 
+    @model_validator(mode="after")
+    def _holds_a_bucket(self) -> Monitoring:
+        if self.lookback < self.bucket:
+            raise ValueError(
+                "`lookback` is shorter than `bucket`, and would often hold no row; make it longer, "
+                "or the bucket shorter"
+            )
+        return self
+
 
 class MonitorEntry(Section):
     """One `[[monitors]]` entry."""

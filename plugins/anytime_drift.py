@@ -13,7 +13,6 @@ from pydantic import Field
 
 from monitorkit import Chunk, Finding, Judgement, Monitor, Timeline, excluded, hookimpl
 from monitorkit.counts import ColumnCells, ColumnOptions, Counts, CountsMonitor
-from monitorkit.errors import PluginError
 from monitorkit.histograms import histogram
 from monitorkit.sequential.events import FEW_VALUES, Limits, Measure
 from monitorkit.sequential.rule import Rule
@@ -71,10 +70,6 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
 
     def __init__(self, options: AnytimeDriftOptions, reference: Chunk) -> None:
         super().__init__(options, reference)
-        if not self.chosen:
-            raise PluginError(
-                "anytime_drift", "no column is chosen: see columns, exclude and score"
-            )
         limits = Limits(options.tolerance, options.factor, options.smallest_share)
         rate = parse_rate(options.false_alarms)
         self._rule = Rule(self.cells, self.chosen, limits, rate, options.confidence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isqrt, sqrt
 from typing import Any
 
@@ -25,6 +25,16 @@ GRID = 4096
 
 ENTROPY_EDGES = np.linspace(0.0, 1.0, 11)
 QUANTILES = {"probability_q25": 0.25, "probability_median": 0.5, "probability_q75": 0.75}
+MEASURES = (
+    "predictions",
+    "positive_rate",
+    "probability_mean",
+    "probability_std",
+    *QUANTILES,
+    "probability_entropy",
+)
+"""Of each window."""
+
 CHANGES = ("predictions", "positive_rate", "probability_mean", "probability_entropy")
 
 
@@ -70,8 +80,9 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
 
     Findings: `predictions`, `positive_rate` (with its 95 % Wilson interval), `probability_mean`,
     `_std` (population), `_median`, `_q25`, `_q75` (as numpy.quantile, `interval` bounds them) and
-    `_entropy` (bits, over ten equal bins); the same with `_1h`, `_6h`, `_24h`; four of them with
-    `_change_per_hour` since the previous cycle; `missing_share` per feature. None is judged.
+    `_entropy` (bits, over ten equal bins); the same with `_1h`, `_6h`, `_24h` (None where the
+    look-back is shorter); four of them with `_change_per_hour` since the previous cycle;
+    `missing_share` per feature. None is judged.
     """
 
     options_type = ProxyOptions
@@ -134,8 +145,7 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         findings = list(measures(scores, "", at))
         findings += changes(findings, previous, timeline.now)
         for hours in self.options.hours:
-            part = timeline.last(hours=hours)
-            findings += measures(part, f"_{hours}h", {"hours": hours})
+            findings += last_hours(timeline, hours)
         for index, name in enumerate(self.reference.columns):
             findings.append(
                 Finding(
@@ -149,6 +159,24 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         return Judgement(findings)
 
 
+def last_hours(timeline: Timeline[Scores], hours: int) -> Iterator[Finding]:
+    """Everything that is measured of the last hours.
+
+    Where the window begins later, the values are None: they would be those of a shorter time.
+
+    Args:
+        timeline: the window.
+        hours: also in the measures' names.
+    """
+    since = timeline.since
+    if since is None or since <= timeline.now - timedelta(hours=hours):
+        yield from measures(timeline.last(hours=hours), f"_{hours}h", {"hours": hours})
+        return
+    for name in MEASURES:
+        reason: dict[str, Any] = {"hours": hours, "reason": "longer than the look-back"}
+        yield Finding(f"{name}_{hours}h", None, detail=reason)
+
+
 def measures(scores: Scores | None, suffix: str, detail: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything that is measured of one window's scores.
 
@@ -160,8 +188,7 @@ def measures(scores: Scores | None, suffix: str, detail: Mapping[str, Any]) -> I
     yield Finding(f"predictions{suffix}", float(scores.rows if scores else 0), detail=detail)
     rows = int(scores.counts.sum()) if scores else 0
     if scores is None or not rows:
-        names = ("positive_rate", "probability_mean", "probability_std", *QUANTILES)
-        for name in (*names, "probability_entropy"):
+        for name in MEASURES[1:]:
             reason = {**detail, "reason": "no scores in this window"}
             yield Finding(f"{name}{suffix}", None, detail=reason)
         return

@@ -199,11 +199,24 @@ def test_the_file_in_the_default_place_is_found() -> None:
         ('[registry]\nalias = "prod.eu"', "`registry.alias`: may hold letters, digits"),
         ('[registry]\nalias = "Latest"', "`registry.alias`: `latest`, `v1`"),
         ('[registry]\nalias = "v1"', "`registry.alias`: `latest`, `v1`"),
+        (
+            '[monitoring]\nbucket = "2h"\nlookback = "1h"',
+            "`monitoring`: `lookback` is shorter than `bucket`",
+        ),
+        (
+            '[monitoring]\nbucket = "2h"\n[[monitors]]\nname = "a"\nuse = "ks"\nlookback = "1h"',
+            "[[monitors]] 'a': `lookback` is shorter than [monitoring] `bucket` (2h)",
+        ),
         ("x = 1\nx = 2", "is not valid TOML: Cannot overwrite a value"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_key(text: str, told: str) -> None:
     assert told in problem(text)
+
+
+def test_a_look_back_may_be_as_long_as_a_bucket() -> None:
+    settings = load('[monitoring]\nbucket = "1h"\nlookback = "1h"')
+    assert settings.monitoring.lookback == settings.monitoring.bucket
 
 
 def test_all_problems_are_told_at_once_with_the_file() -> None:
@@ -329,6 +342,37 @@ def test_a_wrong_variable_is_named(
     with pytest.raises(ConfigError) as caught:
         config.load()
     assert told in str(caught.value)
+
+
+SERVICE_OF_KUBERNETES = {
+    "MONITORKIT_SERVICE_HOST": "10.0.0.11",
+    "MONITORKIT_SERVICE_PORT": "8000",
+    "MONITORKIT_SERVICE_PORT_HTTP": "8000",
+    "MONITORKIT_PORT": "tcp://10.0.0.11:8000",
+    "MONITORKIT_PORT_8000_TCP": "tcp://10.0.0.11:8000",
+    "MONITORKIT_PORT_8000_TCP_PROTO": "tcp",
+    "MONITORKIT_PORT_8000_TCP_PORT": "8000",
+    "MONITORKIT_PORT_8000_TCP_ADDR": "10.0.0.11",
+}
+"""In pods beside a Service called monitorkit."""
+
+
+def test_what_kubernetes_says_of_a_service_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in SERVICE_OF_KUBERNETES.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("MONITORKIT_SERVING__PORT", "8001")
+    assert config.load().serving.port == 8001
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["MONITORKIT_PORT", "MONITORKIT_SERVICE_PORTS", "MONITORKIT_PORT_8000", "MONITORKIT_SERVICE",
+     "MONITORKIT_API_SERVICE_HOST", "MONITORKIT_PORT_8000_TCP_X"],
+)  # fmt: skip
+def test_what_only_looks_like_it_is_not(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "8001")
+    with pytest.raises(ConfigError, match=f"unknown variable {variable};"):
+        config.load()
 
 
 def test_a_variable_cannot_be_a_value_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,6 +538,15 @@ def test_the_effective_configuration_is_read_back(monkeypatch: pytest.MonkeyPatc
         if variable.startswith("MONITORKIT_"):
             monkeypatch.delenv(variable)
     assert load(text) == settings
+
+
+def test_what_is_null_is_left_out_of_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONITORKIT_TRAINING__RANDOM_FOREST__MAX_DEPTH", "null")
+    monkeypatch.setenv("MONITORKIT_TRAINING__RANDOM_FOREST__CLASS_WEIGHT", '{"0": null, "1": 2}')
+    settings = load("[training.random_forest]\nn_estimators = 7")
+    assert settings.training.random_forest["max_depth"] is None
+    printed = tomllib.loads(config.to_toml(settings))
+    assert printed["training"]["random_forest"] == {"n_estimators": 7, "class_weight": {"1": 2}}
 
 
 @given(

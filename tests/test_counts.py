@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from compared import compared
+from compared import compared, one_column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -14,9 +16,11 @@ from monitorkit_plugins.ks import Ks, KsOptions
 from monitorkit_plugins.wasserstein import Wasserstein, WassersteinOptions
 from scipy import stats
 
-from monitorkit.contracts import Chunk
-from monitorkit.counts import Counts, chi_square_test, ks_test, quantile_bins
-from monitorkit.testing import make_chunk
+from monitorkit import judgements
+from monitorkit.cells import ReferenceCells
+from monitorkit.contracts import Chunk, Finding, Judgement, Timeline
+from monitorkit.counts import Counts, CountsMonitor, chi_square_test, ks_test, quantile_bins
+from monitorkit.testing import judge_summaries, make_chunk
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "give_me_some_credit_12k.csv"
 
@@ -41,6 +45,58 @@ class EveryOther(Ks):
 def test_a_monitor_that_counts_otherwise_does_so_for_many_chunks_too() -> None:
     monitor, chunk = EveryOther(KsOptions(), make_chunk(50)), make_chunk(20, seed=1)
     assert [counts.rows for counts in monitor.summarise_each([chunk, chunk])] == [10, 10]
+
+
+class Judging(Ks):
+    def judge(self, timeline: Timeline[Counts], previous: Sequence[Finding]) -> Judgement:
+        return super().judge(timeline, previous)
+
+
+class Merging(Ks):
+    def merge(self, left: Counts, right: Counts) -> Counts:
+        return super().merge(left, right)
+
+
+class Counting(Ks):
+    def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[Counts]:
+        return super().summarise_each(chunks)
+
+
+class OfOtherRows(Ks):
+    def __init__(self, options: KsOptions, reference: Chunk) -> None:
+        super().__init__(options, reference.take(slice(0, 20)))
+        self.reference = reference
+
+
+class InOtherCells(Ks):
+    def __init__(self, options: KsOptions, reference: Chunk) -> None:
+        super().__init__(options, reference)
+        self.cells = ReferenceCells(reference.take(slice(0, 20)))
+
+
+def test_who_only_judges_otherwise_shares_the_summaries() -> None:
+    assert Judging(KsOptions(), make_chunk(50)).summary_key() == "counts"
+    assert Ks(KsOptions(score=False), make_chunk(50)).summary_key() == "counts"
+
+
+@pytest.mark.parametrize("cls", [EveryOther, Merging, Counting, OfOtherRows, InOtherCells])
+def test_who_counts_otherwise_has_summaries_of_its_own(cls: type[Ks]) -> None:
+    assert cls(KsOptions(), make_chunk(50)).summary_key() is None
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        Ks(KsOptions(score=False), one_column([1.0])),
+        Wasserstein(WassersteinOptions(score=False), one_column([1.0])),
+    ],
+)
+def test_one_row_against_one_row_is_judged_and_no_drift(monitor: CountsMonitor[Any]) -> None:
+    assert ks_test(compared([1.0], [2.0])) == (1.0, 1.0)
+    judgement = judge_summaries(monitor, [monitor.summarise(one_column([2.0]))])
+    assert judgements.why_not(judgement) is None
+    (finding,) = judgement.findings
+    assert (finding.p_value, finding.drift) == (1.0, False)
 
 
 def test_chi_square_is_scipys() -> None:

@@ -95,6 +95,35 @@ def test_a_traceback_stays_inside_its_event() -> None:
     assert event["level"] == "error"
 
 
+def test_events_hold_no_passwords_that_json_would_escape() -> None:
+    (event,) = events(r"""
+        logs.configure()
+        address = "http://me:pä\\s#s@host/x"
+        log.info(address, more=[{"uri": address}], error=ValueError(address))
+    """)
+    assert event["event"] == "http://***@host/x"
+    assert event["more"] == [{"uri": "http://***@host/x"}]
+    assert event["error"] == "http://***@host/x"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_does_not_show_the_values_of_variables(form: str) -> None:
+    done = run(f"""
+        logs.configure(form={form!r})
+        def connect(key):
+            password = key[::-1]
+            raise ConnectionError("refused")
+        try:
+            connect("".join(["hun", "ter2"]))
+        except ConnectionError:
+            log.exception("failed")
+    """)
+    assert "hunter2" not in done.stdout
+    assert "2retnuh" not in done.stdout
+    assert "ConnectionError: refused" in done.stdout
+    assert "in connect" in done.stdout
+
+
 def test_whatever_an_event_holds_the_line_is_json() -> None:
     found = events("""
         import numpy as np

@@ -159,3 +159,64 @@ def test_a_file_that_cannot_take_the_entry_is_refused(
     assert reason in str(caught.value)
     assert not (tmp_path / "new").exists()
     assert text is None or path.read_text() == text
+
+
+def test_a_package_is_refused_for_its_test_could_not_be_run(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    with pytest.raises(PluginError, match=r"has an __init__\.py"):
+        new_monitor.write("late_payers", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["__init__.py"]
+
+
+def test_a_kind_of_a_plugin_file_of_the_configuration_is_refused(tmp_path: Path) -> None:
+    new_monitor.write("late_payers", tmp_path / "old")
+    path = tmp_path / "my.toml"
+    files = f'plugin_files = ["{tmp_path}/old/late_payers.py"]'
+    text = f'[monitoring]\n{files}\n[[monitors]]\nname = "feature-drift"\nuse = "ks"\n'
+    path.write_text(text)
+    with pytest.raises(PluginError, match="has that kind; choose another, such as my_late_payers"):
+        new_monitor.write("late_payers", tmp_path / "new", path)
+    assert path.read_text() == text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_plugin_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    files = f'plugin_files = ["{tmp_path}/new/late_payers.py"]'
+    path.write_text(f'[monitoring]\n{files}\n[[monitors]]\nname = "feature-drift"\nuse = "ks"\n')
+    new_monitor.write("late_payers", tmp_path / "new", path)
+    loaded = load(path)
+    plugin_manager.checked(loaded)
+    assert loaded.monitoring.plugin_files == (tmp_path / "new" / "late_payers.py",)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_the_mode_of_the_configuration_stays_and_a_link_to_it_too(
+    tmp_path: Path, mode: int
+) -> None:
+    path, link = tmp_path / "real" / "my.toml", tmp_path / "my.toml"
+    path.parent.mkdir()
+    path.write_text(default_text())
+    path.chmod(mode)
+    link.symlink_to(path)
+    before = path.stat()
+    new_monitor.write("late_payers", tmp_path / "plugins", link)
+    after = path.stat()
+    assert link.readlink() == path
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode, before.st_uid, before.st_gid,
+    )  # fmt: skip
+    assert load(link).monitors[-1].name == "late-payers"
+    assert [each.name for each in path.parent.iterdir()] == ["my.toml"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_end_as_they_did(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "my.toml"
+    path.write_bytes(default_text().replace("\n", end).encode())
+    new_monitor.write("late_payers", tmp_path / "plugins", path)
+    lines = path.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert {line.endswith(b"\r") for line in lines} == {end == "\r\n"}
+    assert load(path).monitors[-1].name == "late-payers"

@@ -192,6 +192,29 @@ def test_an_edit_counts_at_once_and_changes_the_digest(write: Write) -> None:
     assert digest("# b") != before
 
 
+def test_a_changed_base_in_another_module_changes_the_digest(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(
+        "from my_counting_base import CountRows, hookimpl",
+        "class Mine(CountRows): pass",
+        "@hookimpl\ndef monitorkit_monitors(): return {'mine': Mine}",
+    )
+
+    def digest(extra: str) -> str:
+        write(MONITOR, extra, name="my_counting_base.py")
+        sys.modules.pop("my_counting_base", None)
+        return next(kind.digest for kind in kinds(path) if kind.kind == "mine")
+
+    try:
+        before = digest("# a")
+        assert digest("# a") == before
+        assert digest("# b") != before
+    finally:
+        sys.modules.pop("my_counting_base", None)
+
+
 def test_loading_a_file_leaves_nothing_beside_it(write: Write, tmp_path: Path) -> None:
     kinds(write(MONITOR, HOOKS))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]

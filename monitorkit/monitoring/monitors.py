@@ -75,7 +75,7 @@ class Monitors:
         """What two monitors, or two runs, must have in common to share summaries."""
         entry = self._entries[name]
         kind = next(kind for kind in self._kinds if kind.kind == entry.use)
-        shared = monitor.summary_key()
+        shared = self._shared_key(monitor)
         parts = [
             monitorkit.__version__,
             self._buckets,
@@ -85,6 +85,22 @@ class Monitors:
         ]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
         return f"{shared or entry.use}/{digest.hexdigest()[:16]}"
+
+    def _shared_key(self, monitor: AnyMonitor) -> str | None:
+        """Its summary key: none of one that took another reference than it was given.
+
+        A key says nothing of the reference, for those who share summaries have one.
+        """
+        key = monitor.summary_key()
+        if key is None:
+            return None
+        given = [
+            self.references.chunk(version)
+            for (version, _), made in self._made.items()
+            if made is monitor
+        ]
+        reference = getattr(monitor, "reference", None)  # of a plugin without `super().__init__`
+        return key if any(reference is chunk for chunk in given) else None
 
     def names_of(self, version: str, identity: str, names: Iterable[str]) -> tuple[str, ...]:
         """The monitors, of those that were made for a version, that share summaries."""

@@ -50,6 +50,14 @@ def test_columns_can_be_chosen() -> None:
     assert [finding.column for finding in findings] == ["c"]
 
 
+def test_an_empty_list_of_columns_leaves_the_score_alone() -> None:
+    monitor = Ks(KsOptions(columns=()), REFERENCE)
+    findings = judge_summaries(monitor, [monitor.summarise(REFERENCE)]).findings
+    assert [finding.column for finding in findings] == ["probability"]
+    with pytest.raises(PluginError, match="no column is chosen: see columns, exclude and score"):
+        Ks(KsOptions(columns=(), score=False), REFERENCE)
+
+
 def test_an_unknown_column_is_refused() -> None:
     with pytest.raises(PluginError, match="no column nope"):
         Ks(KsOptions(exclude=("nope",)), REFERENCE)

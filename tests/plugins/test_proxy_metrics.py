@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from monitorkit_plugins.proxy_metrics import MOMENT_ERROR, ProxyMetrics, ProxyOptions, Scores
+from monitorkit_plugins.proxy_metrics import (
+    MEASURES,
+    MOMENT_ERROR,
+    ProxyMetrics,
+    ProxyOptions,
+    Scores,
+)
 from scipy import stats
 
-from monitorkit import Bucket, Chunk, Finding, Judgement, Timeline
+from monitorkit import Bucket, Chunk, Finding, Judgement, Timeline, judgements
 from monitorkit.testing import NOW, check_monitor, judge_summaries, make_chunk
 
 REFERENCE = make_chunk(500)
@@ -124,6 +130,25 @@ def test_the_last_hours_are_measured_by_themselves() -> None:
     assert values["predictions_6h"] == 20
     assert values["positive_rate_24h"] == 0.25
     assert next(f for f in findings if f.measure == "probability_mean_6h").detail["hours"] == 6
+
+
+@pytest.mark.parametrize(
+    ("lookback", "whole"), [(0.5, []), (2, [1]), (6, [1, 6]), (24, [1, 6, 24])]
+)
+def test_hours_beyond_the_look_back_have_no_values(lookback: float, whole: list[int]) -> None:
+    bucket = Bucket(NOW - timedelta(minutes=20), 10, MONITOR.summarise(scored([0.9] * 10)))
+    since = NOW - timedelta(hours=lookback)
+    judgement = MONITOR.judge(Timeline([bucket], NOW, MONITOR.merge, since=since), ())
+    assert judgements.why_not(judgement) is None
+    by_measure = {finding.measure: finding for finding in judgement.findings}
+    for hours in (1, 6, 24):
+        for measure in MEASURES:
+            finding = by_measure[f"{measure}_{hours}h"]
+            if hours in whole:
+                assert finding.value is not None
+            else:
+                assert finding.value is None
+                assert finding.detail == {"hours": hours, "reason": "longer than the look-back"}
 
 
 def test_an_empty_last_hour_has_no_values() -> None:
