@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from monitorkit.config import Config
-from monitorkit.environment import KEY_VARIABLE
+from monitorkit.environment import KEY_VARIABLE, may_be_key
 from monitorkit.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ def authorization() -> dict[str, str]:
         ConfigError: it cannot be one. Never says what was found; an error of the HTTP library does.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not may_be_key(key):
         problem = "holds no key: letters, digits and signs without spaces"
         raise ConfigError(f"environment variable {KEY_VARIABLE}", (problem,))
     return {"Authorization": f"Bearer {key}"} if key else {}

@@ -219,7 +219,7 @@ def to_toml(config: Config) -> str:
     """
     import tomli_w  # noqa: PLC0415 - for one command only
 
-    table = _without_nulls(config.model_dump(mode="json", by_alias=True, exclude_none=True))
+    table = _without_nulls(config.model_dump(mode="json", by_alias=True))
     return redacted(tomli_w.dumps(table))
 
 

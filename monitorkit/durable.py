@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -26,19 +28,37 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, for_the_same: bool = False) -> None:
     """Write a file under another name, sync it, give it its name and sync that.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        for_the_same: mode and owners stay those of the file that is there, as far as we may.
 
     Raises:
         OSError: when it cannot be written; what was there before is still there.
     """
     temporary = beside(path)
     try:
+        if for_the_same:
+            temporary.touch(mode=0o600)  # nobody else may read it, until it is known who may
         write_file(temporary, content)
+        if for_the_same:
+            _give(temporary, path.stat())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _give(path: Path, known: os.stat_result) -> None:
+    """Let a file be whose another one is, and for whom."""
+    if os.name != "nt":  # Windows has no such call
+        for owner in ((-1, known.st_gid), (known.st_uid, -1)):
+            with contextlib.suppress(OSError):  # only root may give files away
+                os.chown(path, *owner)
+    path.chmod(stat.S_IMODE(known.st_mode))
 
 
 def beside(path: Path) -> Path:

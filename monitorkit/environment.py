@@ -81,6 +81,11 @@ def read(model: type[BaseModel]) -> Overrides:
     return Overrides(table, variables)
 
 
+def may_be_key(text: str) -> bool:
+    """Whether a text can be an API key, and stand in a header: plain signs without spaces."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 def _is_of_others(variable: str) -> bool:
     """Whether a variable that begins as ours do is no key of the configuration."""
     if variable == f"{PREFIX}PORT":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from monitorkit.environment import may_be_key
 from monitorkit.errors import ConfigError
 from monitorkit.settings import KeyEntry, KeyScope
 
@@ -87,7 +88,7 @@ def _digest_of(entry: KeyEntry, variables: Mapping[str, str]) -> bytes:
     key = variables.get(entry.environment, "").strip()
     if not key:
         problem = f"is not set, and the key {entry.name!r} of [[serving.keys]] is in it"
-    elif not key.isascii() or not key.isprintable() or " " in key:
+    elif not may_be_key(key):
         problem = f"holds no key for {entry.name!r}: letters, digits and signs without spaces"
     elif len(key) < SHORTEST:
         problem = f"holds {len(key)} characters for {entry.name!r}; a key has {SHORTEST} or more"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import keyword
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -178,7 +175,7 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
             with path.open("x", encoding="utf-8") as file:
                 file.write(template.format(name=name, cls=cls))
         if add_to is not None and changed is not None:
-            _replace(add_to, changed)
+            durable.replace_file(add_to.resolve(), changed.encode(), for_the_same=True)
     except OSError as error:
         problem = f"it cannot be written: {error.strerror}. Choose another --folder"
         raise PluginError(str(error.filename or folder), problem) from error
@@ -224,28 +221,6 @@ def _read(path: Path) -> str:
     """A text as it is, with its own ends of lines."""
     with path.open(encoding="utf-8", newline="") as file:
         return file.read()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file anew: a link stays one, and the mode and the owners stay what they were.
-
-    Raises:
-        OSError: when it cannot be written; what was there before is still there.
-    """
-    path = path.resolve()
-    before, temporary = path.stat(), durable.beside(path)
-    try:
-        temporary.touch(mode=0o600)  # nobody else may read it, until it is known who may
-        durable.write_file(temporary, text.encode())
-        if os.name != "nt":  # Windows has no such call
-            for owner in ((-1, before.st_gid), (before.st_uid, -1)):
-                with contextlib.suppress(OSError):  # only root may give files away
-                    os.chown(temporary, *owner)
-        temporary.chmod(stat.S_IMODE(before.st_mode))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    durable.sync_folder(path.parent)
 
 
 def _check_name(name: str, plugin_files: Iterable[Path]) -> None:

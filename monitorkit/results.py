@@ -252,14 +252,14 @@ class Results:
             return None
         path = self._path(run_id)
         try:
-            document = path.read_bytes()
-        except FileNotFoundError:  # never there, or pruned in this moment
-            return None
+            document = self.text(run_id)
         except OSError as error:
             if not whatever_happens:
                 raise
             problem = f"it cannot be read: {error.strerror}"
             self._leave_out(run_id, ResultError(str(path), problem))
+            return None
+        if document is None:  # never there, or pruned in this moment
             return None
         try:
             result = decode(document, str(path))

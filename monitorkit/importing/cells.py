@@ -87,7 +87,7 @@ def texts(array: Any) -> list[str]:
     uuids = pa.types.is_fixed_size_binary(kind) and kind.byte_width == UUID_BYTES
     as_text = _uuid if uuids else _text
     values = ["" if value is None else as_text(value) for value in python_values(array)]
-    if pa.types.is_floating(array.type):
+    if pa.types.is_floating(kind):
         values = [_whole(value) for value in values]
     return values
 

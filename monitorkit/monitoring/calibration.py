@@ -129,13 +129,13 @@ def run(
     version = (newest and newest.window.model_version) or monitors.references.model_version
     trial = Trial(config, monitors.get(version, name), name, rows_a_day, seed)
     with progress.step("calibrate_quiet_days", monitor=name, days=days) as advance:
-        quiet = trial.quiet(days, advance)
-    if not quiet[0]:
+        cycles, alarms = trial.quiet(days, advance)
+    if not cycles:
         problem = f"{rows_a_day:,.0f} rows a day are too few: no cycle had enough of them to judge"
         raise CalibrationError(problem, "look at min_rows and lookback, or give --rows-per-day")
     with progress.step("calibrate_shifts", monitor=name) as advance:
         seen = trial.smallest_shifts(advance)
-    found = Calibration(name, rows_a_day, days, quiet[0], quiet[1], seen)
+    found = Calibration(name, rows_a_day, days, cycles, alarms, seen)
     show(found)
     if output is not None:
         draw(found, output)

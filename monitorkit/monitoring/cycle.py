@@ -161,7 +161,7 @@ class _Cycle:
     """What every monitor of one cycle is judged with."""
 
     engine: Engine
-    store: Reports
+    store: Reports | None
     run_id: str
     now: datetime
     version: str
@@ -189,6 +189,7 @@ class _Cycle:
             paths = [
                 self.store.write(self.run_id, entry.name, name, content)
                 for name, content in judgement.attachments.items()
+                if self.store is not None
             ]
         except Exception as error:
             if self.cancelled():
@@ -251,7 +252,7 @@ def judge(
     moment: Moment,
     *,
     selection: Selection = Selection(),
-    store: Reports,
+    store: Reports | None,
     reports: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RunResult | Skipped:
@@ -262,7 +263,7 @@ def judge(
         engine: where monitors run.
         moment: when it is.
         selection: the monitors that take part.
-        store: takes what monitors attach.
+        store: takes what monitors attach; None: nobody looks at it.
         reports: make the reports that are not made at every cycle.
         cancelled: as for `run_cycle`.
 

@@ -70,7 +70,7 @@ class ProcessEngine:
         self._pickled = pickle.dumps(config)
         self._worker = worker
         self._entries = {entry.name: entry for entry in config.monitors}
-        self._ready: int | None = None
+        self._ready_in: int | None = None
         """The process that has read the log, and so has made all that judging needs."""
 
     def warm_up(self) -> None:
@@ -94,7 +94,7 @@ class ProcessEngine:
             )
             say_active(self._config.storage.state, ())
             try:
-                absorbed, self._ready = self._worker.call(
+                absorbed, self._ready_in = self._worker.call(
                     "reading the log", limit, _absorb, self._pickled, taking_part, now, until
                 )
             except WorkerError as error:
@@ -118,9 +118,9 @@ class ProcessEngine:
         """
         task = f"monitor {case.monitor!r}"
         limit = self._entries[case.monitor].timeout.total_seconds()
-        if self._ready is not None:
+        if self._ready_in is not None:
             with suppress(_NotReadyError):
-                return self._worker.call(task, limit, _judge_in, self._ready, self._pickled, case)
+                return self._worker.call(task, limit, _judge, self._pickled, case, self._ready_in)
         alone = replace(case, previous=())  # what was found before takes a while to come over
         self._worker.call(task, READY_SECONDS, _ready, self._pickled, alone)
         return self._worker.call(task, limit, _judge, self._pickled, case)
@@ -155,11 +155,7 @@ def _ready(config: bytes, case: Case) -> None:
     _local(config).ready(case)
 
 
-def _judge(config: bytes, case: Case) -> Judgement:
-    return _local(config).judge(case)
-
-
-def _judge_in(process: int, config: bytes, case: Case) -> Judgement:
-    if os.getpid() != process:
+def _judge(config: bytes, case: Case, process: int | None = None) -> Judgement:
+    if process not in {None, os.getpid()}:
         raise _NotReadyError
-    return _judge(config, case)
+    return _local(config).judge(case)

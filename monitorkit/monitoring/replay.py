@@ -21,7 +21,6 @@ from monitorkit.monitoring.instants import Instant, Plan, Span, plan
 from monitorkit.monitoring.ladder import longest_lookback
 from monitorkit.monitoring.protocol import Engine
 from monitorkit.monitoring.pruned import Pruned
-from monitorkit.monitoring.reports import NoReports
 from monitorkit.monitoring.scratch import scratch_engine
 from monitorkit.monitoring.side_by_side import Report
 from monitorkit.prediction_log import Cursor, Reader
@@ -169,21 +168,17 @@ class _Bench:
         record = instant.record
         trigger = record.trigger if record is not None else "periodic"
         try:
-            outcome = judge(
+            return judge(
                 config,
                 engine,
                 Moment(instant.now, self.run_id, trigger, past.of(instant), instant.cursor),
                 selection=past.taking_part(instant, selection),
-                store=NoReports(config.storage.reports),
+                store=None,
             )
         except ReferenceProblem:
             raise
         except Exception as error:  # noqa: BLE001 - as for live cycles: the next one may go better
             return Failed(told(error))
-        if isinstance(outcome, RunResult):
-            without = tuple(replace(each, reports=()) for each in outcome.outcomes)
-            outcome = replace(outcome, outcomes=without)
-        return outcome
 
     def _is_past(self, cursor: Cursor) -> bool:
         """Whether more was read than there was at a cursor."""

@@ -55,11 +55,3 @@ class Reports:
             names = sorted((entry.name for entry in entries if entry.is_file()), reverse=True)
         found = (kept(self.folder / name) for name in names)
         return prune((each for each in found if each is not None), limits, "report")
-
-
-class NoReports(Reports):
-    """Takes what is attached where nobody looks at it, and keeps nothing of it."""
-
-    def write(self, run_id: str, monitor: str, name: str, content: bytes) -> str:  # noqa: ARG002
-        """Write nothing; returns the name."""
-        return name
