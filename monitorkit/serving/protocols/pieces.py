@@ -18,6 +18,9 @@ _LOOKS = 10
 """So many times the length of a text is looked through for the ends of its arrays; real ones need
 two or three, and one that has only beginnings would take as many as it has bytes."""
 
+_LEAST = 100
+"""Bytes that a look counts as at least: it takes as long as that, however near the end is."""
+
 _ENDS = {
     b"[": (b"]]", re.compile(rb"\]\s*\]")),
     b"{": (b"}]", re.compile(rb"\}\s*\]")),
@@ -69,7 +72,7 @@ def _cut_out(text: bytes, nested: bytes) -> tuple[bytes, dict[str, list[Any]]]:
             separator = _ENDS[first][0][:1] + b","
         else:
             end, separator = text.find(b"]", start), b","
-        looks -= (end if end >= 0 else len(text)) - start
+        looks -= max((end if end >= 0 else len(text)) - start, _LEAST)
         if end - start >= PIECE_BYTES:
             array = _in_pieces(text, start + 1, end, separator)
             if array is not None:
