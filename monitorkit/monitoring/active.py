@@ -5,27 +5,44 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ACTIVE = "active"
 
+Say = Callable[[Sequence[str]], None]
+"""Write down the names of the monitors whose code runs from now on; none: ours does."""
 
-def say_active(state: Path, names: Sequence[str]) -> None:
-    """Write down which monitors' code runs; called twice for each block of the log that is read."""
-    text = json.dumps(list(names)).encode()
-    path = str(state / ACTIVE)
-    with contextlib.suppress(OSError):  # on a full disk a crash has no name, that is all
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # a new folder
-            state.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            # Padded and not cut, which would make some file systems wait for the disk.
-            os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)
-        finally:
-            os.close(fd)
+
+@contextlib.contextmanager
+def telling(state: Path) -> Iterator[Say]:
+    """What says whose code runs, for each block of the log that is read; in the end, ours does."""
+    try:
+        fd = _opened(state / ACTIVE)
+    except OSError:  # on a full disk a crash has no name, that is all
+        yield lambda _names: None
+        return
+    size = os.fstat(fd).st_size
+
+    def say(names: Sequence[str]) -> None:
+        nonlocal size
+        # Padded and not cut, which would make some file systems wait for the disk.
+        text = json.dumps(list(names)).encode().ljust(size)
+        size = len(text)
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, text, 0)
+
+    try:
+        yield say
+    finally:
+        say(())
+        os.close(fd)
+
+
+def say_nobody(state: Path) -> None:
+    """Write down that no monitor's code runs."""
+    with telling(state):
+        pass
 
 
 def active(state: Path) -> tuple[str, ...]:
@@ -34,3 +51,12 @@ def active(state: Path) -> tuple[str, ...]:
         return tuple(json.loads((state / ACTIVE).read_text(encoding="utf-8")))
     except (OSError, ValueError):  # never written, or the crash came in the middle of it
         return ()
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:  # a new folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)

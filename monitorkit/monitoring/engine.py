@@ -6,7 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +17,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import Judgement, Timeline, Window, no_rows
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import checkpoint
-from monitorkit.monitoring.active import say_active
+from monitorkit.monitoring.active import Say, telling
 from monitorkit.monitoring.ladder import BucketPart, Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
@@ -191,15 +191,15 @@ class LocalEngine:
             reason = self._not_judged.get(version, "see the event model_version_not_judged")
             raise PluginError(name, f"rows of model version {version} are not summed up: {reason}")
         lookback, merge = self._lookbacks[name], monitor.merge
-        self._say_active((name,))
         judgement = Judgement([no_rows()])
-        buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
-        if buckets:  # else its look-back is shorter, and was quiet
-            merged = partial(self._merges[identity].merged, merge=merge)
-            bucket = self._config.monitoring.bucket
-            timeline = Timeline(buckets, now, merge, case.reports, merged, bucket, now - lookback)
-            judgement = monitor.judge(timeline, case.previous)
-        self._say_active(())
+        with self._telling() as say:
+            say((name,))
+            buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
+            if buckets:  # else its look-back is shorter, and was quiet
+                merged = partial(self._merges[identity].merged, merge=merge)
+                length, since = self._config.monitoring.bucket, now - lookback
+                timeline = Timeline(buckets, now, merge, case.reports, merged, length, since)
+                judgement = monitor.judge(timeline, case.previous)
         return checked(name, judgement)
 
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
@@ -213,27 +213,30 @@ class LocalEngine:
     ) -> tuple[int, bool]:
         monitors: dict[str, dict[str, AnyMonitor]] = {}
         total = 0
-        for block in blocks:
-            version = block.model_version
-            if version not in monitors:
-                monitors[version] = self._monitors_by_track(version, names, failures)
+        with self._telling() as say:
+            for block in blocks:
+                version = block.model_version
+                if version not in monitors:
+                    monitors[version] = self._monitors_by_track(version, names, failures)
+                    if step.rows is not None:
+                        self._join(step, monitors[version])
+                parts = list(self._ladder.split(block.chunk))
+                for identity in list(step.tracks):
+                    monitor = monitors[version].get(identity)
+                    sharing = self._monitors.names_of(version, identity, names)
+                    say(sharing if monitor is not None else ())
+                    reason = self._add(step.tracks[identity], block, parts, monitor)
+                    if reason is not None:
+                        del step.tracks[identity]  # it stays where it is, and reads again next time
+                        failures.update(dict.fromkeys(sharing, reason))
+                say(())
                 if step.rows is not None:
-                    self._join(step, monitors[version])
-            parts = list(self._ladder.split(block.chunk))
-            for identity in list(step.tracks):
-                monitor = monitors[version].get(identity)
-                sharing = self._monitors.names_of(version, identity, names)
-                reason = self._add(step.tracks[identity], block, parts, monitor, sharing)
-                if reason is not None:
-                    del step.tracks[identity]  # it stays where it is, and reads again next time
-                    failures.update(dict.fromkeys(sharing, reason))
-            if step.rows is not None:
-                step.rows.add(version, parts, self._ladder, Span.of_each, Span.merge)
-                step.rows.cursor = block.cursor
-            step.cursor = block.cursor
-            total += len(block.chunk)
-            if step.deadline is not None and time.monotonic() > step.deadline:
-                return total, True
+                    step.rows.add(version, parts, self._ladder, Span.of_each, Span.merge)
+                    step.rows.cursor = block.cursor
+                step.cursor = block.cursor
+                total += len(block.chunk)
+                if step.deadline is not None and time.monotonic() > step.deadline:
+                    return total, True
         return total, False
 
     def _join(self, step: Step, monitors: Iterable[str]) -> None:
@@ -244,25 +247,17 @@ class LocalEngine:
                 step.tracks[identity] = track
 
     def _add(
-        self,
-        track: Track,
-        block: Block,
-        parts: list[BucketPart],
-        monitor: AnyMonitor | None,
-        names: tuple[str, ...],
+        self, track: Track, block: Block, parts: list[BucketPart], monitor: AnyMonitor | None
     ) -> str | None:
         """Sum up one block; returns the reason when that failed."""
         if monitor is None:  # a version that cannot be judged, so far
             track.missing.add(block.model_version)
         else:
-            self._say_active(names)
             try:
                 summarise, merge = monitor.summarise_each, monitor.merge
                 track.add(block.model_version, parts, self._ladder, summarise, merge)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 return told(error)
-            finally:
-                self._say_active(())
             made_with = self._monitors.references.model(block.model_version)
             track.models.setdefault(
                 block.model_version, made_with
@@ -293,20 +288,19 @@ class LocalEngine:
     ) -> str | None:
         """The identity of a monitor's track, which is made or restored when need be."""
         chunk = self._monitors.references.chunk(version)
-        self._say_active((name,))
         try:
-            monitor = self._monitors.get(version, name)
-            identity = self._monitors.identity(name, monitor)
-            if identity in self._unread:
-                self._unread.remove(identity)
-                kind = type(monitor.summarise(chunk.take(slice(0, 1))))
-                if (track := self._store.load(identity, kind)) is not None:
-                    self._tracks[identity] = track
+            with self._telling() as say:
+                say((name,))
+                monitor = self._monitors.get(version, name)
+                identity = self._monitors.identity(name, monitor)
+                if identity in self._unread:
+                    self._unread.remove(identity)
+                    kind = type(monitor.summarise(chunk.take(slice(0, 1))))
+                    if (track := self._store.load(identity, kind)) is not None:
+                        self._tracks[identity] = track
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             failures[name] = told(error)
             return None
-        finally:
-            self._say_active(())
         track = self._whole(identity)
         made_with = self._monitors.references.model(version)
         changed = track.models.get(version, made_with) != made_with
@@ -392,6 +386,6 @@ class LocalEngine:
                     guilty = self._monitors.names_of(version, identity, names)
                     failures.update(dict.fromkeys(guilty, f"its summary cannot be kept: {error}"))
 
-    def _say_active(self, names: tuple[str, ...]) -> None:
+    def _telling(self) -> AbstractContextManager[Say]:
         """Leave word of whose code runs, for whoever has to find out after a crash or a kill."""
-        say_active(self._config.storage.state, names)
+        return telling(self._config.storage.state)

@@ -12,7 +12,7 @@ from datetime import datetime
 from monitorkit.config import Config
 from monitorkit.contracts import Judgement
 from monitorkit.errors import WorkerError
-from monitorkit.monitoring.active import active, say_active
+from monitorkit.monitoring.active import active, say_nobody
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.prediction_log import Cursor
@@ -30,6 +30,9 @@ ENVIRONMENT = {
     # one: a tenth of the time of a cycle over millions of rows.
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
     "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
+    # One heap for all threads and for pyarrow: what one of them frees, the others use again.
+    "MALLOC_ARENA_MAX": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 """Of worker processes, where it is not set; read by the libraries when a process starts."""
 
@@ -92,7 +95,7 @@ class ProcessEngine:
             limit = max(
                 [READY_SECONDS, *(self._entries[n].timeout.total_seconds() for n in taking_part)]
             )
-            say_active(self._config.storage.state, ())
+            say_nobody(self._config.storage.state)
             try:
                 absorbed, self._ready_in = self._worker.call(
                     "reading the log", limit, _absorb, self._pickled, taking_part, now, until

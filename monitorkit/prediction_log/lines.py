@@ -35,7 +35,9 @@ def owned_lines(
             block = read(min(LINE_LIMIT, size - start), start)
             cut = block.find(b"\n") + 1
         if cut:
-            yield start, block[:cut]
+            block = block[:cut]
+            yield start, block
+            del block  # else it is held while the next one is read
             start += cut
             continue
         after = start + len(block)

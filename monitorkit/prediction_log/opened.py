@@ -73,6 +73,7 @@ class OpenedLines:
         )
         for offset, some in lines:
             rows, bad = parse(some, self._columns, offset)
+            del some  # else it is held while the next ones are read
             for line in bad:
                 skip(line.offset, line.reason)
             if rows is not None:

@@ -221,7 +221,10 @@ def read_table(
             read_options=pa_csv.ReadOptions(
                 use_threads=False, block_size=len(lines) + 1, column_names=list(column_types)
             ),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=False),
+            parse_options=pa_csv.ParseOptions(
+                newlines_in_values=False,
+                quote_char='"' if b'"' in lines else False,  # a twentieth faster without
+            ),
             convert_options=pa_csv.ConvertOptions(
                 column_types=column_types,
                 include_columns=[name for name in column_types if labels or name != "label"],
