@@ -2,16 +2,19 @@
 
 Tasks: `running`, a cycle of an engine that runs and finds a whole log that is new; `cycle`, the
 first one of a new engine over it; `restart` of a process that knows it, `again` with some new rows,
-`arrays` in memory, `parsing` by pyarrow alone, `exactness`.
+`arrays` in memory, `parsing` by pyarrow alone, `sharing` of the machine by two that parse,
+`exactness`.
 """
 
 from __future__ import annotations
 
 import builtins
+import multiprocessing
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +149,23 @@ def parsing(meter: Meter, file: str) -> None:
     meter.write({"rows": rows})
 
 
+def sharing(meter: Meter, file: str) -> None:
+    """How much more two processes do than one, which share nothing but the machine."""
+    from benchmarks.in_memory import parse_blocks  # noqa: PLC0415 - as above
+
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        with meter.part("warm-up"):
+            list(pool.map(parse_blocks, [Path(file)] * 4))  # the second starts beside the first
+        started = time.perf_counter()
+        with meter.part("alone"):
+            rows = pool.submit(parse_blocks, Path(file)).result()
+        between = time.perf_counter()
+        with meter.part("together"):
+            list(pool.map(parse_blocks, [Path(file)] * 2))
+        together = time.perf_counter() - between
+    meter.write({"rows": rows, "scaling": 2 * (between - started) / together})
+
+
 def exactness(meter: Meter, file: str) -> None:
     """How far the newest result is from scipy on the rows."""
     from benchmarks.exactness import differences  # noqa: PLC0415 - as above
@@ -162,6 +182,7 @@ TASKS: dict[str, Callable[..., None]] = {
     "again": again,
     "arrays": arrays,
     "parsing": parsing,
+    "sharing": sharing,
     "exactness": exactness,
 }
 

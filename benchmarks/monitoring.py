@@ -159,7 +159,8 @@ class Bench:
                 self._ours(restart, number, "restart", engine, history.config)
                 self._again(history, Run(engine, "again", rows), number)
         if columns == TEN and rows == sizes.old:
-            self._ours(Run(PYARROW, "parsing", rows), number, "parsing", history.config)
+            for task in ("parsing", "sharing"):
+                self._ours(Run(PYARROW, task, rows), number, task, history.config)
 
     def _in_detail(self, history: History, number: int) -> None:
         """What is measured on one history only."""

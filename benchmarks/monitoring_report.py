@@ -42,6 +42,7 @@ TASKS = {
     "cycle": "the whole log",
     "running": "the whole log, new to an engine that runs",
 }
+NO_ROW = ("exactness", "sharing")
 GROWTH = """
 ## Growth
 
@@ -248,6 +249,16 @@ def targets(results: Results) -> list[Target]:
                 Run(DASK_1, "running", sizes.old), Run(DASK_2, "running", sizes.old), seconds
             ),
         ),
+        Target(
+            f"the same of two processes that just parse {old} rows each, and of one",
+            1.7,
+            above=True,
+            values=list(
+                results.values(
+                    Run(PYARROW, "sharing", sizes.old), lambda trial: trial.facts["scaling"]
+                ).values()
+            ),
+        ),
     ]
     for engine in (LOCAL, PROCESS):
         restarts = results.values(Run(engine, "restart", sizes.old), lambda t: t.lasted)
@@ -311,7 +322,7 @@ def report(results: Results, rounds: int, plot: str) -> str:
         slopes = " | ".join(_shown(each.exponent(which)) for which in range(3))
         lines.append(f"| {each.name} | {each.columns} | {smallest:,}-{largest:,} | {slopes} |")
     lines.append(TABLE)
-    lines += [_row(run, trials) for run, trials in _ordered(results) if run.task != "exactness"]
+    lines += [_row(run, trials) for run, trials in _ordered(results) if run.task not in NO_ROW]
     if results.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in results.notes)]
     return "\n".join(lines) + "\n"
