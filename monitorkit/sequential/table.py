@@ -69,26 +69,25 @@ class Table:
         Returns:
             (buckets, n) both.
         """
-        before, between = (
-            np.cumsum(self.sums(places, edges, of), axis=1)
-            for of in (self.count, self.count * gaps[self.cell])
-        )
-        return before, between
+        in_gaps = self.count * gaps.take(self.cell)
+        before, between = self.sums(places, edges, self.count, in_gaps)
+        return np.cumsum(before, axis=1), np.cumsum(between, axis=1)
 
     def sums(
-        self, group: NDArray[np.int64], groups: int, of: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+        self, group: NDArray[np.int64], groups: int, *each: NDArray[np.int64]
+    ) -> list[NDArray[np.int64]]:
         """Sums over the cells of each group, by bucket.
 
         Args:
             group: (cells,) of all cells, which of the groups it is in; `groups`: in none.
             groups: how many there are.
-            of: (k,) what is summed up, of each entry.
+            *each: (k,) what is summed up, of each entry.
 
         Returns:
-            (buckets, groups).
+            (buckets, groups) of each.
         """
         shape = self.rows.size, groups + 1
-        place = self.bucket * shape[1] + group[self.cell]
-        found = np.bincount(place, of, shape[0] * shape[1]).reshape(shape)
-        return found[:, :-1].astype(np.int64)
+        place = self.bucket * shape[1]
+        place += group.take(self.cell)
+        found = (np.bincount(place, of, shape[0] * shape[1]).reshape(shape) for of in each)
+        return [sums[:, :-1].astype(np.int64) for sums in found]
