@@ -1,16 +1,17 @@
-"""What runs beside a service, and what it costs it: `python -m benchmarks.beside`, 15 minutes.
+"""What runs beside a service, and what it costs it: `python -m benchmarks.beside`, 20 minutes.
 
 Drives the bare route and the service in turn, each alone, beside a process that only counts (as
-nice as our workers), and beside monitoring cycles, one after the other over a million rows. The
-bare route has no monitoring: the cycles beside it are those of the service, which then gets no
-requests. So what the bare route loses is what two processors cannot give to three programs, and
-what the service loses beyond that is its own. At last the same service with its monitors in a
-thread (`in_thread.py`) instead of a worker process.
+nice as our workers), and beside monitoring cycles, one after the other over a million rows: those
+of another service, which gets no requests, and of the service its own. So what the cycles of
+another one cost is what two processors cannot give to three programs, and what its own cost beyond
+that is the service's. At last the same service with its monitors in a thread (`in_thread.py`)
+instead of a worker process.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,13 +29,15 @@ from benchmarks.load import Load, Measured, find_wrk, run
 from benchmarks.machine import facts, say
 from benchmarks.report import BARE, OPEN, SOME, Results
 from benchmarks.servers import MODELS, Running, Server
-from benchmarks.serving import HISTORY_ROWS, Place, cycles, write_history
+from benchmarks.serving import HISTORY_ROWS, Place, cycle, cycles, write_history
 from monitorkit.worker import NICENESS
 
 RESULT = Path(__file__).with_name("results") / "beside.md"
 OURS = "monitorkit"
 THREAD = "monitorkit, monitors in a thread"
-ALONE, COUNTING, CYCLES = "nothing", "a process that counts", "cycles"
+ALONE, COUNTING, CYCLES = "nothing", "a process that counts", "its own cycles"
+OTHERS = "another service's cycles"
+ORDER = (ALONE, COUNTING, OTHERS, CYCLES)
 HEAD = """# What runs beside it
 
 Made by `python -m benchmarks.beside`, in which stands how. Medians of the turns; p50 and p99 in
@@ -76,6 +79,7 @@ def main() -> None:
         folder = place.folder / given.model
         servers.prepare(folder, given.model)
         write_history(place, given.model)
+        shutil.copytree(folder, place.folder / "other")
         turns = measure(place, given.model, given.turns)
     lines = [HEAD, *(f"- {fact}" for fact in facts())]
     lines.append(f"- {given.model}, {given.turns} turns of {given.seconds:g} s")
@@ -88,34 +92,41 @@ def main() -> None:
 def measure(place: Place, model: str, turns: int) -> Turns:
     """Every server with every load beside everything, again and again."""
     found: Turns = defaultdict(list)
-    bare, ours = servers.bare("validated"), servers.monitorkit(place.folder / model)
+    bare, ours, other = (
+        servers.bare("validated"),
+        servers.monitorkit(place.folder / model),
+        servers.monitorkit(place.folder / "other"),
+    )
     bodies = place.bodies(ours, model)
 
-    def take_turns(running: Mapping[str, tuple[Running, str]], beside: Beside) -> None:
-        with beside[CYCLES]():  # the first one reads the million rows
-            pass
+    def take_turns(running: Mapping[str, tuple[Running, str, Beside]]) -> None:
         for number in range(-1, turns):
-            for (server, (there, path)), load in product(running.items(), (SOME, OPEN)):
-                for what, begun in beside.items():
+            for (server, (there, path, beside)), load in product(running.items(), (SOME, OPEN)):
+                order = list(beside.items())
+                for what, begun in order if number % 2 else reversed(order):
                     with begun():
                         turn = driven(there, there.address + path, bodies, load, place.seconds)
                     if number >= 0:  # the first turn warms up
                         found[server, load, what].append(turn)
                         say(f"{number}, {server}, {load}, {what}: p99 {turn.measured.p99:.2f} ms")
 
-    def of(service: Running) -> Beside:
-        return {ALONE: nullcontext, CYCLES: lambda: cycles(service.address, place.results)}
+    def of(service: Running) -> Callable[[], AbstractContextManager[None]]:
+        cycle(service.address)  # the first one reads the million rows
+        return lambda: cycles(service.address, place.results)
 
     with (
         servers.started(bare, place.folder / "bare.log") as its,
         servers.started(ours, place.folder / "ours.log") as service,
+        servers.started(other, place.folder / "other.log") as another,
     ):
         time.sleep(ours.settle)
-        running = {BARE: (its, bare.path), OURS: (service, ours.path)}
-        take_turns(running, {**of(service), COUNTING: counting})
+        beside: Beside = {ALONE: nullcontext, COUNTING: counting, OTHERS: of(another)}
+        own: Beside = {**beside, CYCLES: of(service)}
+        take_turns({BARE: (its, bare.path, beside), OURS: (service, ours.path, own)})
     with servers.started(in_thread(ours), place.folder / "thread.log") as service:
         time.sleep(ours.settle)
-        take_turns({THREAD: (service, ours.path)}, of(service))
+        own = {ALONE: nullcontext, CYCLES: of(service)}
+        take_turns({THREAD: (service, ours.path, own)})
     return found
 
 
@@ -156,7 +167,10 @@ def counting() -> Iterator[None]:
 def table(turns: Turns) -> list[str]:
     """Rows of the table: medians."""
     rows: list[str] = []
-    for (server, load, what), found in turns.items():
+    names = list(dict.fromkeys(server for server, _, _ in turns))
+    for server, load, what in product(names, (SOME, OPEN), ORDER):
+        if not (found := turns.get((server, load, what))):
+            continue
         middle = {
             name: statistics.median(getattr(turn.measured, name) for turn in found)
             for name in ("per_second", "p50", "p99")
