@@ -30,9 +30,8 @@ ENVIRONMENT = {
     # one: a tenth of the time of a cycle over millions of rows.
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
     "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
-    # One heap for all threads and for pyarrow: what one of them frees, the others use again.
+    # One heap for all threads: what one of them frees, the others use again.
     "MALLOC_ARENA_MAX": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 """Of worker processes, where it is not set; read by the libraries when a process starts."""
 
