@@ -17,7 +17,6 @@ from monitorkit import config
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult
 from monitorkit.monitoring.cycle import run_cycle
-from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine, worker
 from monitorkit.monitoring.protocol import Engine
 from monitorkit.results import Results
@@ -29,6 +28,7 @@ Open = Callable[[Path], Cycle]
 @contextmanager
 def local(_file: Path) -> Iterator[Open]:
     """In this process."""
+    from monitorkit.monitoring.engine import LocalEngine  # noqa: PLC0415 - a parent of workers has no use for it
 
     def opened(file: Path) -> Cycle:
         settings = config.load(file)

@@ -23,9 +23,12 @@ SCHEMA_VERSION = 1
 
 log = logs.get(__name__)
 
+_ENDING = ".json"
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
+_FILE = re.compile(_RUN_ID.pattern + re.escape(_ENDING))
 _SETTLED = 2 * 10**9  # nanoseconds
 _STAMP = "%Y%m%dT%H%M%S%fZ"
+_SECONDS = len("20260102T030405")
 
 
 def new_run_id(now: datetime, after: str | None = None) -> str:
@@ -44,7 +47,9 @@ def new_run_id(now: datetime, after: str | None = None) -> str:
 
 def time_of(run_id: str) -> datetime:
     """When the cycle of a result began, unless the clock was set back since the one before it."""
-    return datetime.strptime(run_id.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+    stamp = run_id.partition("-")[0]
+    # A twentieth of what `strptime` takes: there may be ten thousand of them.
+    return datetime.fromisoformat(f"{stamp[:_SECONDS]}.{stamp[_SECONDS:]}")
 
 
 def encode(result: RunResult) -> bytes:
@@ -171,11 +176,13 @@ class Results:
         """Every result's id, oldest first; opens no file."""
         try:
             with os.scandir(self.folder) as entries:
-                names = [entry.name for entry in entries if entry.name.endswith(".json")]
+                names = [entry.name for entry in entries]
         except FileNotFoundError:
             return []
-        run_ids = (name.removesuffix(".json") for name in names)
-        return sorted(i for i in run_ids if _RUN_ID.fullmatch(i) and not self._known_damaged(i))
+        run_ids = sorted(name[: -len(_ENDING)] for name in names if _FILE.fullmatch(name))
+        if self._damaged:
+            return [run_id for run_id in run_ids if not self._known_damaged(run_id)]
+        return run_ids
 
     def read(self, run_id: str) -> bytes | None:
         """One result's document; None when there is none of that id, or only a damaged one."""
@@ -227,11 +234,16 @@ class Results:
         Returns:
             How many were deleted.
         """
+        if not limits.limited:
+            return 0
+        number_alone = not limits.max_size and not limits.max_age
+        # Those that stay may be thousands; where number alone matters, nothing is asked of them.
+        newer = (limits.keep or 0) if number_alone else 0
         files = (
             Kept(self._path(run_id), self._size(run_id, limits), time_of(run_id))
-            for run_id in reversed(self.run_ids())
+            for run_id in self.run_ids()[::-1][newer:]
         )
-        return prune(files, limits, "result")
+        return prune(files, limits, "result", newer=newer)
 
     def _size(self, run_id: str, limits: Limits) -> int:
         """Of its file, where that matters."""
@@ -290,7 +302,7 @@ class Results:
         return status.st_mtime_ns, status.st_size
 
     def _path(self, run_id: str) -> Path:
-        return self.folder / f"{run_id}.json"
+        return self.folder / f"{run_id}{_ENDING}"
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

@@ -47,16 +47,19 @@ class Kept:
     at: datetime
 
 
-def surplus(files: Iterable[Kept], limits: Limits, now: datetime) -> Iterator[tuple[Kept, str]]:
+def surplus(
+    files: Iterable[Kept], limits: Limits, now: datetime, *, newer: int = 0
+) -> Iterator[tuple[Kept, str]]:
     """The files that are too many, too large together or too old, and why each is.
 
     Args:
         files: newest first; the newest one always stays.
         limits: what may stay.
         now: which ages are counted from.
+        newer: so many stay and are not among the files, where number alone matters.
     """
     total = 0
-    for position, each in enumerate(files):
+    for position, each in enumerate(files, newer):
         total += each.bytes
         if not position:
             continue
@@ -83,19 +86,20 @@ def delete(each: Kept, reason: str, what: str) -> None:
     log.info("file_pruned", what=what, file=str(each.path), reason=reason, bytes=each.bytes)
 
 
-def prune(files: Iterable[Kept], limits: Limits, what: str) -> int:
+def prune(files: Iterable[Kept], limits: Limits, what: str, *, newer: int = 0) -> int:
     """Delete what is too much; returns how many files that were.
 
     Args:
         files: newest first; the newest one always stays.
         limits: what may stay.
         what: they are, for the events.
+        newer: as for `surplus`.
 
     Raises:
         OSError: one cannot be deleted.
     """
     number = 0
-    for each, reason in surplus(files, limits, datetime.now(UTC)):
+    for each, reason in surplus(files, limits, datetime.now(UTC), newer=newer):
         delete(each, reason, what)
         number += 1
     return number

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
-
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING, Any
 
 from monitorkit.errors import ConfigError
 from monitorkit.settings import Telemetry
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 SECONDS = 5
 """That an export may take; a collector that is away must not hold up the end of the service."""

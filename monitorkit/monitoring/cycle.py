@@ -219,12 +219,13 @@ def _run(
     cancelled: Callable[[], bool],
 ) -> RunResult | Skipped:
     now = datetime.now(UTC)
-    newest = next(reversed(results.run_ids()), None)
+    run_ids = results.run_ids()
+    newest = run_ids[-1] if run_ids else None
     store = Reports(config.storage.reports)
     outcome = judge(
         config,
         engine,
-        Moment(now, new_run_id(now, after=newest), trigger, _newest_first(results)),
+        Moment(now, new_run_id(now, after=newest), trigger, _newest_first(results, run_ids)),
         selection=selection,
         store=store,
         reports=reports,
@@ -311,9 +312,9 @@ def _limits(section: ResultRetention | ReportRetention) -> Limits:
     return Limits(section.keep, section.max_age, int(section.max_size))
 
 
-def _newest_first(results: Results) -> Iterator[RunResult]:
+def _newest_first(results: Results, run_ids: Sequence[str]) -> Iterator[RunResult]:
     """The last results, read as they are asked for; a damaged one counts as one of them."""
-    for run_id in list(reversed(results.run_ids()))[:LOOK_THROUGH_RESULTS]:
+    for run_id in run_ids[::-1][:LOOK_THROUGH_RESULTS]:
         found = results.find(run_id)
         if found is not None:
             yield found[1]

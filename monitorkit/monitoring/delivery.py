@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -56,8 +57,9 @@ class Delivery:
         except Timeout:
             return  # the other process delivers ours too, now or the next time
         try:
+            run_ids = self._results.run_ids()
             for entry in self._config.sinks:
-                for run_id in self._waiting(entry.name)[:BATCH]:
+                for run_id in self._waiting(entry.name, run_ids)[:BATCH]:
                     if not self._one(entry, run_id, cancelled or (lambda: False)):
                         break
         finally:
@@ -65,7 +67,8 @@ class Delivery:
 
     def undelivered(self) -> dict[str, int]:
         """How many results each sink has still to take."""
-        return {entry.name: len(self._waiting(entry.name)) for entry in self._config.sinks}
+        run_ids = self._results.run_ids()
+        return {entry.name: len(self._waiting(entry.name, run_ids)) for entry in self._config.sinks}
 
     def _one(self, entry: SinkEntry, run_id: str, cancelled: Callable[[], bool]) -> bool:
         if cancelled():
@@ -81,7 +84,7 @@ class Delivery:
                 "sink_failed",
                 sink=entry.name,
                 run_id=run_id,
-                undelivered=len(self._waiting(entry.name)),
+                undelivered=len(self._waiting(entry.name, self._results.run_ids())),
                 reason=told(error),
             )
             return False
@@ -91,9 +94,10 @@ class Delivery:
             log.info("result_delivered", sink=entry.name, run_id=run_id)
         return True
 
-    def _waiting(self, sink: str) -> list[str]:
+    def _waiting(self, sink: str, run_ids: Sequence[str]) -> Sequence[str]:
+        """The results that a sink has still to take, of all in their order."""
         position = delivered.read(self._folder).positions.get(sink, "")
-        return [run_id for run_id in self._results.run_ids() if run_id > position]
+        return run_ids[bisect_right(run_ids, position) :]
 
 
 def context(config: Config) -> SinkContext:

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from monitorkit.config import Config
 from monitorkit.contracts import Judgement
 from monitorkit.errors import WorkerError
 from monitorkit.monitoring.active import active, say_nobody
-from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.prediction_log import Cursor
 from monitorkit.worker import Worker
+
+if TYPE_CHECKING:
+    from monitorkit.monitoring.engine import LocalEngine
 
 SLICE_SECONDS = 5.0
 READY_SECONDS = 120.0
@@ -141,6 +144,8 @@ def _open(config: bytes) -> None:
 
 
 def _local(config: bytes) -> LocalEngine:
+    from monitorkit.monitoring.engine import LocalEngine  # noqa: PLC0415 - here alone
+
     if config not in _engines:
         _engines.clear()
         _engines[config] = LocalEngine(pickle.loads(config))  # noqa: S301 - from our own process

@@ -90,7 +90,7 @@ class History:
         outcome = judge(
             self.here.config,
             self.engine,
-            Moment(self.at(minutes), run_id, trigger, _newest_first(kept)),
+            Moment(self.at(minutes), run_id, trigger, _newest_first(kept, kept.run_ids())),
             selection=selection,
             store=Reports(self.here.config.storage.reports),
         )
