@@ -156,14 +156,11 @@ def sharing(meter: Meter, file: str) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         with meter.part("warm-up"):
             list(pool.map(parse_blocks, [Path(file)] * 4))  # the second starts beside the first
-        started = time.perf_counter()
         with meter.part("alone"):
             rows = pool.submit(parse_blocks, Path(file)).result()
-        between = time.perf_counter()
         with meter.part("together"):
             list(pool.map(parse_blocks, [Path(file)] * 2))
-        together = time.perf_counter() - between
-    meter.write({"rows": rows, "scaling": 2 * (between - started) / together})
+    meter.write({"rows": rows})
 
 
 def exactness(meter: Meter, file: str) -> None:

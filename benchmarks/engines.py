@@ -28,7 +28,7 @@ Open = Callable[[Path], Cycle]
 @contextmanager
 def local(_file: Path) -> Iterator[Open]:
     """In this process."""
-    from monitorkit.monitoring.engine import LocalEngine  # noqa: PLC0415 - a parent of workers has no use for it
+    from monitorkit.monitoring.engine import LocalEngine  # noqa: PLC0415 - else in parents
 
     def opened(file: Path) -> Cycle:
         settings = config.load(file)

@@ -156,6 +156,11 @@ def one_of_many(trial: Trial) -> float:
     return float(statistics.median(trial.facts["every"]))
 
 
+def scaling(trial: Trial) -> float:
+    """How much more two that share the machine do together than one of them alone."""
+    return 2 * trial.parts["alone"].seconds / trial.parts["together"].seconds
+
+
 def seconds(trial: Trial) -> float:
     """Of the work with its reading."""
     return trial.seconds
@@ -253,11 +258,7 @@ def targets(results: Results) -> list[Target]:
             f"the same of two processes that just parse {old} rows each, and of one",
             1.7,
             above=True,
-            values=list(
-                results.values(
-                    Run(PYARROW, "sharing", sizes.old), lambda trial: trial.facts["scaling"]
-                ).values()
-            ),
+            values=list(results.values(Run(PYARROW, "sharing", sizes.old), scaling).values()),
         ),
     ]
     for engine in (LOCAL, PROCESS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -112,8 +113,7 @@ def changed(names: Sequence[str]) -> Change:
 def keep(made: Sequence[RunResult]) -> None:
     """These results and no others."""
     results = Results(config.load().storage.results)
-    for run_id in results.run_ids():
-        (results.folder / f"{run_id}.json").unlink()
+    shutil.rmtree(results.folder, ignore_errors=True)
     for each in made:
         results.commit(each)
 
