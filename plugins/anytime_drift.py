@@ -258,7 +258,8 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
         median = detail["quantiles"].get("0.5")
         what = f"a distance of {judged.value:.3g}, {judged.highest:.3g} is near enough"
         if median is not None and detail["direction"]:
-            what += f"; values are {detail['direction']}: median {median[0]:.6g} -> {median[1]:.6g}"
+            before, now = (f"{value:.6g}" for value in median)
+            what += f"; values are {detail['direction']}: median from {before} to {now}"
     else:
         what = (
             f"{judged.event}: {judged.value:.2%} of the rows, {judged.reference:.2%} in the "

@@ -183,7 +183,7 @@ VARYING = (
     (r"\b[0-9a-f]{64}\b", "HASH"),
     (r"(127\.0\.0\.1|localhost):\d+", "HOST"),
     # Of as many rows as the window that shows a drift first happens to have: whole, or not.
-    (r"\bmedian \S+ -> \S+", "MEDIANS"),
+    (r"\bmedian from \S+ to \S+", "MEDIANS"),
     (r"-?\b\d+\.\d+(e[+-]?\d+)?", "N"),
 )
 """Ids, times, ports, medians and fractions; other whole numbers are compared."""

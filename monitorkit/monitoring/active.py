@@ -15,8 +15,13 @@ Say = Callable[[Sequence[str]], None]
 
 
 @contextlib.contextmanager
-def telling(state: Path) -> Iterator[Say]:
-    """What says whose code runs, for each block of the log that is read; in the end, ours does."""
+def telling(state: Path, *names: str) -> Iterator[Say]:
+    """Say whose code runs, and take what says whose runs next; in the end, ours does.
+
+    Args:
+        state: the folder that it is written to.
+        names: the monitors whose code runs at first.
+    """
     try:
         fd = _opened(state / ACTIVE)
     except OSError:  # on a full disk a crash has no name, that is all
@@ -33,6 +38,7 @@ def telling(state: Path) -> Iterator[Say]:
             os.pwrite(fd, text, 0)
 
     try:
+        say(names)
         yield say
     finally:
         say(())

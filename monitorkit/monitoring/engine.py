@@ -192,8 +192,7 @@ class LocalEngine:
             raise PluginError(name, f"rows of model version {version} are not summed up: {reason}")
         lookback, merge = self._lookbacks[name], monitor.merge
         judgement = Judgement([no_rows()])
-        with self._telling() as say:
-            say((name,))
+        with self._telling(name):
             buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
             if buckets:  # else its look-back is shorter, and was quiet
                 merged = partial(self._merges[identity].merged, merge=merge)
@@ -289,8 +288,7 @@ class LocalEngine:
         """The identity of a monitor's track, which is made or restored when need be."""
         chunk = self._monitors.references.chunk(version)
         try:
-            with self._telling() as say:
-                say((name,))
+            with self._telling(name):
                 monitor = self._monitors.get(version, name)
                 identity = self._monitors.identity(name, monitor)
                 if identity in self._unread:
@@ -386,6 +384,6 @@ class LocalEngine:
                     guilty = self._monitors.names_of(version, identity, names)
                     failures.update(dict.fromkeys(guilty, f"its summary cannot be kept: {error}"))
 
-    def _telling(self) -> AbstractContextManager[Say]:
+    def _telling(self, *names: str) -> AbstractContextManager[Say]:
         """Leave word of whose code runs, for whoever has to find out after a crash or a kill."""
-        return telling(self._config.storage.state)
+        return telling(self._config.storage.state, *names)

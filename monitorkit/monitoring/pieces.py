@@ -121,7 +121,7 @@ class PieceEngine(LocalEngine):
     def _refresh(self) -> None:
         """There is nothing to take over."""
 
-    def _telling(self) -> AbstractContextManager[Say]:
+    def _telling(self, *_names: str) -> AbstractContextManager[Say]:
         """Many run at once, and the cluster knows which of its tasks ended a process."""
         return nullcontext(lambda _names: None)
 

@@ -26,6 +26,12 @@ def test_whoever_looks_finds_the_last_word(tmp_path: Path) -> None:
     assert active(tmp_path / "new") == ()
 
 
+def test_the_first_word_may_be_said_at_once(tmp_path: Path) -> None:
+    with telling(tmp_path, "a-monitor"):
+        assert active(tmp_path) == ("a-monitor",)
+    assert active(tmp_path) == ()
+
+
 def test_a_longer_word_in_between_leaves_nothing_behind(tmp_path: Path) -> None:
     with telling(tmp_path) as outer:
         outer(["a"])
