@@ -12,7 +12,7 @@ import anyio
 
 from monitorkit import config, keys, logs, plugin_manager, preparation, telemetry
 from monitorkit.config import Config
-from monitorkit.serving import server
+from monitorkit.serving import server, tls
 
 log = logs.get(__name__)
 
@@ -41,7 +41,7 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
     try:
         # What is wrong is told before a training, not after.
         keys.configured(settings.serving.keys)
-        server.check_tls(settings.serving)
+        tls.context(settings.serving)
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
                 plugin_manager.checked(settings)

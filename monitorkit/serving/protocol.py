@@ -36,6 +36,9 @@ MAX_HEAD = 64 * 1024
 FRAMED = 6
 """A chunked body has at most so many bytes for each of its own; more is chatter around it."""
 
+MOST_PIPELINED = 100
+"""Requests that wait for the answer before them, 2 kB each; 13,000 may come in one read."""
+
 LINGER = 2.0
 """Seconds in which a client that still sends can read why nobody listens any more."""
 
@@ -136,7 +139,7 @@ class Lingering(asyncio.Protocol):
         all_of_them: takes note of this one as long as it is open.
     """
 
-    def __init__(self, transport: asyncio.Transport, all_of_them: set[Lingering]) -> None:
+    def __init__(self, transport: asyncio.Transport, all_of_them: set[asyncio.Protocol]) -> None:
         if transport.can_write_eof():
             transport.write_eof()
         self._end = asyncio.get_running_loop().call_later(LINGER, transport.abort)
@@ -177,19 +180,19 @@ class Protocol(HttpToolsProtocol):
     Args:
         given, named: uvicorn's.
         limits: what clients may take; None: as much as they like.
-        lingering: all connections of the server that are no longer its own, and still open.
+        others: connections of the server that are open, and not yet or no longer its own.
     """
 
     def __init__(
         self,
         *given: Any,
         limits: Limits | None = None,
-        lingering: set[Lingering] | None = None,
+        others: set[asyncio.Protocol] | None = None,
         **named: Any,
     ) -> None:
         super().__init__(*given, **named)
         self._limits = limits or Limits()
-        self._lingering = set() if lingering is None else lingering
+        self._others = set() if others is None else others
         self._socket: asyncio.Transport = None  # type: ignore[assignment] # until it is made
         self._running: RequestResponseCycle | None = None
         self._counted: object = None
@@ -219,11 +222,12 @@ class Protocol(HttpToolsProtocol):
     @property
     def _open(self) -> int:
         """Connections of the server, each of which takes a file."""
-        return len(self.connections) + len(self._lingering)
+        return len(self.connections) + len(self._others)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection: uvicorn's type says the same of its own."""
         self._socket = transport
+        self._others.discard(self)  # it is uvicorn's now
         super().connection_made(JoinedWrites(transport, self._close))
         if self._open > self._limits.connections:
             self._write(problems.too_many_connections(self._limits.connections))
@@ -232,6 +236,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the answer that is under way. uvicorn tells the last one, of several at once."""
         super().connection_lost(exc)
+        self.pipeline.clear()  # nobody answers these, and only a full collection would free them
         running = self._running
         if running is not None and not running.response_complete:
             running.disconnected = True
@@ -284,9 +289,15 @@ class Protocol(HttpToolsProtocol):
         return b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines, b"", b""])
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is read once more."""
+        """Begin to answer, unless the head is read once more.
+
+        Raises:
+            ValueError: too many wait; to the parser that is no request, see `refuse`.
+        """
         if self._is_offer:
             return
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError("too many requests before an answer")
         super().on_headers_complete()
         if not self.pipeline:  # otherwise it waits for the one that runs
             self._running = self.cycle
@@ -326,6 +337,7 @@ class Protocol(HttpToolsProtocol):
                 return
             if self.pipeline or not cycle.more_body:
                 cycle.keep_alive = False
+                self._refused = True
                 self.flow.pause_reading()
                 return
             cycle.disconnected = True
@@ -375,4 +387,4 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         self.flow.resume_reading()
-        self._socket.set_protocol(Lingering(self._socket, self._lingering))
+        self._socket.set_protocol(Lingering(self._socket, self._others))

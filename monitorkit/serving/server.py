@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import math
@@ -9,17 +10,17 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from typing import cast
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 
 from monitorkit import logs, telemetry
-from monitorkit.errors import AddressInUse, ConfigError, MonitorkitError
-from monitorkit.serving import hosts
+from monitorkit.errors import AddressInUse, MonitorkitError
+from monitorkit.serving import hosts, tls
 from monitorkit.serving.application import Application
 from monitorkit.serving.deadlines import Deadlines
 from monitorkit.serving.protocol import Limits, Protocol
@@ -31,6 +32,8 @@ HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referr
 TICKS = 10
 RESERVED_FILES = 200
 """Of those that the system lets us open: for the log, workers, and model files."""
+
+OTHER_HOST = "Name an address of this machine with --host or [serving] host."
 
 if sys.platform != "win32":
     import resource
@@ -50,7 +53,9 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: Application, settings: Serving) -> None:
-        super().__init__(_configured(app, settings))
+        self._others: set[asyncio.Protocol] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        super().__init__(_configured(app, settings, self._others))
         self._settings = settings
         self._deadlines = Deadlines(
             receive=settings.receive_timeout.total_seconds(),
@@ -65,7 +70,15 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where it listens, once it does."""
-        await super().startup(sockets)
+        context = tls.context(self._settings)
+        if context is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            for listener in sockets or ():
+                listener.listen(self.config.backlog)
+                accepting = self._acceptor(context).run(listener)
+                self._accepting.append(asyncio.create_task(accepting))
         for listener in sockets or ():
             log.info("listening", url=url(listener, self._settings))
             if not self._settings.keys and not hosts.is_loopback(listener.getsockname()[0]):
@@ -76,6 +89,28 @@ class Server(uvicorn.Server):
                     remedy="add [[serving.keys]] (`monitorkit new-key` makes one), or listen on "
                     'host = "127.0.0.1" behind something that knows its clients',
                 )
+
+    def _acceptor(self, context: ssl.SSLContext) -> tls.Acceptor:
+        most, connections = limits(self._settings).connections, self.server_state.connections
+        return tls.Acceptor(
+            partial(
+                cast(Callable[..., Protocol], self.config.http_protocol_class),
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            ),
+            context,
+            seconds=self._settings.receive_timeout.total_seconds(),
+            others=self._others,
+            full=lambda: len(connections) + len(self._others) >= most,
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order; who has not spoken TLS so far is not waited for."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,7 +131,10 @@ def bind(settings: Serving) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise AddressInUse(settings.host, settings.port, error.strerror or str(error)) from error
+        problem = AddressInUse(settings.host, settings.port, error.strerror or str(error))
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            problem.remedy = OTHER_HOST
+        raise problem from error
     return listener
 
 
@@ -105,35 +143,6 @@ def url(listener: socket.socket, settings: Serving) -> str:
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.tls_certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def check_tls(settings: Serving) -> None:
-    """Read certificate and key, when there are some.
-
-    Raises:
-        ConfigError: naming the file that cannot be used.
-    """
-    if not settings.tls_certificate:
-        return
-    for key, path in (
-        ("tls_certificate", settings.tls_certificate),
-        ("tls_key", settings.tls_key),
-    ):
-        try:
-            Path(path).read_bytes()
-        except OSError as error:
-            problem = f"`{key}`: {path} cannot be read: {error.strerror}"
-            raise ConfigError("[serving]", (problem,)) from error
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # With a password, which is wrong, so that OpenSSL asks nobody for one.
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="-")  # noqa: S106
-    except (ssl.SSLError, OSError) as error:
-        problem = (
-            f"{settings.tls_certificate} and {settings.tls_key} are no certificate and its key in "
-            f"PEM format, or the key is encrypted ({getattr(error, 'reason', None) or error})"
-        )
-        raise ConfigError("[serving] tls_certificate", (problem,)) from error
 
 
 async def serve(app: Application, settings: Serving, listener: socket.socket) -> None:
@@ -190,7 +199,9 @@ def limits(settings: Serving) -> Limits:
     return Limits(connections, int(settings.max_body))
 
 
-def _configured(app: Application, settings: Serving) -> uvicorn.Config:
+def _configured(
+    app: Application, settings: Serving, others: set[asyncio.Protocol]
+) -> uvicorn.Config:
     return uvicorn.Config(
         telemetry.wrapped(app),
         lifespan="off",
@@ -198,10 +209,8 @@ def _configured(app: Application, settings: Serving) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         headers=HEADERS,
-        ssl_certfile=settings.tls_certificate or None,
-        ssl_keyfile=settings.tls_key or None,
         http=partial(  # type: ignore[arg-type] # it makes one
-            Protocol, limits=limits(settings), lingering=set()
+            Protocol, limits=limits(settings), others=others
         ),
         timeout_keep_alive=math.ceil(settings.idle_timeout.total_seconds()),
         # What a proxy says of its clients is nothing that we use.

@@ -1,7 +1,7 @@
 """Names of the service, web pages of others, the headers of every answer, HTTPS, open addresses.
 
 Taken out, each protection makes a test here fail: `Hosts` in `Application.__call__`,
-`refuse_other_sites`, `server.HEADERS`, `NO_STORE`, the policy in `docs.py`, `check_tls`.
+`refuse_other_sites`, `server.HEADERS`, `NO_STORE`, the policy in `docs.py`, `tls.context`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from wire import connected, listening
 
 from monitorkit.errors import ConfigError
-from monitorkit.serving import hosts, server
+from monitorkit.serving import hosts, server, tls
 from monitorkit.serving.application import Application
 from monitorkit.serving.services import Services
 from monitorkit.settings import Serving
@@ -245,7 +245,7 @@ async def test_https_with_a_certificate(
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with serve(serving) as (services, _):
-        server.check_tls(services.config.serving)
+        tls.context(services.config.serving)
         with capture_logs() as events:
             async with listening(services) as (port, _):
                 url = f"https://127.0.0.1:{port}"
@@ -284,7 +284,7 @@ def test_files_that_are_no_certificate_and_key_end_the_start(
                 )
             )
     with pytest.raises(ConfigError) as caught:
-        server.check_tls(Serving(tls_certificate=files[0], tls_key=files[1]))
+        tls.context(Serving(tls_certificate=files[0], tls_key=files[1]))
     assert files[0] in str(caught.value)
     assert "hunter2" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""A real uvicorn on a real socket: keep-alive, streamed bodies, full queues, clients that leave."""
+"""The service on a real socket: keep-alive, streamed bodies, full queues, clients that leave."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-from real_server import listening, until
 from structlog.testing import capture_logs
+from wire import connected, listening, until
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.serving.predict import WATCH_FROM_ROWS
+from monitorkit.serving.protocol import MOST_PIPELINED, Protocol
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 
@@ -53,7 +54,7 @@ def request(row: Row, path: str = "/predict") -> bytes:
 async def test_a_connection_is_kept_through_answers_and_errors(serve: Serve, row: Row) -> None:
     async with (
         serve({"max_body": 1000}) as (services, _),
-        listening(services) as port,
+        listening(services) as (port, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         statuses = []
@@ -66,7 +67,7 @@ async def test_a_connection_is_kept_through_answers_and_errors(serve: Serve, row
 
 
 async def test_a_streamed_body_beyond_the_limit_is_a_413_before_its_end(serve: Serve) -> None:
-    async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
+    async with serve({"max_body": 1000}) as (services, _), listening(services) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -83,7 +84,7 @@ async def test_a_streamed_body_beyond_the_limit_is_a_413_before_its_end(serve: S
 async def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(
     serve: Serve,
 ) -> None:
-    async with serve({"max_body": 1000}) as (services, _), listening(services) as port:
+    async with serve({"max_body": 1000}) as (services, _), listening(services) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n"
@@ -98,7 +99,7 @@ async def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(
 async def test_clients_that_leave_a_long_queue_are_dropped_before_dispatch(
     serve: Serve, served: Served, row: Row
 ) -> None:
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
         held = Held(served)
         services.slot.current = held.served
         batcher = services.pipeline.batcher
@@ -126,12 +127,29 @@ async def test_clients_that_leave_a_long_queue_are_dropped_before_dispatch(
         assert batcher.late_rows == 0
 
 
+async def test_what_waits_behind_an_answer_is_limited_and_goes_with_its_client(
+    serve: Serve, served: Served, row: Row
+) -> None:
+    async with serve() as (services, _), listening(services) as (port, running):
+        held = Held(served)
+        services.slot.current = held.served
+        async with connected(port) as connection:
+            await connection.send(request(row) * 300)
+            await until(held.reached.is_set)
+            [protocol] = running.server_state.connections
+            assert isinstance(protocol, Protocol)
+            assert len(protocol.pipeline) == MOST_PIPELINED
+        await until(lambda: not running.server_state.connections)
+        assert not protocol.pipeline
+        held.gate.set()
+
+
 async def test_too_many_waiting_rows_are_a_503_at_once(
     serve: Serve, served: Served, row: Row
 ) -> None:
     async with (
         serve({"max_waiting_rows": 5}) as (services, _),
-        listening(services) as port,
+        listening(services) as (port, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         held = Held(served)
@@ -177,7 +195,7 @@ async def test_when_the_service_stops_accepted_rows_are_answered_and_new_ones_re
 async def test_a_batch_whose_client_leaves_while_it_runs_completes_and_counts_as_late(
     serve: Serve, served: Served, row: Row
 ) -> None:
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
         held = Held(served)
         services.slot.current = held.served
         _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -195,7 +213,7 @@ async def test_a_batch_whose_client_leaves_while_it_runs_completes_and_counts_as
 
 
 async def test_a_client_that_leaves_within_its_body_harms_nothing(serve: Serve, row: Row) -> None:
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
         await writer.drain()
@@ -209,7 +227,7 @@ async def test_a_client_that_leaves_within_its_body_harms_nothing(serve: Serve, 
 async def test_two_hundred_connections_at_once_lose_nothing(
     serve: Serve, served: Served, row: Row
 ) -> None:
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
         answers: list[tuple[float, dict[str, Any]]] = []
 
         async def client(number: int) -> None:

@@ -1,11 +1,12 @@
-"""The service on a real socket, as `monitorkit run` sets it up, and bytes to and from it."""
+"""The service on a real socket, as `monitorkit run` sets it up, bytes to and from it, its log."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +27,25 @@ async def listening(services: Services) -> AsyncIterator[tuple[int, Server]]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server._serve(sockets=[listener]))
-        async with asyncio.timeout(SECONDS):
-            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
+        await until(lambda: server.started)
         try:
             yield listener.getsockname()[1], server
         finally:
             server.should_exit = True
             await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that will happen."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - what a server does is no event of the tests'
+            await asyncio.sleep(0.01)
+
+
+def logged(services: Services) -> list[dict[str, str]]:
+    """Every row of the log."""
+    with (services.config.storage.predictions / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @dataclass
