@@ -44,6 +44,9 @@ CARD_FILE = "model.json"
 MODEL_FILE = "model.skops"
 LABELS_DIFFER = 0.01
 
+DAMAGED = "Delete this folder; it is downloaded from the registry again."
+NOT_READ = "See to that, and it is read again; the folder itself may be sound."
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -191,10 +194,10 @@ def read_card(folder: Path) -> ModelCard:
         document = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         return ModelCard.from_json(document)
     except (OSError, ValueError, RecursionError) as error:
+        # Too many open files, say, are no fault of a folder: nobody shall delete it for that.
+        remedy = NOT_READ if isinstance(error, OSError) else DAMAGED
         raise ModelRefused(
-            f"the model in {folder}",
-            f"{CARD_FILE} cannot be read: {error}",
-            "Delete this folder; it is downloaded from the registry again.",
+            f"the model in {folder}", f"{CARD_FILE} cannot be read: {error}", remedy
         ) from error
 
 
@@ -205,15 +208,14 @@ def read_bytes(folder: Path, card: ModelCard) -> bytes:
         ModelRefused: with the expected and the found hash.
     """
     path = folder / MODEL_FILE
-    remedy = "Delete this folder; it is downloaded from the registry again."
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelRefused(card.title(), f"{path} cannot be read: {error}", remedy) from error
+        raise ModelRefused(card.title(), f"{path} cannot be read: {error}", NOT_READ) from error
     found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
         reason = f"{path}: expected SHA-256 {card.sha256}, found {found}"
-        raise ModelRefused(card.title(), reason, remedy)
+        raise ModelRefused(card.title(), reason, DAMAGED)
     return data
 
 

@@ -16,6 +16,12 @@ from monitorkit.errors import ModelRefused
 SCHEMA_VERSION = 1
 CURRENT_FILE = "current.json"
 
+NAME_BYTES = 255
+"""No file system that we know takes a longer name."""
+
+SHOWN = 40
+"""So much of a version is quoted: anything may stand in a log."""
+
 log = logs.get(__name__)
 
 
@@ -56,11 +62,25 @@ def address(config: Config) -> Address:
 
 def folder(address: Address, store: Path, version: str) -> Path:
     """Where a version is kept, whether or not it is there."""
-    return _model_folder(address, store) / re.sub(r"[^0-9A-Za-z_-]", "_", version)
+    return _model_folder(address, store) / _folder_name(version)
+
+
+def can_be_kept(version: str) -> bool:
+    """Whether a version can have a folder; one that cannot is none of a registry's."""
+    return len(_folder_name(version)) <= NAME_BYTES
+
+
+def shown(version: str) -> str:
+    """A version as events and errors quote it."""
+    if len(version) <= SHOWN:
+        return version
+    return f"{version[:SHOWN]}… ({len(version):,} characters)"
 
 
 def stored(address: Address, store: Path, version: str) -> Path | None:
     """The folder of a version in the local store; None when it is not there."""
+    if not can_be_kept(version):
+        return None
     path = folder(address, store, version)
     complete = all((path / name).is_file() for name in (model.CARD_FILE, model.MODEL_FILE))
     return path if complete else None
@@ -107,6 +127,10 @@ def set_last_good(address: Address, store: Path, version: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = json.dumps({"schema_version": SCHEMA_VERSION, "version": version})
     durable.replace_file(path, document.encode())
+
+
+def _folder_name(version: str) -> str:
+    return re.sub(r"[^0-9A-Za-z_-]", "_", version)
 
 
 def _model_folder(address: Address, store: Path) -> Path:

@@ -23,7 +23,16 @@ from filelock import FileLock
 
 from monitorkit import logs, model, signature, sqlite_store
 from monitorkit.errors import ModelNotFound, ModelRefused, RegistryUnavailable
-from monitorkit.model_store import Address, address, holds, last_good, set_last_good, stored
+from monitorkit.model_store import (
+    Address,
+    address,
+    can_be_kept,
+    holds,
+    last_good,
+    set_last_good,
+    shown,
+    stored,
+)
 from monitorkit.model_store import folder as folder_of
 from monitorkit.redaction import redacted
 from monitorkit.trust import Trust
@@ -72,6 +81,7 @@ CLIENT_PACKAGES = frozenset({"azure", "boto3", "botocore", "google"})
 """Whose own errors are about an artifact store."""
 
 _WHERE = re.compile(r" at 0x[0-9a-fA-F]+")
+_ADVICE = "(raised as a result of "
 
 log = logs.get(__name__)
 
@@ -195,6 +205,7 @@ def promote(address: Address, version: str) -> None:
     _model_version(address, client, version)
     with reported(address):
         client.set_registered_model_alias(address.model_name, address.alias, version)
+    log.info("model_promoted", model=address.model_name, alias=address.alias, version=version)
 
 
 def finish_first(address: Address) -> None:
@@ -230,6 +241,11 @@ def fetch(address: Address, version: str, store: Path, trust: Trust) -> Path:
         ModelRefused: it cannot be served; what was stored before stays as it was.
         RegistryUnavailable: no answer.
     """
+    if not can_be_kept(version):
+        raise ModelNotFound(
+            f"version {shown(version)} of model {address.model_name!r}",
+            "No version has such a name: look who wrote it into the prediction log.",
+        )
     client = connect(address)
     registered = _model_version(address, client, version)
     folder = folder_of(address, store, version)
@@ -276,9 +292,13 @@ def reported(address: Address) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """Without where an object is in memory: the same trouble is told in the same words."""
+    """Without where an object is in memory: the same trouble is told in the same words.
+
+    SQLAlchemy may say before the cause what its own users could do about it.
+    """
     lines = _WHERE.sub("", str(error)).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    cause = next((line for line in lines if not line.startswith(_ADVICE)), "")
+    return cause.rstrip(".") or type(error).__name__
 
 
 def _import_mlflow() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -460,8 +461,37 @@ def test_a_changed_byte_is_named_with_both_hashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"schema_version": 1}'])
 def test_a_damaged_card_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / model.CARD_FILE).write_text(text)
-    with pytest.raises(ModelRefused, match=rf"{tmp_path}.*model.json cannot be read"):
+    with pytest.raises(ModelRefused, match=rf"{tmp_path}.*model.json cannot be read.*Delete this"):
         model.load(tmp_path, TRUSTED)
+
+
+@pytest.mark.parametrize("file", [model.CARD_FILE, model.MODEL_FILE])
+def test_a_sound_folder_that_cannot_be_read_now_is_not_to_be_deleted(
+    tmp_path: Path, file: str
+) -> None:
+    """Too many files are open, say, which is no fault of the folder."""
+    resource = pytest.importorskip("resource")
+    frame, target = breast_cancer()
+    folder = store(tmp_path / "m", forest().fit(frame, target))
+    card = model.read_card(folder)
+
+    def read() -> object:
+        if file == model.CARD_FILE:
+            return model.read_card(folder)
+        return model.read_bytes(folder, card)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(ModelRefused, match=r"cannot be read: .*Too many open files") as refused:
+            read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "Delete" not in str(refused.value)
+    assert "may be sound" in str(refused.value)
+    assert read()
 
 
 def test_types_that_are_not_trusted_are_named_with_the_key_that_trusts_them(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ log = logs.get(__name__)
 class Delivery:
     """Delivers results from a worker process, each within its sink's timeout.
 
-    The position of each sink is a file; without it everything is delivered again, which sinks
-    have to bear.
+    The positions of all sinks are a file; without its position a sink gets everything again,
+    which sinks have to bear.
 
     Args:
         config: the whole configuration.
@@ -40,7 +40,7 @@ class Delivery:
         self._folder = config.storage.state
 
     def deliver(
-        self, *, patience: float = 0.0, cancelled: Callable[[], bool] | None = None
+        self, *, patience: float = 0.0, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         """Deliver what each sink has not taken yet; what fails is an event, and tried again.
 
@@ -58,9 +58,10 @@ class Delivery:
             return  # the other process delivers ours too, now or the next time
         try:
             run_ids = self._results.run_ids()
+            self._begin_anew(run_ids)
             for entry in self._config.sinks:
                 for run_id in self._waiting(entry.name, run_ids)[:BATCH]:
-                    if not self._one(entry, run_id, cancelled or (lambda: False)):
+                    if not self._one(entry, run_id, cancelled):
                         break
         finally:
             lock.release()
@@ -93,6 +94,27 @@ class Delivery:
         if there:
             log.info("result_delivered", sink=entry.name, run_id=run_id)
         return True
+
+    def _begin_anew(self, run_ids: Sequence[str]) -> None:
+        """Forget the positions that are later than every result, and whose own result is gone.
+
+        Somebody deleted what a clock that was ahead had made. New results sort before such a
+        position, and which of them are new it cannot tell, so all are delivered again. Retention
+        never deletes the newest result; a damaged one is there, though it is no run id any more.
+        """
+        known = delivered.read(self._folder)
+        for entry in self._config.sinks:
+            position = known.positions.get(entry.name, "")
+            if run_ids and position > run_ids[-1] and not self._results.holds(position):
+                known = known.without(entry.name)
+                delivered.write(self._folder, known)
+                log.warning(
+                    "delivery_begins_anew",
+                    sink=entry.name,
+                    position=position,
+                    newest=run_ids[-1],
+                    undelivered=len(run_ids),
+                )
 
     def _waiting(self, sink: str, run_ids: Sequence[str]) -> Sequence[str]:
         """The results that a sink has still to take, of all in their order."""

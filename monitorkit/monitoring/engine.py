@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from monitorkit import logs
+from monitorkit import logs, model_store
 from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
 from monitorkit.contracts import Judgement, Timeline, Window, no_rows
@@ -24,7 +24,7 @@ from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.protocol import Absorbed, Case, checked
 from monitorkit.monitoring.steps import MICROSECOND, start_of
 from monitorkit.monitoring.store import FILE, Store
-from monitorkit.monitoring.timeline import Span, Track, newest_version
+from monitorkit.monitoring.timeline import Span, Track, newest_row, newest_version
 from monitorkit.prediction_log import Block, Cursor, Reader
 
 log = logs.get(__name__)
@@ -39,6 +39,7 @@ class Step:
         since: closed segments in which every row is older are passed over.
         deadline: `time.monotonic()` after which no further block is read.
         until: where it ends; None: where the log does.
+        newest: the time of the newest row before it, when somebody is to look for edits.
         rows: the track that needs no monitor, when it takes part.
         tracks: by identity, those that take part.
     """
@@ -47,6 +48,7 @@ class Step:
     since: datetime | None = None
     deadline: float | None = None
     until: Mapping[str, int] | None = None
+    newest: datetime | None = None
     rows: Track | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ class LocalEngine:
         rows.follow(self._ladder, Span.merge)  # else a bucket may end up before the look-back later
         dropped = [track.forget(self._ladder.first) for track in self._tracks.values()]
         failures: dict[str, str] = {}
-        ahead = Step(rows.cursor, horizon, deadline, until, rows)
+        ahead = Step(rows.cursor, horizon, deadline, until, newest_row(rows), rows)
         total, more = self._read(ahead, names, failures)
         if not more:
             for step in self._behind(rows, names, failures):
@@ -119,6 +121,7 @@ class LocalEngine:
         if self._reader.read_again:  # some rows were added a second time: all are read anew
             self._reader.read_again = False
             self._tracks.clear()
+            self._unread.clear()
             return self.absorb(names, now, seconds=seconds, until=until)
         if total or any(dropped) or self._store.look() != "ours":
             self._save(names, failures)
@@ -148,7 +151,7 @@ class LocalEngine:
     ) -> Iterable[Step]:
         """Monitors that are new, or failed before, read what the others know; grouped by cursor."""
         steps: dict[str, Step] = {}
-        newest = newest_version(rows, self._ladder.until)
+        newest = self._newest_version(rows)
         for name in names:
             if name in failures or newest is None:
                 continue
@@ -160,6 +163,13 @@ class LocalEngine:
                 key = json.dumps(dict(track.cursor), sort_keys=True)
                 steps.setdefault(key, Step(track.cursor)).tracks[identity] = track
         return steps.values()
+
+    def _newest_version(self, rows: Track) -> str | None:
+        """That of the latest row until now; that of rows ahead of it only when there are no others.
+
+        A clock that was ahead for a moment must not keep the next version unwatched for hours.
+        """
+        return newest_version(rows, self._now) or newest_version(rows, self._ladder.until)
 
     def ready(self, case: Case) -> None:
         """Make everything that judging needs, so that only judging is timed."""
@@ -203,7 +213,9 @@ class LocalEngine:
 
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
         """Read on from a cursor; returns rows read and whether there is more."""
-        blocks = self._reader.read(step.cursor, since=step.since, until=step.until)
+        blocks = self._reader.read(
+            step.cursor, since=step.since, until=step.until, newest=step.newest
+        )
         with closing(one_ahead(blocks)) as ahead:
             return self._sum_up(ahead, step, names, failures)
 
@@ -271,9 +283,8 @@ class LocalEngine:
         found: dict[str, AnyMonitor] = {}
         try:
             self._monitors.references.chunk(version)
-        except MonitorkitError as error:  # if it is the newest version, `_behind` raises it again
-            self._not_judged[version] = str(error)
-            log.warning("model_version_not_judged", model_version=version, reason=str(error))
+        except (MonitorkitError, OSError) as error:  # `_behind` raises it for the newest version
+            self._cannot_judge(version, str(error))
             return found
         for name in names:
             if name not in failures:
@@ -281,6 +292,11 @@ class LocalEngine:
                 if identity is not None:
                     found.setdefault(identity, self._monitors.get(version, name))
         return found
+
+    def _cannot_judge(self, version: str, reason: str) -> None:
+        self._not_judged[version] = reason
+        shown = model_store.shown(version)
+        log.warning("model_version_not_judged", model_version=shown, reason=reason)
 
     def _track_of(
         self, version: str, name: str, failures: dict[str, str], *, renew: bool
@@ -332,7 +348,7 @@ class LocalEngine:
 
     def _window(self, rows: Track, now: datetime) -> Window:
         lookback = self._config.monitoring.lookback
-        newest = newest_version(rows, self._ladder.until)
+        newest = self._newest_version(rows)
         buckets = (
             rows.buckets(newest, now - lookback, now + lookback, self._ladder, Span.merge)
             if newest is not None

@@ -112,14 +112,21 @@ class ScoredReferences:
 
 
 def model_hash(config: Config, version: str) -> str | None:
-    """SHA-256 of a version's file in the local store; None when it is not there.
+    """SHA-256 of a version's file in the local store; None when it is not there, or is damaged.
 
-    A registry that was deleted and filled again counts its versions from one again.
+    A registry that was deleted and filled again counts its versions from one again. A damaged copy
+    is an error for those alone that judge with it: it may be of a version that nobody serves now.
     """
     from monitorkit import model  # noqa: PLC0415 - as below
 
     folder = registry.stored(registry.address(config), config.storage.models, version)
-    return model.read_card(folder).sha256 if folder is not None else None
+    if folder is None:
+        return None
+    try:
+        return model.read_card(folder).sha256
+    except ModelRefused as error:
+        log.warning("stored_model_damaged", reason=f"{error.model}: {error.reason}")
+        return None
 
 
 def scored_reference(config: Config, reference: Reference, version: str) -> Chunk:
@@ -154,13 +161,7 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
             loaded = model.load(folder, trusted)  # refused as well, when it is not for these rows
         scores = _scores(loaded, features)
         _keep_scores(config.storage.state, reference, card.sha256, scores)
-    return Chunk(
-        ids=np.arange(len(features)).astype(np.str_),
-        times=np.full(len(features), np.datetime64("NaT", "us")),
-        columns=card.schema.names,
-        features=features,
-        scores=scores,
-    )
+    return Chunk.of_rows(card.schema.names, features, scores)
 
 
 def _scores(loaded: Model, features: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from monitorkit import logs
 from monitorkit.contracts import Chunk
 from monitorkit.errors import SegmentGone
 from monitorkit.prediction_log.blocks import Block, Cursor, runs
+from monitorkit.prediction_log.edited import Before
 from monitorkit.prediction_log.folder import Folder, Found, last_timestamp, was_cut
 from monitorkit.prediction_log.folders import BLOCK_BYTES, each_once, folders_of
 from monitorkit.prediction_log.opened import Opened
 from monitorkit.prediction_log.pieces import Piece, Plan, split
+from monitorkit.units import timestamp
 
 log = logs.get(__name__)
 
@@ -66,23 +68,31 @@ class Reader:
         self._told = 0
 
     def read(
-        self, after: Cursor, *, since: datetime | None = None, until: Cursor | None = None
+        self,
+        after: Cursor,
+        *,
+        since: datetime | None = None,
+        until: Cursor | None = None,
+        newest: datetime | None = None,
     ) -> Generator[Block, None, None]:
         """Yield the rows after a cursor, segment by segment, those that still grow last.
 
         A segment that was edited so that the cursor is no line's start any more is read again from
-        its beginning, with a WARNING event: a row may come twice then, but none is left out.
+        its beginning, with a WARNING event: a row may come twice then, but none is left out. So is
+        one whose first row is not the one it had, for that is what it is known by.
 
         Args:
             after: the cursor of the last block; empty: from the beginning.
             since: leave out segments in which every row is older, as far as that is known.
             until: stop where another reading stopped, however much was written since.
+            newest: the time of the newest row before the cursor; None: nobody minds whether a
+                segment with another first row is told of.
 
         Raises:
             ArchiveUnreachable: one of the archives cannot be read.
         """
         cursor = dict(after)
-        with self._telling(), closing(self._new(cursor, since, until)) as new:
+        with self._telling(), closing(self._new(cursor, since, until, newest)) as new:
             for each in new:
                 identity = each.whole.identity
                 for version, chunk, ends in self._rows(
@@ -99,6 +109,7 @@ class Reader:
         *,
         since: datetime | None = None,
         until: Cursor | None = None,
+        newest: datetime | None = None,
         piece_bytes: int,
     ) -> Plan:
         """Split into pieces what `read` would read now; reads the ends of segments only.
@@ -110,13 +121,14 @@ class Reader:
             after: as for `read`.
             since: as for `read`.
             until: as for `read`.
+            newest: as for `read`.
             piece_bytes: of each piece but the last of a segment.
         """
         cursor = dict(after)
         pieces: list[Piece] = []
         new: list[_New] = []
         ends: list[int | None] = []  # where the last row of each ends, as far as it is known
-        with closing(self._new(cursor, since, until)) as found:
+        with closing(self._new(cursor, since, until, newest)) as found:
             for each in found:
                 new.append(each)
                 ends.append(None)
@@ -167,7 +179,11 @@ class Reader:
         return each_once(self._folders, stack)
 
     def _new(
-        self, cursor: dict[str, int], since: datetime | None, until: Cursor | None
+        self,
+        cursor: dict[str, int],
+        since: datetime | None,
+        until: Cursor | None,
+        newest: datetime | None,
     ) -> Generator[_New, None, None]:
         """What is new in each segment, which is open meanwhile.
 
@@ -176,10 +192,9 @@ class Reader:
         self.too_old = {}
         with ExitStack() as stack:
             segments = self._segments(stack)
-            here = {found.identity for _, found in segments}
+            before = Before(cursor, [found for _, found in segments], newest)
             # A segment that was moved away may come back, and must not be read twice then.
-            gone = [identity for identity in cursor if identity not in here]
-            for identity in gone[:-GONE_SEGMENTS]:
+            for identity in before.gone[:-GONE_SEGMENTS]:
                 del cursor[identity]
             for folder, found in segments:
                 if since is not None and _is_older(last_timestamp(folder, found), since):
@@ -201,6 +216,8 @@ class Reader:
                         continue
                     whole = self._whole(folder, found, opened, cursor, until)
                     if whole is not None:
+                        if before.had(found):
+                            self._again(folder, found, whole.start, whole.size)
                         yield _New(found, folder, whole, opened)
 
     def _whole(
@@ -228,14 +245,19 @@ class Reader:
             return at
         if found.ended and at == size:  # read to its end, which is no newline
             return at
-        event = {"file": folder.file(found.name.text), "offset": at, "bytes": size}
         if at > size and found.ended and was_cut(folder, found):
             # The writer added nothing since it was cut, so what is left of it was read.
-            log.warning("prediction_log_cut", **event)
+            file = folder.file(found.name.text)
+            log.warning("prediction_log_cut", file=file, offset=at, bytes=size)
             return size
-        log.warning("prediction_log_read_again", **event)
-        self.read_again = True
+        self._again(folder, found, at, size)
         return start
+
+    def _again(self, folder: Folder, found: Found, at: int, size: int) -> None:
+        """Tell that rows of a segment are read that had been read before."""
+        file = folder.file(found.name.text)
+        log.warning("prediction_log_read_again", file=file, offset=at, bytes=size)
+        self.read_again = True
 
     def _find(self, piece: Piece, stack: ExitStack) -> tuple[Folder, Found, Opened]:
         """The open segment of a piece, whatever its file is called by now.
@@ -283,8 +305,7 @@ class Reader:
 
 
 def _is_older(last_timestamp: str | None, since: datetime) -> bool:
-    limit = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return last_timestamp is not None and last_timestamp < limit
+    return last_timestamp is not None and last_timestamp < timestamp(since)
 
 
 def _wait(_offset: int, _reason: str) -> None:

@@ -127,8 +127,9 @@ class Place:
         version: str = "1",
         ends: datetime | None = None,
         seconds: float = 0.01,
+        new_id: Callable[[datetime], str] = lambda _: str(uuid.uuid4()),
     ) -> None:
-        """Write rows as the service would, the last one now (or at `ends`)."""
+        """Write rows as the service would, the last one now (or at `ends`); ids are foreign."""
         ends = ends or datetime.now(UTC)
         path = self.config.storage.predictions / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class Place:
         times = [ends - step * (len(features) - 1 - n) for n in range(len(features))]
         rows = [
             Prediction(
-                str(uuid.uuid4()),
+                new_id(times[n]),
                 f"{times[n]:%Y-%m-%dT%H:%M:%S.%fZ}",
                 version,
                 int(scores[n] > 0.5),
@@ -150,6 +151,12 @@ class Place:
             if file.tell() == 0:
                 file.write(header(SCHEMA.names))
             file.write(Formatter(SCHEMA).lines(rows))
+
+
+def own_id(time: datetime) -> str:
+    """An id as the service makes them, which begins with the row's time."""
+    moment = f"{int(time.timestamp() * 1000):012x}"
+    return f"{moment[:8]}-{moment[8:]}-7{str(uuid.uuid4())[15:]}"
 
 
 def draw(rows: int, seed: int, *, shift: Sequence[float] = (0, 0, 0)) -> NDArray[np.float64]:

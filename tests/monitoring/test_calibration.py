@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monitoring_place import Place, draw
-from rich.console import Console
 
+from monitorkit import tables
 from monitorkit.config import Config
 from monitorkit.errors import CalibrationError
 from monitorkit.monitoring import calibration
@@ -84,25 +85,52 @@ def test_it_is_shown_and_drawn(tmp_path: Path) -> None:
     seen = {"age": [None, Seen(HORIZONS[1], 0.2, 50.0, 55.25), Seen(HORIZONS[2], 0.1, 50.0, 52.0)]}
     late = timedelta(days=364, hours=3, minutes=5), "age"
     found = Calibration("feature-drift", 2400, 2, 576, [late], seen)
-    console = Console(record=True, width=120)
-    calibration.show(found, console)
-    text = console.export_text()
+    printed = io.StringIO()
+    calibration.show(found, tables.console(printed))
+    text = printed.getvalue()
 
-    assert "feature-drift at 2,400 rows a day: 1 false alarms in 2 quiet days (576 cycles)" in text
+    assert "feature-drift at 2,400 rows a day: 1 false alarm in 2 quiet days (576 cycles)" in text
     assert "  364 days, 03:05: age" in text
     assert text.splitlines()[-1].split() == ["age", "50", "-", "55.25", "(0.2)", "52", "(0.1)"]
-    for name in ("seen.png", "seen.foo"):
-        calibration.draw(found, tmp_path / name)
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    calibration.draw(found, tmp_path / "seen.png")
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(CalibrationError, match="cannot be written"):
         calibration.draw(found, tmp_path)
 
 
 def test_what_cannot_be_said_or_written_is_a_clear_error(here: Place) -> None:
-    with pytest.raises(CalibrationError, match="there is no folder"):
-        calibrate(here.config, output=here.folder / "nowhere" / "seen.png")
     with pytest.raises(CalibrationError, match="10 rows a day are too few"):
         calibrate(here.config, rows_a_day=10.0)
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        ("nowhere/seen.png", "there is no folder"),
+        ("seen.foo", r"seen\.foo does not end in \.png, .* with --output"),
+        ("seen", r"seen does not end in \.png"),
+        ("a-folder.png", "cannot be written: Is a directory.* with --output"),
+        ("a-file/seen.png", "cannot be written: Not a directory"),
+        ("/proc/seen.PNG", "cannot be written: "),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_found_out_before_the_work(
+    here: Place, output: str, problem: str
+) -> None:
+    (here.folder / "a-folder.png").mkdir()
+    (here.folder / "a-file").touch()
+    before = sorted(here.folder.rglob("*"))
+    with pytest.raises(CalibrationError, match=problem):  # the work would find too few rows
+        calibrate(here.config, output=here.folder / output, rows_a_day=10.0)
+    assert sorted(here.folder.rglob("*")) == before
+
+
+def test_one_of_something_is_told_as_one() -> None:
+    printed = io.StringIO()
+    found = Calibration("hasty", 2400, 1, 1, [(timedelta(days=1), "age")], {})
+    calibration.show(found, tables.console(printed))
+    assert "1 false alarm in 1 quiet day (1 cycle)," in printed.getvalue()
+    assert "  1 day, 00:00: age" in printed.getvalue()
 
 
 def test_horizons_are_an_hour_a_day_and_a_week() -> None:

@@ -65,6 +65,12 @@ def test_below_the_gate_nothing_is_judged_or_written(place: Make) -> None:
     assert here.results.run_ids() == []
 
 
+def test_one_row_is_told_as_one(place: Make) -> None:
+    here = place(monitoring={"min_rows": 2000})
+    here.append(draw(1, seed=2))
+    assert cycle(here).reason == "1 row in the look-back, 2,000 are needed"
+
+
 def test_without_a_log_the_cycle_is_skipped(place: Make) -> None:
     skipped = cycle(place())
     assert isinstance(skipped, Skipped)

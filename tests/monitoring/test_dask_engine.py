@@ -109,7 +109,7 @@ def test_summaries_are_those_of_the_local_engine(here: Place, client: Any, worke
     found = engine.absorb(NAMES, now)
     assert found == expected
     assert found.rows_read == 6200
-    assert summaries(engine._engine) == summaries(local)
+    assert summaries(engine) == summaries(local)
 
 
 def test_a_version_that_cannot_be_had_hides_no_other_one(
@@ -150,6 +150,22 @@ def test_a_cycle_finds_the_same_and_the_next_one_reads_only_what_is_new(
     assert engine.absorb(NAMES, datetime.now(UTC)).rows_read == 40
 
 
+def test_rows_after_a_first_row_that_was_deleted_count_once(
+    here: Place, client: Any, worker: Worker
+) -> None:
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    now = datetime.now(UTC)
+    assert engine.absorb(NAMES, now).rows_read == 6200
+    path = here.config.storage.predictions / "predictions.csv"
+    head, _, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([head, *others]))
+    found = engine.absorb(NAMES, now)
+    local = LocalEngine(elsewhere(here, "local").config)
+    assert found == local.absorb(NAMES, now)
+    assert (found.window.rows, found.rows_read) == (2699, 6199)
+    assert summaries(engine) == summaries(local)
+
+
 def test_a_new_monitor_reads_what_the_others_know(here: Place, client: Any, worker: Worker) -> None:
     now = datetime.now(UTC)
     DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE).absorb(
@@ -159,7 +175,7 @@ def test_a_new_monitor_reads_what_the_others_know(here: Place, client: Any, work
     engine.absorb(NAMES, now)
     local = LocalEngine(elsewhere(here, "local").config)
     local.absorb(NAMES, now)
-    assert summaries(engine._engine) == summaries(local)
+    assert summaries(engine) == summaries(local)
 
 
 def test_a_monitor_that_fails_there_is_left_out_and_the_others_are_not(
@@ -208,9 +224,9 @@ def test_a_version_that_the_cluster_cannot_have_is_judged_by_no_monitor(
         with monkeypatch.context() as there:
             there.setattr(part._monitors.references, "chunk", without_the_model)
             (piece,) = pieces
-            return part.summarise(piece, names, engine._engine._now)
+            return part.summarise(piece, names, engine._now)
 
-    monkeypatch.setattr(engine._engine, "_on_cluster", on_cluster)
+    monkeypatch.setattr(engine, "_on_cluster", on_cluster)
     found = run_cycle(here.config, engine, here.results, trigger="once")
     assert isinstance(found, RunResult)
     assert found.window.rows == 300
@@ -271,7 +287,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_time_only(
     assert killed.is_set()
     local = LocalEngine(elsewhere(here, "local").config)
     assert found == local.absorb(NAMES, now)
-    assert summaries(engine._engine) == summaries(local)
+    assert summaries(engine) == summaries(local)
 
 
 def test_segments_on_s3_are_summed_up_by_the_workers(
@@ -293,7 +309,7 @@ def test_segments_on_s3_are_summed_up_by_the_workers(
     engine = DaskEngine(config, ProcessEngine(config, worker), client, piece_bytes=PIECE)
 
     assert engine.absorb(NAMES, now) == expected
-    assert summaries(engine._engine) == summaries(local)
+    assert summaries(engine) == summaries(local)
     found = run_cycle(config, engine, here.results, trigger="once")
     assert isinstance(found, RunResult)
     assert [outcome.error for outcome in found.outcomes] == [None] * len(NAMES)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from monitoring_place import Place, draw
+from structlog.testing import capture_logs
 
-from monitorkit.delivered import read
+from monitorkit.delivered import Delivered, read, write
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
 from monitorkit.monitoring.engine import LocalEngine
@@ -123,3 +125,68 @@ def test_without_its_positions_everything_is_delivered_again(
     (here.config.storage.state / "delivery.json").write_text(content)
     delivery.deliver()
     assert delivered(here.folder) == run_ids * 2
+
+
+AHEAD = "20361125T101112131415Z-0a1b2c3d"
+
+
+def begun_anew(events: Any) -> list[tuple[str, str]]:
+    warnings = [event for event in events if event["log_level"] == "warning"]
+    assert {event["event"] for event in warnings} <= {"delivery_begins_anew"}
+    return [(event["sink"], event["position"]) for event in warnings]
+
+
+def test_after_a_result_of_the_future_was_deleted_everything_is_delivered_again(
+    place: Make, worker: Worker
+) -> None:
+    here = place(sinks=[sink("linked", "link")])
+    delivery = Delivery(here.config, worker, here.results)
+    (first,) = judged(here, 1)
+    whole = here.results.latest()
+    assert whole is not None
+    here.results.commit(replace(whole, run_id=AHEAD))
+    delivery.deliver()
+    (here.results.folder / f"{AHEAD}.json").unlink()
+    both = judged(here, 1)
+    with capture_logs() as events:
+        delivery.deliver()
+        delivery.deliver()
+    assert begun_anew(events) == [("linked", AHEAD)]
+    assert delivered(here.folder) == [first, AHEAD, *both]
+    assert delivery.undelivered() == {"linked": 0}
+    links = read(here.config.storage.state).links["linked"]
+    assert [run_id for run_id, _ in links] == both
+
+
+def test_that_is_told_once_though_the_sink_takes_nothing(place: Make, worker: Worker) -> None:
+    here = place(sinks=[sink("broken", "raise"), sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    run_ids = judged(here, 2)
+    write(here.config.storage.state, Delivered({"broken": AHEAD, "files": run_ids[0]}))
+    with capture_logs() as events:
+        for _ in range(2):
+            delivery.deliver()
+            assert delivery.undelivered() == {"broken": 2, "files": 0}
+    warnings = [event for event in events if event["event"] != "sink_failed"]
+    assert begun_anew(warnings) == [("broken", AHEAD)]
+    assert delivered(here.folder).count(run_ids[0]) == 2  # the other sink did not get it again
+
+
+@pytest.mark.parametrize("how", ["damaged", "the only one left", "none left"])
+def test_a_position_that_is_right_stays(place: Make, worker: Worker, how: str) -> None:
+    here = place(sinks=[sink("files")])
+    delivery = Delivery(here.config, worker, here.results)
+    run_ids = judged(here, 3)
+    delivery.deliver()
+    paths = [here.results.folder / f"{run_id}.json" for run_id in run_ids]
+    if how == "damaged":  # it is no run id any more, and the position is later than all that are
+        paths[-1].write_bytes(b"")
+        here.results.latest()
+        assert list(here.results.run_ids()) == run_ids[:-1]
+    for path in {"damaged": [], "the only one left": paths[:-1], "none left": paths}[how]:
+        path.unlink()
+    with capture_logs() as events:
+        delivery.deliver()
+    assert begun_anew(events) == []
+    assert delivered(here.folder) == run_ids
+    assert delivery.undelivered() == {"files": 0}

@@ -79,6 +79,17 @@ class Cycles:
             self.closed.append((path, self.current))
             self.current = []
 
+    def behead(self, closed: bool) -> None:
+        """Somebody deletes the first row of a segment, which is what it is known by."""
+        path, rows = self.here.config.storage.predictions / "predictions.csv", self.current
+        if closed:
+            path, rows = self.closed[-1] if self.closed else (path, [])
+        if path.exists() and len(rows) > 1:
+            head, _, *others = path.read_bytes().splitlines(keepends=True)
+            path.unlink()
+            path.write_bytes(b"".join([head, *others]))
+            self.rows.remove(rows.pop(0))
+
     def tidy(self) -> None:
         """Somebody deletes the segments in which every row is too old to count."""
         for path, rows in self.closed:
@@ -234,6 +245,7 @@ STEPS = st.one_of(
     step("interrupted", which=WHICH, names=SOME, slices=st.integers(1, 3)),
     step("wait", minutes=st.sampled_from([1, 3, 10, 45, 180])),
     step("rotate"),
+    step("behead", closed=st.booleans()),
     step("tidy"),
     step("restart", which=WHICH),
     step("lose_timeline", damaged=st.booleans()),

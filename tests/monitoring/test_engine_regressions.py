@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,25 +15,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monitoring_place import Place, draw, store_model
-from rich.console import Console
+from monitoring_place import Place, draw, own_id, store_model
 from scipy import stats
+from structlog.testing import capture_logs
 
-from monitorkit import model, model_store
-from monitorkit.contracts import RunResult
+from monitorkit import model, model_store, tables
+from monitorkit.config import Config
+from monitorkit.contracts import Chunk, RunResult
+from monitorkit.errors import ModelNotFound, ModelRefused
 from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.store import FILE
 from monitorkit.prediction_log import Cursor, segment, sidecar
+from monitorkit.reference import Reference
 from monitorkit.worker import Worker
 
 Make = Callable[..., Place]
 ROWS = {"name": "rows", "use": "bad", "options": {"how": "ok"}}
 KS = {"name": "feature-drift", "use": "ks"}
 VERDICT = {"verdict": {"monitor": "rows"}}
+AWAY = {"tracking_uri": "http://127.0.0.1:9"}
 
 
 def cycle(here: Place, engine: LocalEngine | ProcessEngine | None = None, **options: Any) -> Any:
@@ -62,6 +69,158 @@ def test_rows_of_a_segment_that_was_edited_count_once(place: Make) -> None:
     result = cycle(here, engine)
     assert (result.window.rows, result.outcomes[0].findings[0].value) == (349, 349.0)
     assert cycle(here, LocalEngine(here.config)).window.rows == 349
+
+
+def without_first_row(path: Path) -> None:
+    """As `sed -i 2d`: another file of the same name."""
+    head, _, *others = path.read_bytes().splitlines(keepends=True)
+    path.unlink()
+    path.write_bytes(b"".join([head, *others]))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_rows_after_a_first_row_that_was_deleted_count_once(
+    place: Make, *, restarted: bool
+) -> None:
+    """A segment is known by its first row, so what is left of it is one that nobody knows."""
+    here = place(monitors=[ROWS, KS], monitoring=VERDICT)
+    engine = LocalEngine(here.config)
+    here.append(draw(300, seed=2), new_id=own_id)
+    assert cycle(here, engine).window.rows == 300
+    without_first_row(here.config.storage.predictions / "predictions.csv")
+    here.append(draw(10, seed=3), new_id=own_id)
+    engine = LocalEngine(here.config) if restarted else engine
+    with capture_logs() as events:
+        only = cycle(here, engine, selection=Selection(only=("rows",)))
+        for again in (engine, LocalEngine(here.config)):
+            result = cycle(here, again)
+            assert result.window.rows == only.window.rows == 309
+            assert [outcome.error for outcome in result.outcomes] == [None, None]
+            assert result.outcomes[0].findings[0].value == 309
+            assert result.outcomes[1].findings[0].detail["rows"] == 309
+    told = [event for event in events if event["event"] == "prediction_log_read_again"]
+    assert [Path(event["file"]).name for event in told] == ["predictions.csv"]
+
+
+def test_an_import_after_retention_costs_one_reading_at_most(place: Make) -> None:
+    """It may be an edit of what is gone, so it is read as one; afterwards nothing is gone."""
+    here = place(monitors=[ROWS], monitoring=VERDICT)
+    log, now = here.config.storage.predictions, datetime.now(UTC)
+    engine = LocalEngine(here.config)
+    for minutes, name in ((50, "predictions-20260101T000000.000000Z.csv"), (0, None)):
+        here.append(draw(300, seed=2), new_id=own_id, ends=now - timedelta(minutes=minutes))
+        if name is not None:
+            (log / "predictions.csv").rename(log / name)
+    cycle(here, engine)
+    (log / "predictions-20260101T000000.000000Z.csv").unlink()
+    (log / "predictions.csv").rename(here.folder / "away.csv")
+    here.append(draw(100, seed=3), ends=now - timedelta(minutes=20))
+    (log / "predictions.csv").rename(log / "predictions-import-20260101T000000.000000Z.csv")
+    (here.folder / "away.csv").rename(log / "predictions.csv")
+    read = [engine.absorb(["rows"], datetime.now(UTC)) for _ in range(3)]
+    assert [(each.window.rows, each.rows_read) for each in read] == [(400, 400), (400, 0), (400, 0)]
+
+
+def test_rows_of_a_clock_that_was_ahead_do_not_hide_the_next_version(place: Make) -> None:
+    here = place(monitors=[ROWS], monitoring=VERDICT)
+    store_model(here.config, "2")
+    now = datetime.now(UTC)
+    engine = LocalEngine(here.config)
+    here.append(draw(10, seed=2), version="1", ends=now + timedelta(hours=9))
+    first = engine.absorb(["rows"], now)
+    assert (first.window.model_version, first.window.rows) == ("1", 10)  # there is no other
+    here.append(draw(300, seed=3), version="2", ends=now)
+    result = cycle(here, engine)
+    assert (result.window.model_version, result.window.rows) == ("2", 300)
+    assert result.outcomes[0].findings[0].value == 300
+
+
+def test_a_damaged_copy_of_an_old_version_stops_nobody(place: Make) -> None:
+    here = place(monitors=[ROWS], monitoring=VERDICT, registry=AWAY)
+    store_model(here.config, "2")
+    engine = LocalEngine(here.config)
+    here.append(draw(300, seed=2), version="1")
+    here.append(draw(300, seed=3), version="2")
+    assert cycle(here, engine).window.model_version == "2"
+    card = damage(here, "1")
+    here.append(draw(10, seed=4), version="2")
+    with capture_logs() as events:
+        for each in (engine, engine, LocalEngine(here.config)):
+            result = cycle(here, each)
+            assert (result.window.rows, result.outcomes[0].error) == (310, None)
+    told = {event["event"]: event for event in events if event["log_level"] == "warning"}
+    assert told["model_versions_reused"]["model_versions"] == ["1"]
+    assert str(card) in told["stored_model_damaged"]["reason"]
+    assert len([event for event in events if event["log_level"] == "warning"]) == 2
+
+
+def test_a_damaged_copy_of_the_version_that_is_judged_is_told_of(place: Make) -> None:
+    here = place(monitors=[KS], registry=AWAY)
+    engine = LocalEngine(here.config)
+    here.append(draw(300, seed=2))
+    cycle(here, engine)
+    card = damage(here, "1")
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match=rf"{card}.*model.json cannot be read.*Delete this"):
+            cycle(here, engine)
+    card.joinpath(model.CARD_FILE).rename(card / "damaged.json")
+    shutil.copy(card / "whole.json", card / model.CARD_FILE)
+    assert cycle(here, engine).window.rows == 300
+
+
+def damage(here: Place, version: str) -> Path:
+    """Cut the card of a stored version; returns its folder."""
+    config = here.config
+    folder = model_store.folder(model_store.address(config), config.storage.models, version)
+    shutil.copy(folder / model.CARD_FILE, folder / "whole.json")
+    (folder / model.CARD_FILE).write_bytes((folder / "whole.json").read_bytes()[:100])
+    return folder
+
+
+def test_a_version_too_long_for_a_folder_is_told_of_and_passed_over(place: Make) -> None:
+    """Somebody appended a line; a path cannot be so long, and no registry has such a version."""
+    here = place(monitors=[ROWS], monitoring=VERDICT, registry=AWAY)
+    engine = LocalEngine(here.config)
+    here.append(draw(300, seed=2))
+    here.append(draw(1, seed=3), version="9" * 3000)
+    with capture_logs() as events:
+        for each in (engine, LocalEngine(here.config)):
+            with pytest.raises(
+                ModelNotFound, match=r"version 9{40}… \(3,000 characters\) of model"
+            ):
+                cycle(here, each)
+        here.append(draw(10, seed=4))
+        for each in (engine, LocalEngine(here.config)):
+            result = cycle(here, each)
+            assert (result.window.model_version, result.window.rows) == ("1", 310)
+            assert result.outcomes[0].error is None
+    told = [event for event in events if event["event"] == "model_version_not_judged"]
+    assert told
+    assert all("(3,000 characters)" in event["model_version"] for event in told)
+    assert all(len(event["reason"]) < 300 for event in told)
+
+
+def test_a_full_disk_that_keeps_an_old_version_away_does_not_stop_the_newest(
+    place: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place(monitors=[ROWS], monitoring=VERDICT, registry=AWAY)
+    store_model(here.config, "2")
+    here.append(draw(300, seed=2), version="1")
+    here.append(draw(300, seed=3), version="2")
+
+    def scored(config: Config, reference: Reference, version: str) -> Chunk:
+        if version == "1":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return scored_reference(config, reference, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monitorkit.monitoring.scoring.scored_reference", scored)
+        result = cycle(here)
+    assert (result.window.model_version, result.window.rows) == ("2", 300)
+    here.append(draw(10, seed=4), version="1")
+    result = cycle(here)
+    assert (result.window.model_version, result.window.rows) == ("1", 310)
+    assert result.outcomes[0].findings[0].value == 310
 
 
 def test_a_longer_look_back_brings_its_rows_back(place: Make) -> None:
@@ -307,7 +466,7 @@ def test_an_error_is_shown_as_it_is(place: Make) -> None:
     text = "PluginError: [/tmp] and [schema]"
     failed = replace(result.outcomes[0], status="failed", error=text)
     out = io.StringIO()
-    summary.show(here.config, replace(result, outcomes=(failed,)), Console(file=out, width=200))
+    summary.show(here.config, replace(result, outcomes=(failed,)), tables.console(out, 200))
     assert text in out.getvalue()
 
 
@@ -315,9 +474,36 @@ def test_a_drift_is_told_in_a_sentence_and_a_column_once(place: Make) -> None:
     here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
     here.append(draw(2000, seed=2, shift=(40, 0, 0)), seconds=0.1)
     out = io.StringIO()
-    summary.show(here.config, cycle(here), Console(file=out, width=200))
+    summary.show(here.config, cycle(here), tables.console(out, 200))
     (row,) = (line for line in out.getvalue().splitlines() if line.startswith("feature-drift"))
 
     assert row.count("age ") == 1
     assert "age: drifted since " in out.getvalue()
     assert "values are higher: median " in out.getvalue()
+
+
+def test_a_number_that_is_no_distance_is_named_beside_those_that_are(place: Make) -> None:
+    here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
+    rows = draw(3000, seed=2, shift=(40, 0, 0))
+    lowest = np.quantile(draw(1000, seed=1)[:, 1], 0.05)  # the share of what is below falls to 0
+    here.append(rows[rows[:, 1] > lowest][:2500], seconds=0.1)
+    out = io.StringIO()
+    summary.show(here.config, cycle(here), tables.console(out, 200))
+    (row,) = (line for line in out.getvalue().splitlines() if line.startswith("feature-drift"))
+
+    assert re.search(r"\bage 0\.\d+", row)
+    assert re.search(r"\bincome share 0\b", row)
+
+
+def test_numbers_of_one_kind_are_not_named(place: Make) -> None:
+    monitors = [{"name": "each", "use": "psi"}, {"name": "shares", "use": "missing_and_range"}]
+    here = place(monitors=monitors, monitoring={"verdict": {"monitor": "each"}})
+    rows = draw(2000, seed=2, shift=(40, 0, 0))
+    rows[::2, 1] = np.nan
+    here.append(rows, seconds=0.1)
+    out = io.StringIO()
+    summary.show(here.config, cycle(here), tables.console(out, 200))
+    lines = {line.split()[0]: line for line in out.getvalue().splitlines() if line.strip()}
+
+    assert re.search(r"\bage \d", lines["each"])
+    assert re.search(r"\bincome missing share 0\.5", lines["shares"])

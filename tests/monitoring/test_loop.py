@@ -124,6 +124,30 @@ async def test_a_periodic_cycle_that_fails_is_not_the_last(place: Make, worker: 
         tasks.cancel_scope.cancel()
 
 
+async def test_results_that_cannot_be_read_fail_cycles_without_a_traceback(
+    place: Make, worker: Worker
+) -> None:
+    here = place(monitoring={"interval": "100ms"})
+    here.append(draw(250, seed=2))
+    folder = here.results.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file in its place")
+    monitoring = loop_of(
+        replace(here, config=here.config.model_copy(update={"sinks": (SINK,)})), worker
+    )
+    with capture_logs() as events:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(monitoring.run)
+            await until(lambda: monitoring.status().cycles["failed"] >= 2)
+            folder.unlink()
+            await until(lambda: monitoring.status().cycles["completed"] >= 1)
+            tasks.cancel_scope.cancel()
+    failed = [event for event in events if event["event"].endswith("_failed")]
+    assert {event["event"] for event in failed} == {"cycle_failed", "delivery_failed"}
+    assert all("cannot be read: Not a directory" in event["reason"] for event in failed)
+    assert not any(event.get("exc_info") for event in failed)
+
+
 async def test_stopping_does_not_wait_for_somebody_elses_cycle(place: Make, worker: Worker) -> None:
     here = place(monitoring={"interval": "50ms"})
     here.config.storage.state.mkdir(parents=True)

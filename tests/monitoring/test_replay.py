@@ -432,9 +432,9 @@ def test_results_of_a_replay_are_kept_on_request(place: Make) -> None:
     history = eventful(here)
     output = here.folder / "replayed"
     replay_.run(here.config, Selection(), output=output)
-    kept = [Results(output).find(run_id) for run_id in Results(output).run_ids()]
+    kept = [Results(output).result(run_id) for run_id in Results(output).run_ids()]
     expected = [essence(o) for _, o in history.replay() if isinstance(o, RunResult)]
-    assert [essence(found[1]) for found in kept if found is not None] == expected
+    assert [essence(found) for found in kept if found is not None] == expected
     with pytest.raises(ConfigError, match="holds something"):
         replay_.run(here.config, Selection(), output=output)
 

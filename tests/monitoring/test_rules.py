@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from monitoring_place import Place, draw
-from rich.console import Console
 
-from monitorkit import plugin_manager
+from monitorkit import plugin_manager, tables
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult
 from monitorkit.errors import ConfigError
@@ -61,6 +60,6 @@ def test_rules_are_judged_in_cycles_and_told_in_words(place: Callable[..., Place
     again = cycle()
     assert again.outcomes[0].findings[0].since == loud.findings[0].since
     printed = io.StringIO()
-    summary.show(here.config, again, Console(file=printed, width=300))
+    summary.show(here.config, again, tables.console(file=printed, width=300))
     assert f"{rules[1]}: broken: 0.5, and it must be <= 0.01" in printed.getvalue()
     assert here.results.latest() == again

@@ -6,8 +6,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rich.console import Console
-
+from monitorkit import tables
 from monitorkit.monitoring.comparison import Agreement, Compared, Seen
 from monitorkit.monitoring.side_by_side import Report
 
@@ -29,7 +28,7 @@ def cycle(
 
 def shown(*cycles: Compared, left: int = 0, late: int = 0) -> list[str]:
     file = io.StringIO()
-    report = Report(len(cycles) + left, late, Console(file=file, width=110))
+    report = Report(len(cycles) + left, late, tables.console(file=file, width=110))
     for each in cycles:
         report.add(each)
     report.finish()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from monitoring_place import SCHEMA, Place, draw
+from structlog.testing import capture_logs
 
+from monitorkit.config import Config
 from monitorkit.contracts import RunResult
+from monitorkit.errors import ReferenceMissing
 from monitorkit.monitoring import compressing, standalone
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection
@@ -63,12 +71,20 @@ def rows(here: Place) -> int:
     return sum(len(block.chunk) for block in reader.read({}))
 
 
+def test_once_in_a_wrong_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = Config(storage={"root": tmp_path})
+    with pytest.raises(ReferenceMissing):
+        standalone.run_once(config, Selection(), reports=False, where=standalone.Where())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_once_ends_with_a_whole_segment_compressed_however_short_the_interval(
     here: Place,
 ) -> None:
     before = rows(here)
     for done in (1, 2):  # a process each: nothing that is under way outlives it
-        outcome = standalone.run_once(here.config, Selection(), reports=False)
+        where = standalone.Where()
+        outcome = standalone.run_once(here.config, Selection(), reports=False, where=where)
         assert isinstance(outcome, RunResult)
         assert outcome.window.rows == before
         assert compressed(here) == done
@@ -89,3 +105,32 @@ def test_beside_a_loop_it_takes_its_share_of_the_interval_and_goes_on_later(
     assert found[:2] == [0, 0]
     assert 1 in found
     assert rows(here) == before
+
+
+def test_results_that_cannot_be_read_do_not_end_the_loop(place: Make) -> None:
+    sink = {"name": "files", "use": "bad_sink"}
+    here = place(monitoring={"interval": "100ms"}, sinks=[sink])
+    folder = here.results.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file in its place")
+
+    def stop() -> None:
+        deadline = time.monotonic() + 30
+        while len(events) < 4 and time.monotonic() < deadline:
+            if ended.wait(0.05):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, ended, stopping = signal.getsignal(signal.SIGTERM), Event(), Thread(target=stop)
+    with capture_logs() as events:
+        stopping.start()
+        try:
+            where = standalone.Where()
+            standalone.run_forever(here.config, Selection(), reports=False, where=where)
+        finally:
+            ended.set()
+            stopping.join()
+            signal.signal(signal.SIGTERM, before)
+    assert [event["event"] for event in events[:4]] == ["cycle_failed", "delivery_failed"] * 2
+    assert events[-1]["event"] == "stopped"
+    assert all("Not a directory" in event["reason"] for event in events[:-1])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from prediction_rows import LARGE, OTHER, SCHEMA, closed, ids, logged, read, rows
+from small_disk import mounted
 from structlog.testing import capture_logs
 
 from monitorkit.errors import LogWriteFailed
@@ -27,18 +28,8 @@ WRITE = str(Path(__file__).with_name("prediction_writer.py"))
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command here")
-    if done.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield disk
-    # Lazily: a test that failed may have left the log open.
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 def fill(path: Path) -> None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from prediction_rows import LARGE, OTHER, SCHEMA, START, as_rows, closed, ids, logged, read, rows
 from structlog.testing import capture_logs
 
-from monitorkit.prediction_log import Block, Reader, Writer, folders, names, reader
+from monitorkit.prediction_log import (
+    Block,
+    Cursor,
+    Prediction,
+    Reader,
+    Writer,
+    folders,
+    names,
+    reader,
+)
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.rows import Formatter, header
 from monitorkit.schema import Feature, FeatureSchema
@@ -231,6 +242,147 @@ def test_a_segment_edited_under_its_cursor_is_read_again_and_says_so(
     assert len(again) == (5 if edit == "shifted" else 3)
     assert again[0] == found[0]
     assert read(tmp_path, after)[0] == []
+
+
+def segment_of(folder: Path, batch: Sequence[Prediction], *, writer: str = "") -> Path:
+    """A closed segment, called as its writer would."""
+    moment = datetime.fromisoformat(batch[0].timestamp)
+    name = f"predictions-{writer}{moment:%Y%m%dT%H%M%S.%fZ}.csv"
+    return write(folder, HEADER, Formatter(SCHEMA).lines(batch), name=name)
+
+
+def without_first(path: Path, count: int = 1) -> Path:
+    """What `sed -i 2d` makes of a segment: another file of the same name."""
+    head, *others = path.read_bytes().splitlines(keepends=True)
+    path.unlink()
+    path.write_bytes(b"".join([head, *others[count:]]))
+    return path
+
+
+def looked_again(folder: Path, cursor: Cursor, newest: Prediction, **options: Any) -> list[str]:
+    """The files of which a reading says that they had been read before; so does a plan."""
+    found = []
+    for plans in (False, True):
+        log = Reader(folder, **options)
+        until = datetime.fromisoformat(newest.timestamp)
+        with capture_logs() as events:
+            if plans:
+                log.plan(cursor, piece_bytes=100, newest=until)
+            else:
+                list(log.read(cursor, newest=until))
+        told = [e["file"] for e in events if e["event"] == "prediction_log_read_again"]
+        assert log.read_again == bool(told)
+        found.append(told)
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("which", ["open", "closed", "since closed", "another writer's"])
+def test_a_segment_without_its_first_rows_was_read_before(
+    tmp_path: Path, which: str, count: int
+) -> None:
+    oldest, old, theirs, new = (rows(3) for _ in range(4))
+    segment_of(tmp_path, oldest)
+    closed_one = segment_of(tmp_path, old)
+    of_b = write(tmp_path, HEADER, Formatter(SCHEMA).lines(theirs), name="predictions-b.csv")
+    growing = write(tmp_path, HEADER, Formatter(SCHEMA).lines(new))
+    found, cursor = read(tmp_path)
+    assert len(found) == 12
+    assert looked_again(tmp_path, cursor, new[-1]) == []
+    edited = {"closed": closed_one, "another writer's": of_b}.get(which, growing)
+    without_first(edited, count)
+    if which == "since closed":
+        edited = edited.rename(segment_of(tmp_path, new))
+        write(tmp_path, HEADER, *lines(2))
+    assert looked_again(tmp_path, cursor, new[-1]) == [str(edited)]
+    _, anew = read(tmp_path)
+    assert looked_again(tmp_path, anew, new[-1]) == []
+
+
+def test_another_writers_segments_say_nothing_of_a_first_row_that_is_gone(tmp_path: Path) -> None:
+    batch = rows(9)  # b begins between the first and the second row of the other writer
+    growing = write(tmp_path, HEADER, Formatter(SCHEMA).lines(batch[::4]))
+    write(tmp_path, HEADER, Formatter(SCHEMA).lines(batch[2::4]), name="predictions-b.csv")
+    _, cursor = read(tmp_path)
+    without_first(growing)
+    assert looked_again(tmp_path, cursor, batch[-1]) == [str(growing)]
+
+
+def test_a_segment_of_foreign_rows_without_its_first_one_was_read_before(tmp_path: Path) -> None:
+    batch = [row._replace(prediction_id=f"order-{n}") for n, row in enumerate(rows(4))]
+    path = segment_of(tmp_path, batch, writer="import-")
+    _, cursor = read(tmp_path)
+    without_first(path)
+    assert looked_again(tmp_path, cursor, batch[-1]) == [str(path)]
+
+
+def rotated(folder: Path, _log: list[Path]) -> None:
+    """The open segment is closed, and the next one begins."""
+    (folder / "predictions.csv").rename(folder / "predictions-20260102T040000.000000Z.csv")
+    write(folder, HEADER, *lines(2))
+
+
+def pruned_and_rotated(folder: Path, log: list[Path]) -> None:
+    """Retention deletes the oldest one meanwhile."""
+    log[0].unlink()
+    rotated(folder, log)
+
+
+def archived(folder: Path, log: list[Path]) -> None:
+    """Closed ones are moved to where this reader does not look, and one rotates."""
+    for path in log[:2]:
+        path.unlink()
+    rotated(folder, log)
+
+
+def imported(folder: Path, _log: list[Path]) -> None:
+    """Rows of a time that was read are added; nothing is gone."""
+    segment_of(folder, rows(3, start=START - timedelta(days=1)), writer="import-")
+
+
+def imported_as_one_before(folder: Path, log: list[Path]) -> None:
+    """The same when something is gone, but another import was begun since that was."""
+    log[0].unlink()
+    segment_of(folder, rows(1, start=START + timedelta(minutes=1)), writer="import-")
+
+
+def begun_before_the_newest_row(folder: Path, log: list[Path]) -> None:
+    """An instance rotates while the other one's rows are read, and retention deletes one."""
+    log[0].unlink()
+    (folder / "predictions.csv").rename(folder / "predictions-20260102T040000.000000Z.csv")
+    write(folder, HEADER, Formatter(SCHEMA).lines(rows(2, start=START - timedelta(seconds=1))))
+
+
+def another_instance(folder: Path, log: list[Path]) -> None:
+    """One is scaled away with its files, and the next one has another name."""
+    log[2].unlink()
+    write(folder, HEADER, *lines(2), name="predictions-c.csv")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        rotated,
+        pruned_and_rotated,
+        archived,
+        imported,
+        imported_as_one_before,
+        begun_before_the_newest_row,
+        another_instance,
+    ],
+)
+def test_what_comes_and_goes_every_day_is_not_taken_for_an_edit(
+    tmp_path: Path, happens: Callable[[Path, list[Path]], None]
+) -> None:
+    old, later, theirs, new, import_ = (rows(3) for _ in range(5))
+    log = [segment_of(tmp_path, old), segment_of(tmp_path, later)]
+    log.append(segment_of(tmp_path, theirs, writer="b-"))
+    write(tmp_path, HEADER, Formatter(SCHEMA).lines(new))
+    segment_of(tmp_path, import_, writer="import-")
+    _, cursor = read(tmp_path)
+    happens(tmp_path, log)
+    assert looked_again(tmp_path, cursor, import_[-1]) == []
 
 
 def test_segments_are_read_in_order_of_time_and_strangers_are_not(tmp_path: Path) -> None:
