@@ -26,6 +26,7 @@ class Column:
     Attributes:
         name: the feature, or `probability` for the score.
         verdict: drifted: some measure of it is; else what its distance says.
+        drifted_by: the measure that has drifted, where the distance has not.
         since: when it looked different first.
         says: the findings that drifted as sentences, the distance first; else the distance's.
         distance: from the reference. `measure` and `statistic`: what that is.
@@ -39,6 +40,7 @@ class Column:
 
     name: str
     verdict: Verdict
+    drifted_by: str | None
     since: datetime | None
     says: Sequence[str]
     distance: Number | None
@@ -57,6 +59,13 @@ class Column:
     def drifted(self) -> bool:
         """Whether it has drifted."""
         return self.verdict == "drifted"
+
+    @property
+    def told(self) -> str:
+        """The verdict in words; with a small distance beside it, what drifted instead."""
+        if self.drifted_by is None:
+            return self.verdict
+        return f"{self.verdict}: {self.drifted_by.removesuffix('_share').replace('_', ' ')}"
 
     @property
     def is_score(self) -> bool:
@@ -101,6 +110,7 @@ def _column(
     return Column(
         name=name,
         verdict=_verdict(findings, main),
+        drifted_by=drifted[0].measure if drifted and main not in drifted else None,
         since=min((f.since for f in drifted if f.since is not None), default=None),
         says=said or reason[:1],
         distance=Number.of(main) if main is not None else None,

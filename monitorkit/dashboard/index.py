@@ -128,8 +128,7 @@ class Index:
     def _read(self, run_id: str, position: int) -> bool:
         """Read one result; false when it is damaged."""
         if position == 0:
-            found = self._results.find(run_id)
-            result = found[1] if found is not None else None
+            result = self._results.result(run_id)
             self._latest = result
             self._look_for(primary(verdict(result)) if result is not None else None)
         else:
@@ -154,7 +153,7 @@ class Index:
         wanted = [*OVER_TIME]
         if columns:
             if self._measure is None:  # no verdict so far says which they are
-                return self._whole(run_id)
+                return self._results.result(run_id)
             wanted += [self._measure, MISSING]
         path = self._results.folder / f"{run_id}.json"
         try:
@@ -167,11 +166,7 @@ class Index:
         else:
             if result.run_id == run_id:
                 return result
-        return self._whole(run_id)  # says so once, when it is damaged
-
-    def _whole(self, run_id: str) -> RunResult | None:
-        found = self._results.find(run_id)
-        return None if found is None else found[1]
+        return self._results.result(run_id)  # says so once, when it is damaged
 
     def _history(self) -> History:
         outlines = [self._outlines[i] for i in self._run_ids if i in self._outlines]

@@ -82,7 +82,7 @@ class Live:
         """The page, as it is now."""
         if self._sources.locked:
             return self._pages.page({}, before)
-        await self._fresh()
+        await self.fresh()
         fragments = dict(self._fragments)
         if before is not None:
             fragments["cycles"] = ("", await self.older(before))
@@ -90,7 +90,7 @@ class Live:
 
     async def older(self, before: str) -> bytes:
         """The cycles' part, of those before one."""
-        await self._fresh()
+        await self.fresh()
         history = self._history
         return await to_thread.run_sync(
             lambda: self._pages.older(history, before, self._delivered()), limiter=self._others
@@ -98,14 +98,14 @@ class Live:
 
     async def fragment(self, name: str) -> tuple[str, bytes]:
         """One part, and its digest."""
-        await self._fresh()
+        await self.fresh()
         return self._fragments[name]
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events: the digests of all parts, at first and whenever one changed."""
         self._listeners += 1
         try:
-            await self._fresh()
+            await self.fresh()
             sent: Mapping[str, str] = {}
             while not self._stopping:
                 digests = {name: digest for name, (digest, _) in self._fragments.items()}
@@ -120,8 +120,12 @@ class Live:
         finally:
             self._listeners -= 1
 
-    async def _fresh(self) -> None:
-        """What is shown is not older than a moment; whoever asks first waits for the newest."""
+    async def fresh(self) -> None:
+        """What is shown is not older than a moment; whoever asks first waits for the newest.
+
+        Raises:
+            ResultsUnreadable: nobody can say what there is.
+        """
         self._wanted.set()
         if not self._fragments:
             await self._refresh(0.0, at_least=RECENT)

@@ -49,7 +49,6 @@ class Outline:
             judged: the verdict's monitor took no part, or could judge no feature.
         dataset: whether the data set drifted, by the share rule; None: not judged.
         drifted: features that did. `evaluated`: features that could.
-        score: whether the score drifted.
         troubled: monitors that failed or timed out, with the reason.
         reports: attachments by monitor, relative to the reports folder.
         measures: those of `OVER_TIME` that there are.

@@ -71,7 +71,7 @@ def _draw(axes: Any, column: Column) -> None:
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     name = column.name if len(column.name) <= 30 else f"{column.name[:29]}…"  # noqa: PLR2004 - what fits
-    told: str = column.verdict
+    told: str = column.told
     if column.distance is not None:
         told += f", {column.measure} {number(column.distance.value)}"
     axes.set_title(name, size=8.5, loc="left", color=_INK, pad=13, parse_math=False)

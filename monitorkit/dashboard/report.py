@@ -69,12 +69,13 @@ def run(settings: Config, run_id: str, output: Path | None, png: Path | None) ->
         The files.
 
     Raises:
-        ReportError: there is no such result, or a file cannot be written.
+        ReportError: there is no such result; `png` is no PNG; or a file cannot be written.
     """
+    if png is not None and png.suffix.lower() != ".png":
+        problem = f"{png} does not end in .png, and the picture is a PNG file"
+        raise ReportError(problem, "name a file that does with --png")
     results = Results(settings.storage.results)
-    found = results.latest() if run_id == "latest" else None
-    if run_id != "latest" and (pair := results.find(run_id)) is not None:
-        found = pair[1]
+    found = results.latest() if run_id == "latest" else results.result(run_id)
     if found is None:
         raise ReportError(
             f"there is no result {run_id!r} in {results.folder}",

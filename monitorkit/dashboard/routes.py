@@ -70,6 +70,7 @@ class _Endpoints:
         """GET /dashboard/events: server-sent events, which say that parts of the page changed."""
         if self._live.full:
             raise TooManyListeners(MOST_LISTENERS)
+        await self._live.fresh()  # what is raised after the head has gone is no answer any more
         # Proxies would hold small messages back.
         headers = {**_HEADERS, "X-Accel-Buffering": "no"}
         media_type = "text/event-stream"
@@ -87,8 +88,8 @@ class _Endpoints:
         return Response(html, headers=headers, media_type="text/html")
 
     def _report(self, run_id: str) -> bytes | None:
-        found = self._sources.results.find(run_id)
-        return None if found is None else report.html(found[1])
+        found = self._sources.results.result(run_id)
+        return None if found is None else report.html(found)
 
     async def asset(self, request: Request) -> Response:
         """GET /dashboard/static/{file}."""

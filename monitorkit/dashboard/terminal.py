@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import CycleNote
 from monitorkit.dashboard import glance, timeline
 from monitorkit.dashboard.columns import Column, columns
+from monitorkit.dashboard.fitting import Field, fitted
 from monitorkit.dashboard.formats import NOTHING, day_and_time, number, share
 from monitorkit.dashboard.glance import Sentence
 from monitorkit.dashboard.index import RECENT, History, Index
@@ -53,11 +55,14 @@ class Service:
         url: where it was asked.
         health: its answer; None: it gave none that is monitorkit's.
         reason: why not.
+        newest: the run_id of the newest result that it knows, empty when there is none; None: it
+            does not tell, as without the key that it wants.
     """
 
     url: str
     health: Mapping[str, Any] | None
     reason: str | None = None
+    newest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,16 @@ class Status:
 
     Attributes:
         service: whether one answers, and what.
-        history: what the results on this disk come to.
+        folder: where results are sought.
+        elsewhere: why those in the folder are not the service's; None: they are, or none answers.
+        history: what the results on this disk come to; nothing, when they are elsewhere.
         sentences: what each of them is about, and the sentence.
         found: the columns of the newest result, in the order in which people want to know them.
     """
 
     service: Service
+    folder: Path
+    elsewhere: str | None
     history: History
     sentences: Told
     found: Sequence[Column]
@@ -82,43 +91,89 @@ class Status:
         return self.service.health is not None
 
 
-def run(config: Config, url: str | None = None) -> Status:
+def run(config: Config, url: str | None = None, file: Path | None = None) -> Status:
     """Ask the service, read the results, and print what both come to.
 
     Args:
         config: says where the service listens and where results are.
         url: of the service; None: as the configuration has it.
+        file: that was given with --config, for commands to type next.
     """
     status = look(config, url)
-    show(status, tables.stdout())
+    show(status, tables.console(), file)
     return status
 
 
 def look(config: Config, url: str | None = None) -> Status:
     """The same, printing nothing."""
     service = ask((url or client.address(config)).rstrip("/"))
-    index = Index(Results(config.storage.results))
-    history = index.read_on(SECONDS, at_least=RECENT) or History()
+    results = Results(config.storage.results)
+    history = Index(results).read_on(SECONDS, at_least=RECENT) or History()
     found = columns(history.latest) if history.latest is not None else []
     drift = glance.drifting(history.latest, found)
     if service.health is not None:
         try:
-            return Status(service, history, _running(service.health, history, drift), found)
+            elsewhere = _elsewhere(service, service.health, history, results.folder)
+            if elsewhere is not None:
+                history, found = History(), []
+                drift = Sentence("quiet", "Not known here", [elsewhere])
+            told = _running(service.health, history, drift)
+            return Status(service, results.folder, elsewhere, history, told, found)
         except (KeyError, TypeError, ValidationError):
             service = Service(service.url, None, _FOREIGN)
     nobody = Sentence("bad", "Not running", [f"{service.url}: {service.reason}"])
-    return Status(service, history, [("Serving", nobody), ("Drift", drift)], found)
+    told = [("Serving", nobody), ("Drift", drift)]
+    return Status(service, results.folder, None, history, told, found)
 
 
 def ask(url: str) -> Service:
     """What the service at an address says at /health."""
     try:
         with httpx.Client(timeout=TIMEOUT, **client.options(url)) as session:
-            return Service(url, session.get(f"{url}/health").json())
+            health = session.get(f"{url}/health").json()
+            return Service(url, health, newest=_newest(session, url))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return Service(url, None, str(error) or type(error).__name__)
     except ValueError:
         return Service(url, None, _FOREIGN)
+
+
+def _newest(session: httpx.Client, url: str) -> str | None:
+    """The newest result that a service knows; see `Service`."""
+    try:
+        listed = session.get(f"{url}/monitoring/results", params={"limit": 1}).json()
+        if not listed["total"]:
+            return ""
+        return str(listed["results"][0]["run_id"])
+    except (httpx.HTTPError, OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _elsewhere(
+    service: Service, health: Mapping[str, Any], history: History, folder: Path
+) -> str | None:
+    """Why the results on this disk are not those of a service; None: nothing speaks against it.
+
+    They are, when the newest one that it knows is among them. Where it does not tell, its last
+    cycle is what there is to go by, which may have been pruned: then all others are newer. A
+    service that has just started remembers no cycle, and the model's name has to do.
+
+    Raises:
+        KeyError, TypeError, ValidationError: it is not monitorkit.
+    """
+    there = Results(folder).run_ids()  # those that cannot be read, too
+    last = _NOTE.validate_python(health["last_cycle"])
+    reason = f"the results of this service are not in {folder}"
+    latest = history.latest
+    if latest is not None and latest.model_name != health["model_name"]:
+        return f"{reason}: the newest one there is of model {latest.model_name}"
+    if service.newest is not None:
+        theirs = service.newest in there if service.newest else not there
+    elif last is not None and last.run_id is not None:
+        theirs = bool(there) and (last.run_id in there or last.run_id < there[0])
+    else:
+        theirs = True
+    return None if theirs else reason
 
 
 def _running(health: Mapping[str, Any], history: History, drift: Sentence) -> Told:
@@ -129,16 +184,28 @@ def _running(health: Mapping[str, Any], history: History, drift: Sentence) -> To
     """
     measures = history.outlines[0].measures if history.outlines else {}
     note = _NOTE.validate_python(health["last_cycle"])
+    serving = glance.serving(health)
+    notes = [_model(health["model_name"], health["model_version"]), *serving.notes]
     return [
-        ("Serving", glance.serving(health)),
+        ("Serving", replace(serving, notes=notes)),
         ("Drift", drift),
         ("Predictions", glance.predictions(health, measures)),
         ("Monitoring", glance.watching(note)),
     ]
 
 
-def show(status: Status, console: Console) -> None:
-    """Print it."""
+def _model(name: str, version: str | None) -> str:
+    return name if version is None else f"{name}, version {version}"
+
+
+def show(status: Status, console: Console, file: Path | None = None) -> None:
+    """Print it.
+
+    Args:
+        status: what there is to say.
+        console: where.
+        file: see `run`.
+    """
     table = Table(box=None, show_header=False, pad_edge=False)
     for about, sentence in status.sentences:
         notes = [*sentence.notes]
@@ -152,36 +219,38 @@ def show(status: Status, console: Console) -> None:
         )
     console.print(table)
     if status.found:
-        console.print(_columns(status))
-    for line in _cycles(status.history):
+        console.print(_columns(status, console.width))
+    for line in _last_lines(status, file):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _columns(status: Status) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("column", overflow="fold")
-    table.add_column("verdict")
-    for heading in ("distance", "interval", "limit"):
-        table.add_column(heading, justify="right")
+def _columns(status: Status, width: int) -> Table:
+    found = status.found
     recent = [numbers for _, numbers in reversed(status.history.recent[:CELLS])]
-    table.add_column(f"last {several(len(recent), 'cycle')}")
-    table.add_column("missing", justify="right")
-    table.add_column("since (UTC)")
-    for column in status.found:
-        distance = column.distance
-        limit = distance.threshold if distance is not None else None
-        trend = sparkline([_value(each.distances.get(column.name)) for each in recent], limit)
-        table.add_row(
-            Text(column.name),
-            Text(column.verdict, _VERDICTS.get(column.verdict, "")),
-            NOTHING if distance is None else number(distance.value),
-            _interval(distance),
-            number(limit),
-            trend,
-            NOTHING if column.missing is None else share(column.missing.value),
-            day_and_time(column.since) if column.since else NOTHING,
-        )
-    return table
+    limits = [column.distance.threshold if column.distance else None for column in found]
+    trends = [
+        sparkline([_value(each.distances.get(column.name)) for each in recent], limit)
+        for column, limit in zip(found, limits, strict=True)
+    ]
+    distances = [NOTHING if c.distance is None else number(c.distance.value) for c in found]
+    missing = [NOTHING if c.missing is None else share(c.missing.value) for c in found]
+    since = [day_and_time(c.since) if c.since else NOTHING for c in found]
+    styles = [_VERDICTS.get(column.verdict, "") for column in found]
+    told = [Text(column.told, style) for column, style in zip(found, styles, strict=True)]
+    short = [Text(column.verdict, style) for column, style in zip(found, styles, strict=True)]
+    return fitted(
+        Field("column", [Text(column.name) for column in found]),
+        [
+            Field("verdict", told, short=short),
+            Field("distance", distances, right=True),
+            Field("interval", [_interval(c.distance) for c in found], right=True, spared=5),
+            Field("limit", [number(limit) for limit in limits], right=True, spared=2),
+            Field(f"last {several(len(recent), 'cycle')}", trends, spared=3),
+            Field("missing", missing, right=True, spared=4),
+            Field("since (UTC)", since, spared=1 if {*since} == {NOTHING} else 0),
+        ],
+        width,
+    )
 
 
 def sparkline(values: Sequence[float | None], limit: float | None = None) -> str:
@@ -204,15 +273,20 @@ def sparkline(values: Sequence[float | None], limit: float | None = None) -> str
     )
 
 
-def _cycles(history: History) -> list[str]:
-    if not history.outlines:
-        return ["No result yet: `python -m monitorkit monitor --once` makes one."]
+def _last_lines(status: Status, file: Path | None) -> list[str]:
+    history = status.history
+    if status.elsewhere is not None:
+        return ["Run `status` where the service keeps them, with the --config of the service."]
+    if history.latest is None or not history.outlines:
+        given = "" if file is None else f" --config {shlex.quote(str(file))}"
+        return [f"No result yet: `python -m monitorkit monitor --once{given}` makes one."]
     newest = history.outlines[0]
     shown = list(reversed(history.outlines[:RECENT]))
     hours = sparkline([_value(outline.measures.get("predictions_1h")) for outline in shown])
+    model = _model(history.latest.model_name, newest.version)
     lines = [
         f"{several(history.total, 'result')}; the last {len(shown)}: {timeline.tally(shown)}.",
-        f"The newest: {newest.run_id}, {several(newest.rows, 'row')} of model {newest.version}.",
+        f"The newest: {newest.run_id}, {several(newest.rows, 'row')} of {model}.",
     ]
     if hours.strip():
         lines.append(f"Predictions in an hour, last {several(len(shown), 'cycle')}: {hours}")
@@ -260,6 +334,7 @@ def document(status: Status) -> dict[str, Any]:
             {
                 "name": column.name,
                 "verdict": column.verdict,
+                "drifted_by": column.drifted_by,
                 "since": column.since,
                 "says": list(column.says),
                 "measure": column.measure,
@@ -271,6 +346,8 @@ def document(status: Status) -> dict[str, Any]:
             for column in status.found
         ],
         "results": {
+            "folder": status.folder,
+            "of_this_service": status.elsewhere is None if status.answers else None,
             "total": status.history.total,
             "recent": [
                 {

@@ -38,6 +38,21 @@ def test_the_drifted_column_comes_first_with_all_that_is_known(history: list[Run
     assert income.evidence[0] > income.evidence[1] > 0
     assert income.missing_before == pytest.approx(0.02, abs=0.015)
     assert [column.verdict for column in found[1:]] == ["undecided"] * 3
+    assert [column.told for column in found] == ["drifted"] + ["undecided"] * 3
+
+
+def test_what_drifted_beside_a_small_distance_is_named(history: list[RunResult]) -> None:
+    result = judged(
+        history[0],
+        Finding("distance", 0.01, column="a", threshold=0.05, drift=False),
+        Finding("new_values_share", 0.2, column="a", threshold=0.1, drift=True),
+        Finding("distance", 0.3, column="b", threshold=0.05, drift=True),
+        Finding("share", 0.2, column="b", threshold=0.1, drift=True),
+    )
+    assert {c.name: (c.told, c.drifted_by) for c in columns(result)} == {
+        "b": ("drifted", None),
+        "a": ("drifted: new values", "new_values_share"),
+    }
 
 
 def test_the_reason_of_another_monitor_explains_no_drift(history: list[RunResult]) -> None:

@@ -36,8 +36,8 @@ def test_it_knows_what_the_results_say(tmp_path: Path, history: list[RunResult])
         results.commit(result)
     found = Index(results).read_on(60.0)
     assert found is not None
-    newest_first = [results.find(i) for i in reversed(results.run_ids())]
-    whole = [pair[1] for pair in newest_first if pair is not None]
+    newest_first = [results.result(i) for i in reversed(results.run_ids())]
+    whole = [result for result in newest_first if result is not None]
     assert found.outlines == [Outline.of(result) for result in whole]
     assert found.recent == [(Outline.of(result), Columns.of(result)) for result in whole]
     assert found.latest == whole[0]

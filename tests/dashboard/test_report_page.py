@@ -60,7 +60,13 @@ def test_the_command_writes_both_files(
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 24) or ()) > 20
     done = CliRunner().invoke(main, ["report", history[0].run_id])
     assert (tmp_path / f"{history[0].run_id}.html").read_bytes() == report.html(history[0])
+    written = sorted(tmp_path.glob("*.[hj]*"))
     for wrong in (["report", "nothing"], ["report", "latest", "--png", "no/folder/r.png"]):
         done = CliRunner().invoke(main, wrong)
         assert done.exit_code == 1
         assert json.loads(done.output.splitlines()[-1])["error"] == "ReportError"
+    done = CliRunner().invoke(main, ["report", "latest", "--output", "2.html", "--png", "r.jpg"])
+    told = json.loads(done.output.splitlines()[-1])
+    assert (done.exit_code, told["error"]) == (1, "ReportError")
+    assert told["reason"].startswith("r.jpg does not end in .png")
+    assert sorted(tmp_path.glob("*.[hj]*")) == written

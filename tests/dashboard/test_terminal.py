@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -23,7 +24,7 @@ from rich.console import Console
 from monitorkit.cli import main
 from monitorkit.cli.commands import NOT_RUNNING
 from monitorkit.config import Config
-from monitorkit.contracts import RunResult
+from monitorkit.contracts import Chunk, RunResult
 from monitorkit.dashboard import terminal
 from monitorkit.dashboard.terminal import sparkline
 from monitorkit.results import Results
@@ -34,13 +35,23 @@ LAST = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @contextmanager
-def answering(document: Any) -> Iterator[str]:
-    """A server that answers everything with one document; yields its address."""
+def answering(document: Any, results: Sequence[str] | None = None) -> Iterator[str]:
+    """A server that answers everything with one document; yields its address.
+
+    Args:
+        document: the answer.
+        results: the run_ids of its results, newest first; None: they are for those with a key.
+    """
+    listed = [{"run_id": run_id} for run_id in results or ()]
+    page = {"results": listed[:1], "total": len(listed)}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(document, default=str).encode()
-            self.send_response(200)
+            asked_for_results = self.path == "/monitoring/results?limit=1"
+            refused = asked_for_results and results is None
+            answer = {"status": 401} if refused else page if asked_for_results else document
+            body = json.dumps(answer, default=str).encode()
+            self.send_response(401 if refused else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -70,8 +81,15 @@ def keep(config: Config, history: list[RunResult]) -> None:
         results.commit(result)
 
 
-def shown(status: terminal.Status) -> str:
-    console = Console(file=io.StringIO(), width=160)
+def cycle(run_id: str | None, outcome: str = "completed") -> dict[str, Any]:
+    """The last one of a service, as /health has it."""
+    at = "2026-01-02T12:00:00Z"
+    note = {"outcome": outcome, "finished_at": at, "trigger": "periodic", "rows": 400}
+    return {**note, "run_id": run_id, "reason": None if run_id else "too few rows"}
+
+
+def shown(status: terminal.Status, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width)
     terminal.show(status, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -81,31 +99,99 @@ def test_it_says_what_is_served_and_what_drifted(
     config: Config, history: list[RunResult], health: dict[str, Any]
 ) -> None:
     keep(config, history)
-    note = {
-        "outcome": "completed",
-        "finished_at": "2026-01-02T12:00:00Z",
-        "trigger": "periodic",
-        "rows": 400,
-        "run_id": history[-1].run_id,
-        "reason": None,
-    }
-    with answering({**health, "last_cycle": note}) as url:
+    note = cycle(history[-1].run_id)
+    with answering({**health, "last_cycle": note}, [history[-1].run_id]) as url:
         status = terminal.look(config, url)
     text = shown(status)
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[0].split()[:3] == ["●", "Serving", "Serving"]
+    assert lines[0] == "● Serving Serving credit-risk-model, version 1"
     assert "1 of 3 features drifted since 2 Jan 11:45 UTC" in lines[1]
     assert "12,345 predictions logged" in lines[2]
     assert "Last cycle completed since 2 Jan 12:00 UTC; 400 rows judged" in lines[3]
     (income,) = [line for line in lines if line.startswith("income")]
     assert income.split()[1] == "drifted"
     assert "6 results; the last 6: 3 without drift, 3 with." in text
+    assert "2,400 rows of credit-risk-model, version 1." in text
     document = json.loads(json.dumps(terminal.document(status), default=str))
     assert document["service"]["answers"]
+    assert document["results"]["of_this_service"]
     assert document["drift"]["drifted_features"] == ["income"]
     assert document["columns"][0]["name"] == "income"
     assert document["summary"]["drift"]["text"] == "1 of 3 features drifted"
     assert [each["state"] for each in document["results"]["recent"]] == ["drift"] * 3 + ["ok"] * 3
+
+
+NEWER, OLDER = "20270101T000000000000Z-0000000f", "20200101T000000000000Z-0000000f"
+"""Than any other."""
+
+
+@pytest.mark.parametrize(
+    ("told", "results"),
+    [
+        ({"last_cycle": None}, [NEWER]),
+        ({"last_cycle": None}, []),
+        ({"last_cycle": cycle(OLDER)}, [OLDER]),
+        ({"last_cycle": cycle(NEWER)}, None),
+        ({"last_cycle": None, "model_name": "fraud-model"}, None),
+    ],
+    ids=["just started", "without any", "with older ones", "with a key", "of another model"],
+)
+def test_the_results_of_another_service_are_not_told_beside_its_health(
+    config: Config,
+    history: list[RunResult],
+    health: dict[str, Any],
+    told: dict[str, Any],
+    results: Sequence[str] | None,
+) -> None:
+    keep(config, history)
+    with answering({**health, **told}, results) as url:
+        status = terminal.look(config, url)
+    text = shown(status)
+    assert f"the results of this service are not in {config.storage.results}" in " ".join(
+        text.split()
+    )
+    for word in ("income", "drifted", "in the hour", "results;", "No result yet", "no cycle has"):
+        assert word not in text
+    document = json.loads(json.dumps(terminal.document(status), default=str))
+    assert document["service"]["answers"]
+    assert document["results"] == {
+        "folder": str(config.storage.results),
+        "of_this_service": False,
+        "total": 0,
+        "recent": [],
+    }
+    assert (document["drift"], document["columns"]) == (None, [])
+
+
+@pytest.mark.parametrize("results", [None, [NEWER]])
+def test_from_an_empty_folder_it_does_not_say_that_there_is_no_result(
+    config: Config, health: dict[str, Any], results: Sequence[str] | None
+) -> None:
+    with answering({**health, "last_cycle": cycle(NEWER)}, results) as url:
+        text = shown(terminal.look(config, url))
+    assert "Last cycle completed" in text
+    assert "the results of this service are not in" in text
+    assert "no cycle has judged" not in text
+    assert "No result yet" not in text
+
+
+@pytest.mark.parametrize("last", [None, cycle(None, "skipped"), cycle(OLDER)])
+@pytest.mark.parametrize("listed", [True, False])
+def test_results_from_before_the_start_and_after_a_pruning_are_the_services(
+    config: Config,
+    history: list[RunResult],
+    health: dict[str, Any],
+    last: dict[str, Any] | None,
+    *,
+    listed: bool,
+) -> None:
+    """`monitor --once` ran beside it, say; with a key that is not given all that speaks for it."""
+    keep(config, history)
+    newest = [history[-1].run_id] if listed else None
+    with answering({**health, "last_cycle": last}, newest) as url:
+        status = terminal.look(config, url)
+    assert status.elsewhere is None
+    assert "1 of 3 features drifted" in shown(status)
 
 
 def test_without_a_service_it_says_so_and_shows_the_results(
@@ -122,6 +208,89 @@ def test_without_anything_it_says_what_to_do(config: Config) -> None:
     text = shown(terminal.look(config, NOBODY))
     assert "no cycle has judged anything so far" in text
     assert "python -m monitorkit monitor --once" in text
+
+
+def test_the_command_that_it_tells_acts_on_the_same_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of another.toml").write_text('[storage]\nroot = "elsewhere"\n')
+    for options, told in (
+        ([], ""),
+        (["--config", "of another.toml"], " --config 'of another.toml'"),
+    ):
+        printed = CliRunner().invoke(main, ["status", "--url", NOBODY, *options]).output
+        assert f"`python -m monitorkit monitor --once{told}` makes one" in printed
+
+
+LONG = "RevolvingUtilizationOfUnsecuredLines"
+
+
+def cut(_: int, chunk: Chunk) -> Chunk:
+    """The long column loses its lowest twentieth, which is near enough for its distance."""
+    values = chunk.features[:, 0]
+    return chunk.take(np.flatnonzero(values > np.quantile(values, 0.05)))
+
+
+@pytest.fixture(scope="module")
+def long_names() -> list[RunResult]:
+    reference = make_chunk(3000, (LONG, "NumberOfTimes90DaysLate", "age"), missing=0.0)
+    made: list[RunResult] = make_history(reference, 24, last=LAST, rows=400, change=cut)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (80, "column verdict distance since (UTC)"),
+        (100, "column verdict distance interval since (UTC)"),
+        (120, "column verdict distance interval limit missing since (UTC)"),
+        (160, "column verdict distance interval limit last 24 cycles missing since (UTC)"),
+    ],
+)
+def test_on_a_narrow_terminal_it_leaves_columns_out_and_breaks_no_name(
+    config: Config, long_names: list[RunResult], width: int, headings: str
+) -> None:
+    keep(config, long_names)
+    lines = shown(terminal.look(config, NOBODY), width).splitlines()
+    (above,) = (line for line in lines if "verdict" in line)
+    assert " ".join(above.split()) == headings
+    (row,) = (line for line in lines if LONG in line)
+    assert " drifted: share " in row
+    assert len(lines[lines.index(above) : lines.index(row)]) == 2
+    assert not any("…" in line for line in lines)
+    assert max(len(line) for line in lines[lines.index(above) : lines.index(row) + 4]) <= width
+
+
+def test_a_name_comes_before_the_words_that_explain_a_verdict(
+    config: Config, long_names: list[RunResult]
+) -> None:
+    keep(config, long_names)
+    for width, told in ((80, " drifted: share "), (76, " drifted ")):
+        lines = shown(terminal.look(config, NOBODY), width).splitlines()
+        (row,) = (line for line in lines if LONG in line)
+        assert told in row
+        assert "2 Jan " in row
+
+
+def test_a_name_that_no_terminal_holds_is_folded_and_nothing_else_is(config: Config) -> None:
+    name = "a" * 100
+    (result,) = make_history(make_chunk(1500, (name,)), 1, last=LAST, rows=400)
+    keep(config, [result])
+    lines = shown(terminal.look(config, NOBODY), 80).splitlines()
+    assert sum(line.count("a" * 30) for line in lines) >= 2
+    (row,) = (line for line in lines if "undecided" in line and "aaa" in line)
+    assert len(row) <= 80
+
+
+def test_a_verdict_that_the_distance_does_not_explain_names_what_does(
+    config: Config, long_names: list[RunResult]
+) -> None:
+    keep(config, long_names)
+    status = terminal.look(config, NOBODY)
+    found = terminal.document(status)["columns"][0]
+    assert (found["name"], found["verdict"], found["drifted_by"]) == (LONG, "drifted", "share")
+    assert found["distance"]["drift"] is False
 
 
 def test_brackets_in_names_and_reasons_are_no_markup(config: Config) -> None:
