@@ -103,9 +103,7 @@ class Source:
 
     def chunk(self, rows: Rows) -> Chunk:
         """Scored."""
-        scores = self.model.predict_proba(rows)[:, 1]
-        ids, times = np.arange(len(rows)).astype(np.str_), np.zeros(len(rows), "datetime64[us]")
-        return Chunk(ids, times, self.columns, rows, scores)
+        return Chunk.of_rows(self.columns, rows, self.model.predict_proba(rows)[:, 1])
 
     def changed(self, change: Change, seed: int) -> Rows:
         """The population after a change."""

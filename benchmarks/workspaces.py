@@ -21,7 +21,6 @@ from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.training import synthetic
 
 TEN, HUNDRED = 10, 100
-LOOK_BACK = timedelta(hours=24)
 SPAN = timedelta(hours=23)
 """Time stamps of a history; what is left of the look-back is the time to measure it in."""
 NEW_ROWS = 1_500
@@ -80,10 +79,10 @@ class History:
         append(self.predictions, self.material, rows, datetime.now(UTC) - SPAN, SPAN)
         self.rows += rows
 
-    def add_new(self, rows: int = NEW_ROWS) -> None:
+    def add_new(self) -> None:
         """Append rows that came in the last minutes."""
-        append(self.predictions, self.material, rows, datetime.now(UTC) - NEW_SPAN, NEW_SPAN)
-        self.rows += rows
+        append(self.predictions, self.material, NEW_ROWS, datetime.now(UTC) - NEW_SPAN, NEW_SPAN)
+        self.rows += NEW_ROWS
 
     def forget(self) -> None:
         """Let monitoring know nothing of the log, nor of results; the model's scores stay."""

@@ -161,6 +161,12 @@ class ReferenceCells:
     """The cells of every column of a reference, the score last.
 
     Infinite values count as beyond the range.
+
+    Attributes:
+        features: names of the columns, without the score. `names`: with it.
+        known: the values of each column in the reference, sorted.
+        starts: (columns + 1,) the first cell of each, all cells laid end to end, and the end.
+        reference: its own counts.
     """
 
     def __init__(self, reference: Chunk) -> None:
@@ -168,13 +174,13 @@ class ReferenceCells:
         self.names = (*reference.columns, SCORE_COLUMN)
         self.known = [np.unique(v[np.isfinite(v)]) for v in _values((reference,))]
         sizes = [2 * known.size + 1 for known in self.known]
-        self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+        self.starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
         # Every other cell of a column is a gap, the first and the last one, too.
         is_gap = np.concatenate([np.arange(size) % 2 == 0 for size in sizes])
         self._gap_of = np.where(is_gap, np.cumsum(is_gap) - 1, -1)
         self._first_gaps = np.concatenate(([0], np.cumsum([size // 2 + 1 for size in sizes])))
         self._counters = [ColumnCounter(known) for known in self.known]
-        self._reference = self.summarise(reference)
+        self.reference = self.summarise(reference)
 
     def summarise(self, chunk: Chunk) -> Counts:
         """Count a chunk's rows, in O(rows log rows) per column.
@@ -212,7 +218,7 @@ class ReferenceCells:
             counter = self._counters[index]
             (key, *rest), missing[:, index], scales[:, index] = counter.count(values, chunks)
             of, cell = np.divmod(key, counter.cells)
-            entries.append((of, cell + self._starts[index], *rest))
+            entries.append((of, cell + self.starts[index], *rest))
         of, *entry = (np.concatenate(each) for each in zip(*entries, strict=True))
         if number > 1:  # 16 bits are sorted in O(n)
             order = np.argsort(of.astype(np.uint16), kind="stable")
@@ -257,7 +263,7 @@ class ReferenceCells:
             cells: (k,) occupied, sorted; None: all, and so many are occupied that this is the form.
         """
         rows, missing, scales = of_columns
-        if cells is not None and _DENSE_FROM * cells.size >= self._starts[-1] > 0:
+        if cells is not None and _DENSE_FROM * cells.size >= self.starts[-1] > 0:
             everywhere = self._empty()
             self._spread(cells, counts, distances, everywhere)
             (counts, distances), cells = everywhere, None
@@ -273,7 +279,7 @@ class ReferenceCells:
 
     def _empty(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Counts of all cells, and distances of all gaps."""
-        return np.zeros(self._starts[-1], np.int64), np.zeros(self._first_gaps[-1], np.int64)
+        return np.zeros(self.starts[-1], np.int64), np.zeros(self._first_gaps[-1], np.int64)
 
     def _spread(
         self,
@@ -289,21 +295,21 @@ class ReferenceCells:
 
     def column(self, index: int, counts: Counts) -> ColumnCells:
         """The column at a position in `names`, of the reference and of a window's counts."""
-        reference, _ = self._dense(index, self._reference)
+        reference, _ = self._dense(index, self.reference)
         window, distances = self._dense(index, counts)
         return ColumnCells(
             self.names[index],
             self.known[index],
             reference,
             window,
-            int(self._reference.missing[index]),
+            int(self.reference.missing[index]),
             int(counts.missing[index]),
             distances,
         )
 
     def occupied(self, index: int, counts: Counts) -> Cells:
         """The cells that hold rows of the column at a position in `names`, the first of them 0."""
-        first, end = self._starts[index : index + 2].tolist()
+        first, end = self.starts[index : index + 2].tolist()
         if counts.dense:
             rows = counts.part(first, end)
             cells = np.flatnonzero(rows)
@@ -311,26 +317,16 @@ class ReferenceCells:
         begin, stop = self._part(index, counts)
         return counts.cells[begin:stop] - first, counts.part(begin, stop)
 
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """(columns + 1,) the first cell of each column, all cells laid end to end, and the end."""
-        return self._starts
-
-    @property
-    def reference(self) -> Counts:
-        """The reference's own counts."""
-        return self._reference
-
     def _part(self, index: int, counts: Counts) -> tuple[int, int]:
         """Where a column's cells begin and end in sparse counts."""
         # Of the cells' own type, else all that are searched are copied to another one.
-        bounds = self._starts[index : index + 2].astype(np.int32)
+        bounds = self.starts[index : index + 2].astype(np.int32)
         begin, end = np.searchsorted(counts.cells, bounds).tolist()
         return begin, end
 
     def _dense(self, index: int, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A column's counts and sums of distances for all its cells."""
-        first, end = self._starts[index : index + 2].tolist()
+        first, end = self.starts[index : index + 2].tolist()
         rows, units = np.zeros(end - first, np.int64), np.zeros(end - first)
         if counts.dense:
             rows = counts.part(first, end)

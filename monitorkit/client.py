@@ -24,8 +24,12 @@ def options(url: str) -> dict[str, Any]:
     """What an httpx client takes, of either kind, to reach a service.
 
     Raises:
-        ConfigError: of the key in the environment.
+        ConfigError: of the address, or the key in the environment.
     """
+    if not url.lower().startswith(("http://", "https://")):
+        rest = url.rpartition("://")[2]
+        problem = f"an address begins with http:// or https://, as http://{rest} does"
+        raise ConfigError("--url", (problem,))
     return {"trust_env": not is_here(url), "verify": trusted(url), "headers": authorization()}
 
 

@@ -248,7 +248,19 @@ def _unknown_variables(given: environment.Overrides) -> Iterator[str]:
     known = _keys(Config)
     for key, variable in given.variables.items():
         if key[0] not in known:
-            yield f"unknown variable {variable}{_suggestion(key[0], known)}"
+            near = difflib.get_close_matches(variable.upper(), _variables(), n=1, cutoff=0.9)
+            hint = f"; did you mean `{near[0]}`?" if near else _suggestion(key[0], known)
+            yield f"unknown variable {variable}{hint}"
+
+
+def _variables() -> list[str]:
+    """Those of keys in tables: whoever knows other programs writes one `_` for two."""
+    found = []
+    for table, field in Config.model_fields.items():
+        section = _section_in(field.annotation)
+        keys = _keys(section) if section is not None else []
+        found += [environment.name_of(field.alias or table, key) for key in keys]
+    return found
 
 
 def _problems(

@@ -46,6 +46,15 @@ class Chunk:
     features: NDArray[np.float64]
     scores: NDArray[np.float64]
 
+    @classmethod
+    def of_rows(
+        cls, columns: Sequence[str], features: NDArray[np.float64], scores: NDArray[np.float64]
+    ) -> Chunk:
+        """Rows that have neither ids nor times, as those of a reference."""
+        ids = np.arange(len(scores)).astype(np.str_)
+        times = np.full(len(scores), np.datetime64("NaT", "us"))
+        return cls(ids, times, tuple(columns), features, scores)
+
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from monitorkit import durable, logs
@@ -49,6 +49,12 @@ class Delivered:
             known.append((run_id, link))
         return Delivered(
             {**self.positions, sink: run_id}, {**self.links, sink: known[-MOST_LINKS:]}
+        )
+
+    def without(self, sink: str) -> Delivered:
+        """The same with nothing known of how far a sink is; its links go as it takes them again."""
+        return replace(
+            self, positions={name: at for name, at in self.positions.items() if name != sink}
         )
 
 

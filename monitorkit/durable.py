@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -28,12 +29,15 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: Path, content: bytes, *, for_the_same: bool = False) -> None:
+def replace_file(
+    path: Path, content: bytes, *, sync: bool = True, for_the_same: bool = False
+) -> None:
     """Write a file under another name, sync it, give it its name and sync that.
 
     Args:
         path: of the file.
         content: all of it.
+        sync: what may be lost with the power, such as a cache, need not wait for the disk.
         for_the_same: mode and owners stay those of the file that is there, as far as we may.
 
     Raises:
@@ -43,13 +47,32 @@ def replace_file(path: Path, content: bytes, *, for_the_same: bool = False) -> N
     try:
         if for_the_same:
             temporary.touch(mode=0o600)  # nobody else may read it, until it is known who may
-        write_file(temporary, content)
+        if sync:
+            write_file(temporary, content)
+        else:
+            temporary.write_bytes(content)
         if for_the_same:
             _give(temporary, path.stat())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
+
+
+def try_file(path: Path) -> None:
+    """Find out whether `replace_file` could write a file, before the work for what is in it.
+
+    Raises:
+        OSError: when it could not.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = beside(path)
+    try:
+        temporary.touch()
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _give(path: Path, known: os.stat_result) -> None:

@@ -17,7 +17,10 @@ PREFIX = "MONITORKIT_"
 _DELIMITER = "__"
 
 KEY_VARIABLE = "MONITORKIT_KEY"
-"""Holds the API key that `simulate` sends; no key of the configuration."""
+"""Holds the API key that `simulate` and `status` send; no key of the configuration."""
+
+KEY_PREFIX = "mk_"
+"""Of API keys that are made here: tells what it is where one is found lying about."""
 
 _OF_A_SERVICE = re.compile(
     PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
@@ -50,6 +53,11 @@ class Overrides:
                 return variable
         inside = (name for set_, name in self.variables.items() if set_[: len(parts)] == parts)
         return next(inside, None)
+
+
+def name_of(*key: str) -> str:
+    """The variable that sets a key."""
+    return PREFIX + _DELIMITER.join(key).upper()
 
 
 def read(model: type[BaseModel]) -> Overrides:

@@ -23,6 +23,7 @@ MonitorkitError
 │   ├── ImportBusy           another import is under way
 │   └── ImportFailed         imported rows cannot be written
 ├── ResultError              a result file that is not what was written
+├── ResultsUnreadable        the folder of the results cannot be read
 ├── Overloaded               the prediction queue is full
 ├── TooManyListeners         no more pages may follow the dashboard
 ├── Stopping                 the service shuts down and takes no more rows
@@ -351,6 +352,21 @@ class ResultError(MonitorkitError):
 
 
 @dataclass(eq=False)
+class ResultsUnreadable(MonitorkitError):
+    """The folder of the results cannot be read; those in it may all be well."""
+
+    path: str
+    reason: str
+
+    def message(self) -> str:
+        """Name the folder, the operating system's reason and the remedy."""
+        return (
+            f"the results in {self.path} cannot be read: {self.reason}. See to it that this is a "
+            "folder that this user may read, and that the process may open further files."
+        )
+
+
+@dataclass(eq=False)
 class Overloaded(MonitorkitError):
     """More rows wait than the queue may hold."""
 
@@ -501,13 +517,13 @@ class AddressInUse(MonitorkitError):
     host: str
     port: int
     reason: str
+    remedy: str = (
+        "Choose another with --port or [serving] port (0 picks a free one), or stop what uses it."
+    )
 
     def message(self) -> str:
         """Name the address, the reason and the remedy."""
-        return (
-            f"{self.host}:{self.port} cannot be used: {self.reason}. Choose another with --port or "
-            "[serving] port (0 picks a free one), or stop what uses it."
-        )
+        return f"{self.host}:{self.port} cannot be used: {self.reason}. {self.remedy}"
 
 
 @dataclass(eq=False)

@@ -149,7 +149,7 @@ def compare(
     current: Any,
     *,
     score: str | None = None,
-    monitors: Sequence[str] | Mapping[str, Mapping[str, Any]] = MONITORS,
+    monitors: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = MONITORS,
 ) -> Comparison:
     """Compare a data frame with a reference, by the monitors that the service uses.
 
@@ -160,7 +160,8 @@ def compare(
         reference: a data frame of pandas, polars or pyarrow: what is normal.
         current: another one, to be judged; only columns of the same names are compared.
         score: a column with the model's score, which is compared as `probability`.
-        monitors: kinds (`monitorkit plugins` lists them), or options by kind as in TOML.
+        monitors: a kind or several (`monitorkit plugins` lists them), or options by kind as in
+            TOML.
 
     Returns:
         What was found; a notebook shows it as a page, `print` as text.
@@ -171,6 +172,8 @@ def compare(
         PluginError: an option names a column that there is not.
     """
     pair = paired(reference, current, score)
+    if isinstance(monitors, str):  # a sequence of its letters, else
+        monitors = [monitors]
     wanted = monitors if isinstance(monitors, Mapping) else {kind: {} for kind in monitors}
     known = plugin_manager.kinds(plugin_manager.build())
     findings = {}

@@ -116,14 +116,9 @@ def _not_numbers(frame: Any, which: str, name: str) -> str | None:
 
 
 def _chunk(frame: Any, names: list[str], score: str | None) -> Chunk:
-    rows = len(frame)
-    return Chunk(
-        ids=np.arange(rows).astype(np.str_),
-        times=np.full(rows, np.datetime64("NaT", "us")),
-        columns=tuple(names),
-        features=np.column_stack([_numbers(frame, name) for name in names]),
-        scores=np.full(rows, np.nan) if score is None else _numbers(frame, score),
-    )
+    features = np.column_stack([_numbers(frame, name) for name in names])
+    scores = np.full(len(frame), np.nan) if score is None else _numbers(frame, score)
+    return Chunk.of_rows(names, features, scores)
 
 
 def _numbers(frame: Any, name: str) -> NDArray[np.float64]:

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from monitorkit.environment import may_be_key
+from monitorkit.environment import KEY_PREFIX, may_be_key
 from monitorkit.errors import ConfigError
 from monitorkit.settings import KeyEntry, KeyScope
-
-PREFIX = "mk_"
-"""Tells what it is where one is found lying about."""
 
 SHORTEST = 32
 """Characters of a key. The hash has no salt and is fast: it protects what cannot be guessed."""
@@ -47,7 +44,7 @@ def new(name: str, scopes: Sequence[str]) -> tuple[str, str]:
     Raises:
         ConfigError: of the name or a scope.
     """
-    key = PREFIX + secrets.token_urlsafe(32)
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
     try:
         entry = KeyEntry.model_validate(
             {"name": name, "sha256": digest(key).hex(), "scopes": tuple(scopes)}

@@ -74,7 +74,7 @@ def _show(report: Report, sealed: list[str]) -> None:
     for each in report.segments:
         numbers = (each.rows, each.bad, each.torn, each.backwards, each.bytes)
         table.add_row(each.file, *(f"{number:,}" for number in numbers), each.state)
-    tables.stdout().print(table)
+    tables.console().print(table)
     for text in _summary(report):
         click.echo(text)
     for finding in report.findings:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from monitorkit.contracts import Finding
+from monitorkit.units import timestamp
 
 
 def plain(value: Any) -> Any:
@@ -74,4 +75,4 @@ def _text(value: str | datetime) -> str:
         return value.encode("utf-8", "backslashreplace").decode()
     if value.tzinfo is None:
         raise TypeError(f"{value!r} has no time zone")
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return timestamp(value)

@@ -20,9 +20,14 @@ from monitorkit import logs, model, probe_rows, progress, reference, registry
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, MonitorkitError, WorkerDied
 from monitorkit.model import Model
-from monitorkit.schema import FeatureSchema
 
 log = logs.get(__name__)
+
+OTHER_DATA = (
+    "Point [data] path at the data that the model was trained on, or freeze a reference from it "
+    "with `python -m monitorkit bootstrap --from FILE`."
+)
+"""What to do where the model was trained on other columns."""
 
 STOP_SECONDS = 10.0  # that an interrupted preparation has to clean up
 
@@ -131,12 +136,7 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
             features = dataset.load_features(source, schema)
             described = path = str(source)
         else:
-            data = dataset.load(config.data)
-            _, held_out = dataset.split(
-                data, test_share=config.training.test_share, seed=config.training.seed
-            )
-            features = held_out.features[:, _positions(held_out.columns, schema, data.source)]
-            path = data.source
+            path, features = dataset.held_out(config.data, config.training, schema, OTHER_DATA)
             described = f"held-out {config.training.test_share:.0%} of {path}"
         served = model.load(folder, config.registry.trust, features)
         _require_scores(served, features, path, source)
@@ -196,20 +196,6 @@ def _require_scores(
     if refusal is not None:
         problem = f"{title} cannot score some of its rows: {type(refusal).__name__}: {refusal}"
         raise DataError(described, problem, remedy) from refusal
-
-
-def _positions(columns: tuple[str, ...], schema: FeatureSchema, source: str) -> list[int]:
-    """Where the model's columns stand in the data set."""
-    for name in schema.names:
-        if name not in columns:
-            raise DataError(
-                source,
-                "the model reads this column, and the data set does not have it",
-                "Point [data] path at the data that the model was trained on, or freeze a "
-                "reference from it with `python -m monitorkit bootstrap --from FILE`.",
-                column=name,
-            )
-    return [columns.index(name) for name in schema.names]
 
 
 @contextlib.contextmanager

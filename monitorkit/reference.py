@@ -29,6 +29,7 @@ from monitorkit.errors import (
     SchemaError,
 )
 from monitorkit.schema import FeatureSchema
+from monitorkit.units import timestamp
 
 SCHEMA_VERSION = 1
 DATA = "reference_data.csv"
@@ -118,7 +119,7 @@ def freeze(
     refuse_existing(folder)
     data = _encode(features, schema, source)
     metadata = Metadata(
-        created_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        created_at=timestamp(datetime.now(UTC)),
         source=source,
         num_samples=features.shape[0],
         num_features=features.shape[1],

@@ -15,7 +15,7 @@ from typing import Any, Never
 
 from monitorkit import durable, logs
 from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Window
-from monitorkit.errors import ResultError
+from monitorkit.errors import ResultError, ResultsUnreadable
 from monitorkit.plain import plain
 from monitorkit.retention import Kept, Limits, kept, prune
 
@@ -131,12 +131,14 @@ class Changes:
         """Look at the folder's time alone; true at first, and again when what is done then fails.
 
         Raises:
-            OSError: it cannot be looked at.
+            ResultsUnreadable: it cannot be looked at.
         """
         try:
             stamp = self._folder.stat().st_mtime_ns
         except FileNotFoundError:
             stamp = 0
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
         # Of a folder that has just changed the next change may have the same time.
         settled = time.time_ns() - stamp >= _SETTLED
         yield stamp != self._stamp
@@ -173,21 +175,37 @@ class Results:
         return document
 
     def run_ids(self) -> Sequence[str]:
-        """Every result's id, oldest first; opens no file."""
-        try:
-            with os.scandir(self.folder) as entries:
-                names = [entry.name for entry in entries]
-        except FileNotFoundError:
-            return []
-        run_ids = sorted(name[: -len(_ENDING)] for name in names if _FILE.fullmatch(name))
+        """Every result's id, oldest first; opens no file.
+
+        Raises:
+            ResultsUnreadable: the folder is there, and cannot be read.
+        """
+        run_ids = sorted(name[: -len(_ENDING)] for name in self._names() if _FILE.fullmatch(name))
         if self._damaged:
             return [run_id for run_id in run_ids if not self._known_damaged(run_id)]
         return run_ids
 
+    def holds(self, run_id: str) -> bool:
+        """Whether there is a file of that id, be it damaged.
+
+        Raises:
+            ResultsUnreadable: the folder does not let it be seen.
+        """
+        return _RUN_ID.fullmatch(run_id) is not None and self._stamp(run_id) is not None
+
     def read(self, run_id: str) -> bytes | None:
-        """One result's document; None when there is none of that id, or only a damaged one."""
+        """One result's document; None when there is none of that id, or only a damaged one.
+
+        Raises:
+            ResultsUnreadable: the folder cannot be read, and so none in it.
+        """
         found = self.find(run_id)
         return None if found is None else found[0]
+
+    def result(self, run_id: str) -> RunResult | None:
+        """One result; None, and what is raised, as for `read`."""
+        found = self.find(run_id)
+        return None if found is None else found[1]
 
     def text(self, run_id: str) -> bytes | None:
         """What `commit` wrote of a result, which is not read; None when it is not there any more.
@@ -202,8 +220,8 @@ class Results:
 
     def latest(self) -> RunResult | None:
         """The newest result that can be read."""
-        found = (self.find(run_id) for run_id in reversed(self.run_ids()))
-        return next((result[1] for result in found if result is not None), None)
+        found = (self.result(run_id) for run_id in reversed(self.run_ids()))
+        return next((result for result in found if result is not None), None)
 
     def list(self, limit: int, offset: int = 0) -> Sequence[Mapping[str, Any]]:
         """What some results come to, newest first; opens only their files.
@@ -219,9 +237,9 @@ class Results:
         for run_id in self.run_ids()[::-1][offset:]:
             if len(page) >= limit:
                 break
-            found = self.find(run_id)
+            found = self.result(run_id)
             if found is not None:
-                page.append(_summary(found[1]))
+                page.append(_summary(found))
         return page
 
     def count(self) -> int:
@@ -259,6 +277,7 @@ class Results:
 
         Raises:
             OSError: it does not, and the caller wanted to know.
+            ResultsUnreadable: it is the folder's trouble, which says nothing of the result.
         """
         if not _RUN_ID.fullmatch(run_id):
             return None
@@ -268,6 +287,7 @@ class Results:
         except OSError as error:
             if not whatever_happens:
                 raise
+            self._names()  # raises where it is the folder: nothing is known of the file then
             problem = f"it cannot be read: {error.strerror}"
             self._leave_out(run_id, ResultError(str(path), problem))
             return None
@@ -286,23 +306,41 @@ class Results:
 
     def _leave_out(self, run_id: str, error: ResultError) -> None:
         """From now on, and say so once."""
-        if not self._known_damaged(run_id):
+        stamp = self._stamp(run_id)
+        if run_id not in self._damaged or self._damaged[run_id] != stamp:
             log.warning("result_ignored", file=error.path, reason=str(error))
-        self._damaged[run_id] = self._stamp(run_id)
+        self._damaged[run_id] = stamp
 
     def _known_damaged(self, run_id: str) -> bool:
         """Whether it was damaged when it was read, and has not been restored since."""
         return run_id in self._damaged and self._damaged[run_id] == self._stamp(run_id)
 
-    def _stamp(self, run_id: str) -> tuple[int, int] | None:
+    def _names(self) -> Sequence[str]:
+        """Of everything in the folder."""
         try:
-            status = self._path(run_id).stat()
+            with os.scandir(self.folder) as entries:
+                return [entry.name for entry in entries]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unreadable(self.folder, error) from error
+
+    def _stamp(self, run_id: str) -> tuple[int, int] | None:
+        """Of a file, or of the link in its place: nothing but the folder can be in the way."""
+        try:
+            status = self._path(run_id).lstat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unreadable(self.folder, error) from error
         return status.st_mtime_ns, status.st_size
 
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}{_ENDING}"
+
+
+def _unreadable(folder: Path, error: OSError) -> ResultsUnreadable:
+    return ResultsUnreadable(str(folder), error.strerror or str(error))
 
 
 def _summary(result: RunResult) -> dict[str, Any]:
@@ -359,8 +397,8 @@ def _result(document: Mapping[str, Any]) -> RunResult:
     return RunResult(
         run_id=document["run_id"],
         trigger=document["trigger"],
-        started_at=_required(document["started_at"]),
-        finished_at=_required(document["finished_at"]),
+        started_at=datetime.fromisoformat(document["started_at"]),
+        finished_at=datetime.fromisoformat(document["finished_at"]),
         model_name=document["model_name"],
         window=Window(
             rows=window["rows"],
@@ -421,7 +459,3 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
 
 def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _required(text: str) -> datetime:
-    return datetime.fromisoformat(text)

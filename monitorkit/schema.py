@@ -187,7 +187,7 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> type[Row]:
+def request_model(schema: FeatureSchema) -> type[Row]:
     """Make the pydantic model that validates one row.
 
     Values are floats (the model computes in float64); an integer feature takes `47` and `47.0`,
@@ -214,7 +214,7 @@ def request_model(schema: FeatureSchema, name: str = "PredictionRequest") -> typ
                 json_schema_extra=extra,
             ),
         )
-    return create_model(name, __base__=Row, **fields)
+    return create_model("PredictionRequest", __base__=Row, **fields)
 
 
 def table_validator(schema: FeatureSchema) -> SchemaValidator:

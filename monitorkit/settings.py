@@ -180,6 +180,11 @@ class KeyEntry(Section):
             raise ValueError(
                 "must be the name of an environment variable, and never the key itself"
             )
+        if name.startswith(environment.KEY_PREFIX):  # not all keys have a sign that no name has
+            raise ValueError(
+                "a key stands where the name of a variable belongs (what begins with "
+                f"{environment.KEY_PREFIX} is taken for one); name the variable that holds it"
+            )
         if name.upper().startswith(environment.PREFIX) and name != environment.KEY_VARIABLE:
             raise ValueError(
                 f"names that begin with {environment.PREFIX} are keys of this file; the only other "

@@ -42,7 +42,8 @@ class Summary:
     Attributes:
         sent: rows.
         answered: rows with a prediction.
-        failed: the others, by HTTP status or by the kind of error.
+        failed: the others, by HTTP status or by the kind of error; `interrupted` are those that
+            were under way at Ctrl-C, of which nobody knows whether they were logged.
         retried: requests that were sent again after a 503.
         seconds: from the first request to the last answer.
         p50_ms, p99_ms: of the answered requests' times; None without any.
@@ -101,8 +102,19 @@ def run(
         clipped=dict(planned.clipped),
         repeated=planned.repeated,
     )
-    with progress.step("simulate", url=address, rows=rows) as advance:
-        summary = anyio.run(_send, planned.rows, address, rate, batch, advance)
+    sender = _Sender(address, planned.rows, rate, batch)
+    try:
+        with progress.step("simulate", url=address, rows=rows) as advance:
+            anyio.run(sender.send, advance)
+    finally:  # after Ctrl-C, too: what was sent until then is in the log for good
+        summary = sender.summary()
+        _tell(summary)
+    if summary.answered < summary.sent:
+        raise SimulationFailed(address, summary.sent, summary.answered, dict(summary.failed))
+    return summary
+
+
+def _tell(summary: Summary) -> None:
     log.info(
         "simulated",
         sent=summary.sent,
@@ -113,9 +125,6 @@ def run(
         p50_ms=summary.p50_ms,
         p99_ms=summary.p99_ms,
     )
-    if summary.answered < summary.sent:
-        raise SimulationFailed(address, summary.sent, summary.answered, dict(summary.failed))
-    return summary
 
 
 async def send(
@@ -135,22 +144,9 @@ async def send(
         batch: rows per request; one is sent to /predict, more to /predict/batch.
         advance: told the share that is done.
     """
-    sender = _Sender(url, rate, len(rows), advance)
-    requests = ((first, rows[first : first + batch]) for first in range(0, len(rows), batch))
-    async with _client(url) as client, anyio.create_task_group() as tasks:
-        for _ in range(CONCURRENCY):
-            tasks.start_soon(sender.work, client, requests, batch > 1)
-    seconds = time.perf_counter() - sender.started
-    taken = np.percentile(sender.milliseconds, (50, 99)).round(3) if sender.milliseconds else None
-    return Summary(
-        sent=len(rows),
-        answered=len(rows) - sender.failed.total(),
-        failed=dict(sorted(sender.failed.items())),
-        retried=sender.retried,
-        seconds=seconds,
-        p50_ms=None if taken is None else float(taken[0]),
-        p99_ms=None if taken is None else float(taken[1]),
-    )
+    sender = _Sender(url, rows, rate, batch)
+    await sender.send(advance)
+    return sender.summary()
 
 
 def fetch_schema(url: str) -> FeatureSchema:
@@ -186,34 +182,62 @@ class _Sender:
     """What the tasks that send share."""
 
     url: str
+    rows: Sequence[Row]
     rate: float | None
-    rows: int
-    advance: progress.Advance
+    batch: int
     started: float = field(default_factory=time.perf_counter)
-    done: int = 0
+    sent: int = 0
+    answered: int = 0
     retried: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     milliseconds: list[float] = field(default_factory=list)
 
-    async def work(
-        self, client: httpx.AsyncClient, requests: Iterator[tuple[int, Sequence[Row]]], batch: bool
+    async def send(self, advance: progress.Advance) -> None:
+        """Send all rows."""
+        firsts = iter(range(0, len(self.rows), self.batch))
+        async with _client(self.url) as client, anyio.create_task_group() as tasks:
+            for _ in range(CONCURRENCY):
+                tasks.start_soon(self._work, client, firsts, advance)
+
+    def summary(self) -> Summary:
+        """How it went until now; what has no answer when it is over was interrupted."""
+        failed = self.failed + Counter(interrupted=self._under_way)
+        times = self.milliseconds
+        p50, p99 = np.percentile(times, (50, 99)).round(3).tolist() if times else (None, None)
+        return Summary(
+            sent=self.sent,
+            answered=self.answered,
+            failed=dict(sorted(failed.items())),
+            retried=self.retried,
+            seconds=time.perf_counter() - self.started,
+            p50_ms=p50,
+            p99_ms=p99,
+        )
+
+    @property
+    def _under_way(self) -> int:
+        return self.sent - self.answered - self.failed.total()
+
+    async def _work(
+        self, client: httpx.AsyncClient, firsts: Iterator[int], advance: progress.Advance
     ) -> None:
         """Take requests until there are none; each is due when the rate says so."""
-        for first, rows in requests:
+        for first in firsts:
+            rows = self.rows[first : first + self.batch]
             if self.rate is not None:
                 due = self.started + first / self.rate
                 await anyio.sleep(max(0.0, due - time.perf_counter()))
-            problem = await self._request(client, rows, batch)
-            if problem is not None:
+            self.sent += len(rows)
+            problem = await self._request(client, rows)
+            if problem is None:
+                self.answered += len(rows)
+            else:
                 self.failed[problem] += len(rows)
-            self.done += len(rows)
-            self.advance(self.done / self.rows)
+            advance((self.sent - self._under_way) / len(self.rows))
 
-    async def _request(
-        self, client: httpx.AsyncClient, rows: Sequence[Row], batch: bool
-    ) -> str | None:
+    async def _request(self, client: httpx.AsyncClient, rows: Sequence[Row]) -> str | None:
         """Send one request, again when the service asks for it; returns what went wrong."""
-        path, body = ("/predict/batch", rows) if batch else ("/predict", rows[0])
+        path, body = ("/predict/batch", rows) if self.batch > 1 else ("/predict", rows[0])
         for attempt in range(1, ATTEMPTS + 1):
             started = time.perf_counter()
             try:
@@ -230,12 +254,6 @@ class _Sender:
             self.retried += 1
             await anyio.sleep(wait)
         raise AssertionError  # the last attempt returns
-
-
-async def _send(
-    rows: Sequence[Row], url: str, rate: float | None, batch: int, advance: progress.Advance
-) -> Summary:
-    return await send(rows, url, rate=rate, batch=batch, advance=advance)
 
 
 def _client(url: str) -> httpx.AsyncClient:
@@ -274,17 +292,6 @@ def _rows_of(
         if not len(features):
             raise DataError(str(path), "there are no rows", "Name a file that has some.")
         return str(path), features
-    # The part that no model has seen, and that the reference is made of: no shift, no drift.
-    _, held_out = dataset.split(
-        dataset.load(config.data), test_share=config.training.test_share, seed=config.training.seed
-    )
-    for name in schema.names:
-        if name not in held_out.columns:
-            raise DataError(
-                held_out.source,
-                "the model reads this column, and the data set does not have it",
-                "Name the model's own data with --data.",
-                column=name,
-            )
-    positions = [held_out.columns.index(name) for name in schema.names]
-    return held_out.source, held_out.features[:, positions]
+    # What the reference is made of, too: no shift, no drift.
+    remedy = "Name the model's own data with --data."
+    return dataset.held_out(config.data, config.training, schema, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import IO
 
 from rich.console import Console
 
@@ -10,7 +11,13 @@ WIDTH = 200
 """Of a pipe."""
 
 
-def stdout() -> Console:
-    """Stdout, as wide as its terminal."""
-    width = None if sys.stdout.isatty() else WIDTH
-    return Console(width=width, markup=False, emoji=False)  # a column's name may hold [brackets]
+def console(file: IO[str] | None = None, width: int | None = None) -> Console:
+    """Where tables go, and sentences with names in them, which may hold [brackets] or :colons:.
+
+    Args:
+        file: stdout by default.
+        width: in characters; by default as wide as the terminal is, or a pipe's `WIDTH`.
+    """
+    if width is None and not (file or sys.stdout).isatty():
+        width = WIDTH
+    return Console(file=file, width=width, markup=False, emoji=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monitorkit import judgements
 from monitorkit.alike import difference, fields_of, same_arrays, same_values
@@ -163,16 +163,8 @@ def _require(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def _check_summaries(monitor: Monitor[Any, Any], trial: Trial) -> None:
-    _check_summary(monitor, trial.chunk)
-
-
-def _check_judging(monitor: Monitor[Any, Any], trial: Trial) -> None:
-    _check_findings(monitor, monitor.summarise(trial.chunk), "the chunk")
-
-
-def _check_summary(monitor: Monitor[Any, Any], chunk: Chunk) -> Any:
-    before = copy.deepcopy(chunk)
+def _check_summary(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    chunk, before = trial.chunk, copy.deepcopy(trial.chunk)
     summary = monitor.summarise(chunk)
     for name in ("ids", "times", "features", "scores"):
         same = same_arrays(getattr(chunk, name), getattr(before, name), 0.0)
@@ -190,7 +182,10 @@ def _check_summary(monitor: Monitor[Any, Any], chunk: Chunk) -> Any:
             plain or numeric,
             f"summary field {name!r} is {kind}: use numpy arrays of numbers, str, int, float, bool",
         )
-    return summary
+
+
+def _check_judging(monitor: Monitor[Any, Any], trial: Trial) -> None:
+    _check_findings(monitor, monitor.summarise(trial.chunk), "the chunk")
 
 
 def _check_findings(monitor: Monitor[Any, Any], summary: Any, what: str) -> Sequence[Finding]:
@@ -306,13 +301,10 @@ def _check_odd(monitor: Monitor[Any, Any], chunk: Chunk, name: str) -> None:
 def _odd_windows(chunk: Chunk) -> Mapping[str, Chunk]:
     missing, constant = chunk.features.copy(), chunk.features.copy()
     missing[:, :1], constant[:, :1] = np.nan, 7.0
-
-    def having(features: NDArray[np.float64]) -> Chunk:
-        return Chunk(chunk.ids, chunk.times, chunk.columns, features, chunk.scores)
-
+    having = partial(replace, chunk)
     return {
-        "an all-missing column": having(missing),
-        "a constant column": having(constant),
+        "an all-missing column": having(features=missing),
+        "a constant column": having(features=constant),
         "one row": chunk.take(slice(0, 1)),
     }
 
@@ -331,7 +323,7 @@ LAWS: Sequence[Law] = (
         "summarise is pure and returns a frozen dataclass of numbers",
         "copy what you change (`chunk.features.copy()`), and keep numpy arrays, int, float, str or "
         "bool in a `@dataclass(frozen=True)`",
-        _check_summaries,
+        _check_summary,
     ),
     Law(
         "judge changes no summary, and a result can hold its findings",

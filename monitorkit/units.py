@@ -45,9 +45,14 @@ def format_duration(value: timedelta) -> str:
     return f"{whole}.{rest.microseconds:06}".rstrip("0").rstrip(".") + "s"
 
 
-def several(count: int, one: str, many: str | None = None) -> str:
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, to the microsecond; as text they sort as moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def several(count: int, one: str) -> str:
     """1 feature, 2 features."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else one + 's'}"
 
 
 def parse_rate(text: str) -> float:

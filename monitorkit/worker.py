@@ -36,7 +36,7 @@ STACK_BYTES = 2**18
 """Of the thread that watches the parent."""
 
 PIECE_BYTES = 2**20
-"""Of an answer that come over at once, 1 ms in which nothing else gets the interpreter here."""
+"""Of an answer that comes over at once, 1 ms in which nothing else gets the interpreter here."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,14 +9,14 @@ import numpy as np
 from monitorkit import Chunk
 from monitorkit.cells import ColumnCells, ReferenceCells
 
+Values = Sequence[float] | np.ndarray
 
-def one_column(values: Sequence[float] | np.ndarray) -> Chunk:
+
+def one_column(values: Values) -> Chunk:
     features = np.asarray(values, dtype=np.float64).reshape(-1, 1)
-    rows = len(features)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    return Chunk(np.arange(rows).astype(np.str_), times, ("x",), features, np.zeros(rows))
+    return Chunk.of_rows(("x",), features, np.zeros(len(features)))
 
 
-def compared(reference: Sequence[float], window: Sequence[float]) -> ColumnCells:
+def compared(reference: Values, window: Values) -> ColumnCells:
     cells = ReferenceCells(one_column(reference))
     return cells.column(0, cells.summarise(one_column(window)))

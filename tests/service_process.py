@@ -64,6 +64,15 @@ def run_command(
     return events_of(done.stdout)
 
 
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for something that will happen; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
 class Service:
     """`python -m monitorkit run` as a user starts it."""
 

@@ -153,9 +153,7 @@ def test_chunks_are_counted_at_once_whether_they_are_few_or_many(chunks: int) ->
 
 
 def table(features: np.ndarray) -> Chunk:
-    rows = len(features)
-    times = np.zeros(rows, "datetime64[us]")
-    return Chunk(np.full(rows, "1"), times, ("a", "b"), features, np.full(rows, 0.5))
+    return Chunk.of_rows(("a", "b"), features, np.full(len(features), 0.5))
 
 
 @settings(max_examples=200, deadline=None)
@@ -214,8 +212,7 @@ def test_only_whole_numbers_in_a_short_range_are_counted_without_sorting(
 
     monkeypatch.setattr(ColumnCounter, "_count_present", count)
     reference = np.array([[0, 0, 0.5], [40, 5000, 40]])
-    times, score = np.zeros(2, "datetime64[us]"), np.array([0.25, 0.75])
-    chunk = Chunk(np.array(["1", "2"]), times, ("age", "income", "ratio"), reference, score)
+    chunk = Chunk.of_rows(("age", "income", "ratio"), reference, np.array([0.25, 0.75]))
     cells = ReferenceCells(chunk)
 
     sorted_columns = [cells.names[cells._counters.index(counter)] for counter in by_sorting]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from monitorkit import client
+from monitorkit.cli import main
+from monitorkit.cli.commands import REFUSED
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError
 
@@ -40,6 +45,24 @@ def test_what_can_be_no_key_is_an_error_that_does_not_repeat_it(
     with pytest.raises(ConfigError, match="environment variable MONITORKIT_KEY: ") as caught:
         client.options("http://127.0.0.1:1")
     assert "nter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "localhost:80", "ftp://example.test"])
+def test_an_address_without_http_is_an_error_that_says_so(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"--url: .* begins with http:// .* as http://[\w.:]+ do"):
+        client.options(url)
+    assert client.options("HTTP://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize("command", ["status", "simulate"])
+def test_no_command_takes_such_an_address_for_a_service_that_does_not_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [command, "--url", "127.0.0.1:8000"])
+    assert done.exit_code == REFUSED
+    assert "begins with http:// or https://" in done.output
+    assert "ot running" not in done.output
 
 
 @pytest.mark.parametrize(

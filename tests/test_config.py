@@ -317,8 +317,14 @@ def test_bounds_are_variables_of_ours_and_of_nobody_else(monkeypatch: pytest.Mon
         (
             "MONITORKIT_SERVIN__PORT",
             "1",
-            "variable MONITORKIT_SERVIN__PORT; did you mean `serving`",
+            "variable MONITORKIT_SERVIN__PORT; did you mean `MONITORKIT_SERVING__PORT`",
         ),
+        (
+            "MONITORKIT_SERVING_PORT",
+            "1",
+            "variable MONITORKIT_SERVING_PORT; did you mean `MONITORKIT_SERVING__PORT`",
+        ),
+        ("MONITORKIT_SERVICES__X", "1", "MONITORKIT_SERVICES__X; did you mean `serving`"),
         ("MONITORKIT_FEATURES__AGE", "1", "unknown variable MONITORKIT_FEATURES__AGE"),
         ("MONITORKIT_", "1", "unknown variable MONITORKIT_;"),
         (

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from monitorkit import durable
+
 REPLACE = """
 import sys
 from pathlib import Path
@@ -37,3 +39,17 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_name_after_that(tmp_pat
             seen.append(f"{call.rstrip('at2')} {what}")
     assert seen == ["write file", "fsync file", "rename file", "fsync folder"]
     assert (folder / "result.json").read_bytes() == b"new"
+
+
+def test_trying_a_file_tells_what_writing_it_would_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file", tmp_path / "new"):
+        durable.try_file(path)
+    for path in (tmp_path / "folder", tmp_path / "file" / "new", tmp_path / "nowhere" / "new"):
+        with pytest.raises(OSError, match=r"directory") as tried:
+            durable.try_file(path)
+        with pytest.raises(type(tried.value)):
+            durable.replace_file(path, b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"old"

@@ -9,7 +9,15 @@ from dataclasses import fields
 import pytest
 
 from monitorkit import errors
-from monitorkit.errors import ConfigError, DataError, MonitorkitError, ReferenceChanged
+from monitorkit.errors import (
+    AddressInUse,
+    ConfigError,
+    DataError,
+    MonitorkitError,
+    ReferenceChanged,
+)
+from monitorkit.serving import server
+from monitorkit.settings import Serving
 
 CLASSES = [
     cls
@@ -99,6 +107,21 @@ def test_whoever_raises_it_or_the_message_itself_gives_a_remedy(
     remedies = {field.name for field in fields(cls)} & {"remedy"}
     sentences = [part for part in str(example(cls)).split(". ") if part]
     assert remedies or len(sentences) > 1, str(example(cls))
+
+
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_here_is_mended_with_another_host(host: str) -> None:
+    with pytest.raises(AddressInUse, match=f"{host}:0 cannot be used: .*--host") as caught:
+        server.bind(Serving(host=host, port=0))
+    assert "--port" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_mended_with_another_port() -> None:
+    with server.bind(Serving(port=0)) as listener:
+        listener.listen()
+        with pytest.raises(AddressInUse, match=r"cannot be used: .*--port") as caught:
+            server.bind(Serving(port=listener.getsockname()[1]))
+    assert "--host" not in str(caught.value)
 
 
 def test_where_nothing_is_known_nothing_is_said() -> None:

@@ -90,10 +90,7 @@ def test_it_is_the_plugin_that_judges() -> None:
 
     def chunk(columns: dict[str, Any]) -> Chunk:
         features = np.column_stack([columns[name] for name in ("age", "late", "member", "p")])
-        empty = np.full(500, np.nan)
-        times = np.full(500, np.datetime64("NaT", "us"))
-        ids = np.arange(500).astype(np.str_)
-        return Chunk(ids, times, names, features.astype(float), empty)
+        return Chunk.of_rows(names, features.astype(float), np.full(500, np.nan))
 
     monitor = Ks(KsOptions(score=False), chunk(one))
     judged = judge_summaries(monitor, [monitor.summarise(chunk(other))]).findings
@@ -160,7 +157,15 @@ def test_what_cannot_be_compared_is_a_clear_error(
     assert reason in str(caught.value)
 
 
+def test_one_monitor_may_be_named_alone() -> None:
+    one, other = pd.DataFrame(data(200, 1)), pd.DataFrame(data(200, 2))
+    found = monitorkit.compare(one, other, monitors="ks")
+    assert found.to_dict() == monitorkit.compare(one, other, monitors=["ks"]).to_dict()
+
+
 def test_wrong_monitors_and_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown monitor 'kss'; did you mean 'ks'"):
+        monitorkit.compare(GOOD, GOOD, monitors="kss")
     with pytest.raises(ConfigError, match="did you mean 'ks'"):
         monitorkit.compare(GOOD, GOOD, monitors=["kss"])
     with pytest.raises(ConfigError, match="unknown key"):

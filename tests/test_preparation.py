@@ -102,6 +102,15 @@ def test_what_a_model_of_few_categories_takes_is_tried_on_the_rows_themselves(
     assert [each.nullable for each in beside.schema.features] == [False, True]
 
 
+def test_columns_that_the_model_does_not_read_may_hold_anything(tmp_path: Path) -> None:
+    config, where, frame = made(tmp_path, LogisticRegression())
+    frame["town"] = "south"
+    frame.to_csv(config.data.path, index=False)
+    metadata = preparation._freeze(config, where, None)
+    assert metadata.features == ("region", "income")
+    assert metadata.num_samples == len(frame) * config.training.test_share
+
+
 def test_missing_values_that_the_model_takes_are_frozen(tmp_path: Path) -> None:
     config, where, frame = made(tmp_path, make_pipeline(SimpleImputer(), LogisticRegression()))
     frame.loc[3, "income"] = np.nan

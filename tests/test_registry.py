@@ -196,7 +196,9 @@ def test_a_registered_model_is_promoted_found_and_fetched(
 
     registry.promote(address, "1")
     assert registry.production_version(address) == "1"
-    registry.promote(address, "2")
+    with structlog.testing.capture_logs() as events:
+        registry.promote(address, "2")
+    assert [(event["event"], event["version"]) for event in events] == [("model_promoted", "2")]
     assert registry.production_version(address) == "2"
 
     folder = registry.fetch(address, "1", tmp_path, TRUSTED)
@@ -667,6 +669,21 @@ def test_what_is_no_database_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(RegistryUnavailable, match="file is not a database"):
         registry.connect(address)
     assert time.monotonic() - started < 5
+
+
+def test_the_cause_is_told_and_not_what_sqlalchemy_advises_its_users(
+    blank: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(blank, path)
+    address = Address(f"sqlite:///{path}", str(tmp_path / "artifacts"), "m", "production")
+    client = registry.connect(address)
+    run = client.create_run(registry.experiment_id(address))
+    path.unlink()  # somebody's `rm`, while it is open
+    with pytest.raises(RegistryUnavailable) as caught, registry.reported(address):
+        client.set_terminated(run.info.run_id)
+    assert "raised as a result of" in str(caught.value.__cause__)  # what this is about
+    assert caught.value.reason == "(sqlite3.OperationalError) attempt to write a readonly database"
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -22,8 +25,8 @@ from structlog.testing import capture_logs
 
 from monitorkit.contracts import DriftSummary, Finding, Outcome, RunResult, Window
 from monitorkit.durable import beside
-from monitorkit.errors import ResultError
-from monitorkit.results import Results, decode, encode, new_run_id
+from monitorkit.errors import ResultError, ResultsUnreadable
+from monitorkit.results import Changes, Results, decode, encode, new_run_id
 from monitorkit.retention import Limits
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -307,6 +310,77 @@ def test_only_run_ids_are_read(tmp_path: Path, run_id: str) -> None:
         results.commit(a_result(run_id=run_id))
 
 
+@contextmanager
+def unreadable(folder: Path, how: str) -> Iterator[None]:
+    """Root may read any folder, so these are troubles that it has, too."""
+    if how == "Too many open files":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return
+    aside = folder.rename(folder.with_name("aside"))
+    if how == "Not a directory":
+        folder.write_text("a file in its place")
+    else:
+        folder.symlink_to(folder)
+    try:
+        yield
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+
+@pytest.mark.parametrize(
+    "how", ["Not a directory", "Too many levels of symbolic links", "Too many open files"]
+)
+def test_a_folder_that_cannot_be_read_is_an_error_and_no_result_is_damaged(
+    tmp_path: Path, how: str
+) -> None:
+    results = Results(tmp_path / "results")
+    result = a_result()
+    results.commit(result)
+    asked: list[Callable[[], object]] = [
+        results.run_ids,
+        results.latest,
+        results.count,
+        lambda: results.list(1),
+        lambda: results.read(result.run_id),
+    ]
+    if how != "Too many open files":  # to look takes none
+        asked.append(lambda: results.holds(result.run_id))
+    with unreadable(results.folder, how), capture_logs() as events:
+        for ask in asked:
+            with pytest.raises(ResultsUnreadable) as caught:
+                ask()
+            assert (caught.value.path, caught.value.reason) == (str(results.folder), how)
+    assert events == []
+    assert results.latest() == result
+
+
+def test_a_folder_that_cannot_be_looked_at_is_the_same_error(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.symlink_to(folder)
+    with pytest.raises(ResultsUnreadable, match="symbolic links"), Changes(folder).maybe():
+        pass
+
+
+def test_a_damaged_result_is_there_and_what_is_no_run_id_is_not(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    result = a_result()
+    results.commit(result)
+    (tmp_path / f"{result.run_id}.json").write_bytes(b"")
+    assert results.latest() is None
+    assert list(results.run_ids()) == []
+    assert results.holds(result.run_id)
+    assert not results.holds(a_result(1).run_id)
+    assert not results.holds("../secret")
+
+
 def test_pages_are_newest_first(tmp_path: Path) -> None:
     results = Results(tmp_path)
     made = [a_result(number) for number in (3, 1, 4, 0, 2)]
@@ -365,6 +439,19 @@ def test_a_damaged_file_is_passed_over_and_named_once(tmp_path: Path) -> None:
     assert results.count() == 2  # pages fit the count
     newest.write_bytes(whole)
     assert results.latest() == made[3]
+
+
+def test_a_link_that_leads_nowhere_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    older, newer = a_result(0), a_result(1)
+    results.commit(older)
+    loop = tmp_path / f"{newer.run_id}.json"
+    loop.symlink_to(loop)
+    with capture_logs() as events:
+        for _ in range(2):
+            assert results.latest() == older
+    assert list(results.run_ids()) == [older.run_id]
+    assert [event["event"] for event in events] == ["result_ignored"]
 
 
 def test_a_file_under_another_results_name_is_damaged(tmp_path: Path) -> None:

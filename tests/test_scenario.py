@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from some_customers import SCHEMA, some_features
 
 from monitorkit.errors import ConfigError
 from monitorkit.scenario import Plan, Shift, parse_shift, plan, resolve
@@ -25,22 +25,6 @@ NAMES = (
     "NumberOfTime60-89DaysPastDueNotWorse",
     "NumberOfDependents",
 )
-SCHEMA = FeatureSchema(
-    (
-        Feature("age", "integer", minimum=18, maximum=100),
-        Feature("MonthlyIncome", nullable=True, minimum=0),
-        Feature("DebtRatio"),
-    )
-)
-
-
-def some_features(rows: int = 100) -> NDArray[np.float64]:
-    random = np.random.default_rng(7)
-    features = np.column_stack(
-        [random.integers(20, 90, rows), random.normal(5000, 500, rows), random.random(rows)]
-    ).astype(np.float64)
-    features[::10, 1] = np.nan
-    return features
 
 
 def column(planned: Plan, name: str) -> list[Any]:

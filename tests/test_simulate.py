@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from numpy.typing import NDArray
+from service_process import CLEAN, events_of, until
+from some_customers import SCHEMA, some_features
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -25,25 +29,6 @@ from monitorkit import simulate
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, ServiceUnreachable, SimulationFailed
 from monitorkit.scenario import plan
-from monitorkit.schema import Feature, FeatureSchema
-
-SCHEMA = FeatureSchema(
-    (
-        Feature("age", "integer", minimum=18, maximum=100),
-        Feature("MonthlyIncome", nullable=True, minimum=0),
-        Feature("DebtRatio"),
-    )
-)
-
-
-def some_features(rows: int = 100) -> NDArray[np.float64]:
-    random = np.random.default_rng(7)
-    features = np.column_stack(
-        [random.integers(20, 90, rows), random.normal(5000, 500, rows), random.random(rows)]
-    ).astype(np.float64)
-    features[::10, 1] = np.nan
-    return features
-
 
 # The service that these tests talk to is small, but its HTTP is real.
 
@@ -260,6 +245,45 @@ def test_without_a_file_the_held_out_rows_are_sent(service: Service, tmp_path: P
     assert set(service.rows[0]) == set(SCHEMA.names)
 
 
+def test_columns_that_the_model_does_not_read_may_hold_anything(
+    service: Service, tmp_path: Path
+) -> None:
+    rows = [f"south,{20 + row},{row}.5,0.5,{row % 2}" for row in range(40)]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["region,age,MonthlyIncome,DebtRatio,y", *rows]) + "\n")
+    settings = Config(data={"path": path, "target": "y"})
+    simulate.run(settings, rows=8, url=service.url)
+    assert len(service.rows) == 8
+    assert set(service.rows[0]) == set(SCHEMA.names)
+
+
+def test_ctrl_c_ends_it_with_an_account_of_what_was_sent(data: Path, tmp_path: Path) -> None:
+    async def predict(request: Request) -> Response:
+        if len(asked.rows) < 20:
+            return await asked.answer(request)
+        await request.body()
+        await request.receive()  # that the client is gone
+        return JSONResponse({}, 500)
+
+    command = [sys.executable, "-m", "monitorkit", "simulate", "--data", str(data)]
+    with serving(asked := Service(predict)):
+        process = subprocess.Popen(
+            [*command, "--rows", "100", "--url", asked.url],
+            cwd=tmp_path,
+            env=CLEAN,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: asked.under_way == simulate.CONCURRENCY and len(asked.rows) == 20, 60)
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    *_, simulated, last = events_of(stdout)
+    assert (simulated["event"], last["event"]) == ("simulated", "interrupted")
+    assert (simulated["sent"], simulated["answered"]) == (28, 20)
+    assert simulated["failed"] == {"interrupted": simulate.CONCURRENCY}
+
+
 def test_rows_that_were_not_answered_are_an_error(data: Path) -> None:
     async def predict(_: Request) -> Response:
         return JSONResponse({}, 422)
@@ -299,10 +323,16 @@ def test_no_service_is_told_with_its_address(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:99999"]
+    ("url", "error"),
+    [
+        ("nonsense", ConfigError),
+        ("ftp://127.0.0.1", ConfigError),
+        ("http://[", ServiceUnreachable),
+        ("http://127.0.0.1:99999", ServiceUnreachable),
+    ],
 )
-def test_an_address_that_is_none_is_told(data: Path, url: str) -> None:
-    with pytest.raises(ServiceUnreachable):
+def test_an_address_that_is_none_is_told(data: Path, url: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
         simulate.run(Config(), rows=4, data=data, url=url)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import rich_click as click
@@ -46,9 +47,12 @@ def new_monitor(config_path: Path | None, name: str, folder: Path, add: bool) ->
     written = new_monitor_.write(name, folder, toml if add else None)
     for path in (written.plugin, written.test):
         click.echo(f"Written: {path}")
-    told = "Added to" if add else "For"
-    click.echo(f"\n{told} {toml}; the column is to be one of yours:\n\n{written.entry}")
+    told = f"Added to {toml}" if add else f"For {toml}, in which [monitoring] may be already"
+    click.echo(f"\n{told}; the column is to be one of yours:\n\n{written.entry}")
     options = "" if add else f" --options '{written.options}'"
+    # In a clone of monitorkit its settings for pytest apply, which want the other one, too.
+    if not all(map(find_spec, ("pytest", "pytest_asyncio"))):
+        click.echo("First:  pip install pytest pytest-asyncio")
     click.echo(f"Try it: pytest {written.test}\n        {_CHECK} {written.plugin}{options}")
     return Ended({**asdict(written), "added_to": toml if add else None})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import rich_click as click
+from click import get_current_context
 
 from monitorkit.cli.commands import NOT_RUNNING, Ended, command
 from monitorkit.config import Config
@@ -26,11 +27,12 @@ def status(settings: Config, url: str | None) -> Ended:
     """Tell at a glance: is it serving, is it drifting, since when, how far.
 
     Asks the service, and reads the results on this disk; so it has something to say also when no
-    service runs. Exit code 0: a service answers; 3: none does.
+    service runs. Results of another service are left out. Exit code 0: a service answers; 3: none
+    does.
     """
     from monitorkit.dashboard import terminal  # noqa: PLC0415 - as above
 
-    found = terminal.run(settings, url)
+    found = terminal.run(settings, url, get_current_context().params["config_path"])
     return Ended(terminal.document(found), 0 if found.answers else NOT_RUNNING)
 
 

@@ -37,9 +37,10 @@ def _results(context: click.Context, _option: click.Parameter, begun: str) -> li
 
     try:
         settings = config.load(context.params.get("config_path"))
+        run_ids = Results(settings.storage.results).run_ids()
     except MonitorkitError:
         return []
-    return _offer(["latest", *reversed(Results(settings.storage.results).run_ids())], begun)
+    return _offer(["latest", *reversed(run_ids)], begun)
 
 
 _only_option = click.option(

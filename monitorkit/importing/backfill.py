@@ -24,6 +24,7 @@ from monitorkit.importing.times import time_format
 from monitorkit.prediction_log.folders import folders_of
 from monitorkit.prediction_log.imported import Added, ImportedSegments
 from monitorkit.prediction_log.rows import Formatter
+from monitorkit.units import several
 
 log = logs.get(__name__)
 
@@ -259,11 +260,15 @@ def _nothing(file: Path, rejected: int, reasons: Sequence[Reason]) -> DataError:
     if not rejected:
         return DataError(str(file), "it has a header and no rows", "Name a file that has some.")
     why = "; ".join(
-        f"{Problem(each.text, each.got)} ({each.rows:,} rows, the first on line {each.line})"
+        f"{Problem(each.text, each.got)} ({several(each.rows, 'row')}, {_place(each)})"
         for each in reasons[:3]
     )
     what = "its only row does not fit" if rejected == 1 else f"none of its {rejected:,} rows fits"
     return DataError(str(file), f"{what}: {why}", "Look at --map, --time-format and --version.")
+
+
+def _place(reason: Reason) -> str:
+    return f"on line {reason.line}" if reason.rows == 1 else f"the first on line {reason.line}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from monitorkit.importing.columns import Columns
 from monitorkit.importing.targets import Target, Targets
 from monitorkit.importing.times import Microseconds, TimeFormat
 from monitorkit.prediction_log import Prediction
+from monitorkit.prediction_log.rows import FIXED
 from monitorkit.schema import FeatureSchema
 
 ID_LENGTH = 1000
@@ -76,7 +77,7 @@ class Converter:
     ) -> None:
         needed = ("timestamp", "probability", *(("model_version",) if version is None else ()))
         columns.require(needed)
-        self._columns = {name: columns.find(name) for name in _OURS}
+        self._columns = {name: columns.find(name) for name in FIXED}
         self._targets = targets
         self._time_format = time_format
         self._only = targets.only(version) if version is not None else None
@@ -209,9 +210,6 @@ class Converter:
         number = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | 8 << 76 | bits >> 62 << 64
         text = f"{number | 2 << 62 | bits & (1 << 62) - 1:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-_OURS = ("prediction_id", "timestamp", "model_version", "prediction", "probability")
 
 
 class _Problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from monitorkit import tables
 from monitorkit.importing.backfill import Reason, Summary
 from monitorkit.units import several
 
@@ -18,9 +19,9 @@ def show(summary: Summary, console: Console | None = None) -> None:
         summary: of the import.
         console: where to print; stdout by default.
     """
-    console = console or Console()
+    console = console or tables.console()
     for line in _lines(summary):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _lines(summary: Summary) -> list[str]:

@@ -41,19 +41,17 @@ class ParquetFile:
 
     Args:
         path: of the file.
-        batch_rows: how many are held in memory at once.
 
     Raises:
         DataError: it is damaged.
     """
 
-    def __init__(self, path: Path, *, batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(self, path: Path) -> None:
         import pyarrow as pa  # noqa: PLC0415 - only when a file is imported
         from pyarrow import parquet  # noqa: PLC0415
 
         self.delimiter = ","
         self._path = str(path)
-        self._batch_rows = batch_rows
         self._errors = (pa.ArrowException, OSError)
         try:
             self._file = parquet.ParquetFile(path)
@@ -79,7 +77,7 @@ class ParquetFile:
         Raises:
             DataError: the file is damaged further on.
         """
-        parts = self._file.iter_batches(batch_size=self._batch_rows)
+        parts = self._file.iter_batches(batch_size=BATCH_ROWS)
         while True:
             try:
                 part = next(parts, None)

@@ -8,7 +8,8 @@ each quiet day draws from another one of its size (the bootstrap).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitorkit import durable, progress
+from monitorkit import durable, progress, tables
 from monitorkit.config import Config
 from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, Timeline, Window
 from monitorkit.errors import CalibrationError
@@ -29,7 +30,7 @@ from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
 from monitorkit.monitoring.timeline import Track
 from monitorkit.results import Results
-from monitorkit.units import format_duration
+from monitorkit.units import format_duration, several
 
 HORIZONS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7))
 DAY = timedelta(days=1)
@@ -76,7 +77,7 @@ class Calibration:
 
     monitor: str
     rows_a_day: float
-    days: float
+    days: int
     cycles: int
     alarms: Sequence[tuple[timedelta, str]]
     seen: Mapping[str, Sequence[Seen | None]]
@@ -110,11 +111,11 @@ def run(
 
     Raises:
         CalibrationError: there is no such monitor, nobody knows the traffic, or it is too little
-            for a cycle to judge; the file cannot be written.
+            for a cycle to judge; the file is no PNG, or cannot be written.
         ReferenceProblem: the reference is missing or is not what was frozen.
     """
-    if output is not None and not output.parent.is_dir():
-        raise CalibrationError(f"there is no folder {output.parent}", "make it, or name another")
+    if output is not None:
+        _refuse_unwritable(output)
     name = monitor or config.monitoring.verdict.monitor
     monitors = Monitors(config)
     monitors.verify()
@@ -140,6 +141,26 @@ def run(
     if output is not None:
         draw(found, output)
     return found
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Before the minute that it takes to find what is to be drawn there."""
+    if output.suffix.lower() != ".png":
+        problem = f"{output} does not end in .png, and the picture is a PNG file"
+        raise CalibrationError(problem, "name a file that does with --output")
+    if not output.parent.exists():
+        raise CalibrationError(f"there is no folder {output.parent}", "make it, or name another")
+    with _writing(output):
+        durable.try_file(output)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"{file} cannot be written: {error.strerror or error}"
+        raise CalibrationError(problem, "name another file with --output") from error
 
 
 def _traffic(window: Window) -> float | None:
@@ -321,19 +342,19 @@ def _shown(values: NDArray[np.float64], strength: float, within: timedelta) -> S
 
 def show(found: Calibration, console: Console | None = None) -> None:
     """Print it as a table."""
-    console = console or Console()
+    console = console or tables.console()
     expected, most = found.alarms_a_month()
     console.print(
-        f"{found.monitor} at {found.rows_a_day:,.0f} rows a day: {len(found.alarms)} false alarms "
-        f"in {found.days:g} quiet days ({found.cycles:,} cycles), so {expected:.2g} a month, at "
-        f"most {most:.2g} at 95 %.",
-        markup=False,
+        f"{found.monitor} at {found.rows_a_day:,.0f} rows a day: "
+        f"{several(len(found.alarms), 'false alarm')} in {several(found.days, 'quiet day')} "
+        f"({several(found.cycles, 'cycle')}), so {expected:.2g} a month, at most "
+        f"{most:.2g} at 95 %.",
         soft_wrap=True,
     )
     for after, column in found.alarms[:10]:
         hours, minutes = divmod(after.seconds // 60, 60)
-        console.print(f"  {after.days} days, {hours:02}:{minutes:02}: {column}", markup=False)
-    console.print("The smallest shift of a mean that is found, and its distance:", markup=False)
+        console.print(f"  {several(after.days, 'day')}, {hours:02}:{minutes:02}: {column}")
+    console.print("The smallest shift of a mean that is found, and its distance:")
     names = [f"within {format_duration(within)}" for within in HORIZONS]
     table = Table("column", "mean", *names, box=None, pad_edge=False)
     for column, seen in found.seen.items():
@@ -347,7 +368,7 @@ def _cell(seen: Seen | None) -> str:
 
 
 def draw(found: Calibration, file: Path) -> None:
-    """Draw the distances as bars, a PNG whatever the file's name.
+    """Draw the distances as bars, into a PNG file.
 
     Raises:
         CalibrationError: it cannot be written.
@@ -376,8 +397,5 @@ def draw(found: Calibration, file: Path) -> None:
     axes.legend(loc="lower right")
     image = io.BytesIO()
     figure.savefig(image, dpi=120, format="png")
-    try:
+    with _writing(file):
         durable.replace_file(file, image.getvalue())
-    except OSError as error:
-        problem = f"{file} cannot be written: {error.strerror or error}"
-        raise CalibrationError(problem, "name another file with --output") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from monitorkit import logs
+from monitorkit import durable, logs
 
 SCHEMA_VERSION = 1
 
@@ -61,13 +60,8 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
         "bytes": len(body),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(head).encode() + b"\n" + body)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    durable.clear_leftovers(path.parent)
+    durable.replace_file(path, json.dumps(head).encode() + b"\n" + body, sync=False)
 
 
 def load(path: Path) -> dict[str, Any] | None:

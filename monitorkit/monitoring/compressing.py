@@ -41,7 +41,7 @@ class Compressing:
         cursor: Mapping[str, int],
         *,
         to_the_end: bool = False,
-        cancelled: Callable[[], bool] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Go on with it; blocks its thread. A failure is an event, and the next cycle tries again.
 
@@ -51,7 +51,6 @@ class Compressing:
                 worker that ends with this cycle would never get any further.
             cancelled: asked between slices; true ends it.
         """
-        cancelled = cancelled or (lambda: False)
         deadline = time.monotonic() + self._seconds
         more, late = self._wanted, False
         while more and not cancelled() and (to_the_end or not late):

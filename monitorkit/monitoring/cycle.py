@@ -30,6 +30,7 @@ from monitorkit.prediction_log import Cursor
 from monitorkit.results import Results, new_run_id
 from monitorkit.retention import Limits
 from monitorkit.settings import MonitorEntry, ReportRetention, ResultRetention
+from monitorkit.units import several
 
 log = logs.get(__name__)
 
@@ -43,10 +44,6 @@ class Selection:
 
     only: Sequence[str] = ()
     skip: Sequence[str] = ()
-
-    def __call__(self, entry: MonitorEntry) -> bool:
-        """Whether a monitor takes part."""
-        return self.takes(entry.name)
 
     def takes(self, name: str) -> bool:
         """Whether the monitor of that name takes part."""
@@ -74,7 +71,7 @@ def run_cycle(
     selection: Selection = Selection(),
     reports: bool = False,
     patience: float = 60.0,
-    cancelled: Callable[[], bool] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> RunResult | Skipped:
     """Run one cycle, or wait for the one that runs; blocks its thread.
 
@@ -94,6 +91,7 @@ def run_cycle(
         ReferenceProblem: the reference is missing or is not what was frozen.
         RegistryError, SchemaError: the model version in the log cannot be judged.
         WorkerError: reading the log ended the worker, and no monitor is to blame.
+        ResultsUnreadable: what earlier cycles found cannot be read.
         OSError: the result cannot be written.
     """
     config.storage.state.mkdir(parents=True, exist_ok=True)
@@ -103,7 +101,6 @@ def run_cycle(
         lock.acquire(timeout=patience, poll_interval=0.05, cancel_check=cancelled)
     except Timeout as error:
         raise CycleBusy(patience) from error
-    cancelled = cancelled or (lambda: False)
     try:
         if cancelled():  # the lock was free before filelock asked: nobody waits for this cycle
             raise CycleBusy(patience)
@@ -272,12 +269,13 @@ def judge(
         Exception: as `run_cycle`, but for the lock and the result.
     """
     started = time.perf_counter()
-    entries = [entry for entry in config.monitors if selection(entry)]
+    entries = [entry for entry in config.monitors if selection.takes(entry.name)]
     names = [entry.name for entry in entries]
     absorbed = engine.absorb(names, moment.now, until=moment.until)
     window, gate = absorbed.window, config.monitoring.min_rows
     if window.rows < gate or window.model_version is None:
-        reason = f"{window.rows} rows in the look-back, {gate} are needed"
+        needed = f"{gate:,} {'is' if gate == 1 else 'are'} needed"
+        reason = f"{several(window.rows, 'row')} in the look-back, {needed}"
         read = dict(absorbed.cursor)
         return Skipped(moment.trigger, moment.now, window, gate, reason, read)
     cycle = _Cycle(
@@ -315,9 +313,9 @@ def _limits(section: ResultRetention | ReportRetention) -> Limits:
 def _newest_first(results: Results, run_ids: Sequence[str]) -> Iterator[RunResult]:
     """The last results, read as they are asked for; a damaged one counts as one of them."""
     for run_id in run_ids[::-1][:LOOK_THROUGH_RESULTS]:
-        found = results.find(run_id)
+        found = results.result(run_id)
         if found is not None:
-            yield found[1]
+            yield found
 
 
 def _previous(

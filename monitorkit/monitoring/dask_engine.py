@@ -10,20 +10,20 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from monitorkit import logs
 from monitorkit.config import Config
+from monitorkit.contracts import Judgement
 from monitorkit.errors import ClusterError, MonitorkitError, told
 from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
 from monitorkit.monitoring.process_engine import ENVIRONMENT, ProcessEngine
-from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Span, Track
-from monitorkit.prediction_log import Cursor, Piece
+from monitorkit.prediction_log import Piece
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
@@ -85,7 +85,7 @@ def local_cluster(workers: int | None = None) -> Any:
     )
 
 
-class DaskEngine:
+class DaskEngine(LocalEngine):
     """Sums up on a cluster, and lets monitors judge in a worker process of this machine.
 
     Args:
@@ -99,32 +99,27 @@ class DaskEngine:
     def __init__(
         self, config: Config, judges: ProcessEngine, client: Any, *, piece_bytes: int = PIECE_BYTES
     ) -> None:
-        self._engine = _ClusterReading(_portable(config), client, piece_bytes)
-        self.judge = judges.judge
+        super().__init__(_portable(config))
+        self._judges = judges
+        self._client = client
+        self._piece_bytes = piece_bytes
 
-    def absorb(
-        self, names: Sequence[str], now: datetime, *, until: Cursor | None = None
-    ) -> Absorbed:
-        """As `LocalEngine.absorb`, and bit for bit the same.
+    def judge(self, case: Case) -> Judgement:
+        """As `ProcessEngine.judge`."""
+        return self._judges.judge(case)
+
+    def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
+        """Read on from a cursor, all of it at once.
 
         Raises:
             ClusterError: the cluster gave up.
         """
-        return self._engine.absorb(names, now, until=until)
-
-
-class _ClusterReading(LocalEngine):
-    """The engine of this process, which has the log read elsewhere."""
-
-    def __init__(self, config: Config, client: Any, piece_bytes: int) -> None:
-        super().__init__(config)
-        self._client = client
-        self._piece_bytes = piece_bytes
-
-    def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
-        """Read on from a cursor, all of it at once."""
         plan = self._reader.plan(
-            step.cursor, since=step.since, until=step.until, piece_bytes=self._piece_bytes
+            step.cursor,
+            since=step.since,
+            until=step.until,
+            newest=step.newest,
+            piece_bytes=self._piece_bytes,
         )
         if not plan.pieces:
             return super()._read(step, names, failures)
@@ -148,8 +143,7 @@ class _ClusterReading(LocalEngine):
                 self._join(step, of_version)
         failures.update(part.failures)
         for version, reason in part.not_judged.items():
-            self._not_judged[version] = reason
-            log.warning("model_version_not_judged", model_version=version, reason=reason)
+            self._cannot_judge(version, reason)
         for identity, track in list(step.tracks.items()):
             sharing = {
                 name

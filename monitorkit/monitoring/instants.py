@@ -92,8 +92,7 @@ class Plan:
         for part in self.parts:
             if isinstance(part, Gap):
                 yield from self._in_gap(part)
-            elif (found := self.results.find(part)) is not None:
-                _, record = found
+            elif (record := self.results.result(part)) is not None:
                 yield Instant(record.started_at, record.cursor, record, record.cursor)
 
     @property
@@ -102,8 +101,8 @@ class Plan:
         return sum(part.arrivals.late for part in self.parts if isinstance(part, Gap))
 
     def _in_gap(self, gap: Gap) -> Iterator[Instant]:
-        cursor = dict(_cursor_of(self.results, gap.after))
-        recorded = _cursor_of(self.results, gap.before or gap.after)
+        cursor = dict(cursor_of(self.results, gap.after))
+        recorded = cursor_of(self.results, gap.before or gap.after)
         arrivals = iter(gap.arrivals.steps)
         coming = next(arrivals, None)
         for number in gap.numbers:
@@ -129,7 +128,7 @@ def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Pl
     reader = Reader(config.storage.predictions, config.log.archives)
     run_ids = results.run_ids()
     # A segment that no record knows was put there later, with rows of an earlier time perhaps.
-    known = set(_cursor_of(results, run_ids[-1] if run_ids else None))
+    known = set(cursor_of(results, run_ids[-1] if run_ids else None))
     unknown = dict.fromkeys(reader.identities() - known, _TO_ITS_END)
     oldest = None if span.since is None else span.since - horizon
     parts: list[str | Gap] = []
@@ -138,8 +137,8 @@ def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Pl
         if numbers:
             to = None
             if before is not None:
-                to = {**_cursor_of(results, before), **(unknown if after is None else {})}
-            blocks = reader.read(_cursor_of(results, after), since=oldest, until=to)
+                to = {**cursor_of(results, before), **(unknown if after is None else {})}
+            blocks = reader.read(cursor_of(results, after), since=oldest, until=to)
             arrivals = find_arrivals(blocks, numbers, interval, span.present)
             silence = horizon // interval
             numbers_ = list(_not_silent(numbers, arrivals, silence, seen=after is not None))
@@ -186,6 +185,7 @@ def _not_silent(numbers: range, arrivals: Arrivals, silence: int, *, seen: bool)
         at = max(at, end)
 
 
-def _cursor_of(results: Results, run_id: str | None) -> Mapping[str, int]:
-    found = results.find(run_id) if run_id is not None else None
-    return found[1].cursor if found is not None else {}
+def cursor_of(results: Results, run_id: str | None) -> Mapping[str, int]:
+    """The cursor of a record; empty when there is none, or only a damaged one."""
+    found = results.result(run_id) if run_id is not None else None
+    return found.cursor if found is not None else {}

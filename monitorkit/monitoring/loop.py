@@ -16,7 +16,14 @@ from anyio import CapacityLimiter, to_thread
 from monitorkit import logs
 from monitorkit.config import Config
 from monitorkit.contracts import CycleNote, MonitoringStatus, RunResult, Skipped, Trigger
-from monitorkit.errors import CycleBusy, ReferenceChanged, ReferenceMissing, ReferenceProblem, told
+from monitorkit.errors import (
+    CycleBusy,
+    ReferenceChanged,
+    ReferenceMissing,
+    ReferenceProblem,
+    ResultsUnreadable,
+    told,
+)
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.delivery import Delivery
@@ -30,7 +37,7 @@ log = logs.get(__name__)
 
 FORCED_PATIENCE = 30.0
 FORCED_AT_ONCE = 2  # one that runs and one that waits for it; whoever asks for more is refused
-REFUSED = (CycleBusy, ReferenceProblem)
+REFUSED = (CycleBusy, ReferenceProblem, ResultsUnreadable)
 
 
 class MonitoringLoop:
@@ -115,8 +122,8 @@ class MonitoringLoop:
         """Run a cycle now.
 
         Raises:
-            CycleBusy, ReferenceProblem, RegistryError, SchemaError, WorkerError, OSError: as
-                `run_cycle`.
+            CycleBusy, ReferenceProblem, ResultsUnreadable, RegistryError, SchemaError, WorkerError,
+                OSError: as `run_cycle`.
         """
         if self._forced >= FORCED_AT_ONCE:
             raise CycleBusy(0.0)

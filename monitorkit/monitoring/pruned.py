@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from monitorkit.monitoring.instants import Instant
-from monitorkit.prediction_log import Reader
+from monitorkit.monitoring.instants import Instant, cursor_of
 from monitorkit.results import Results, time_of
 
 
@@ -15,13 +14,13 @@ class Pruned:
     """Knows by the cursors of the record which segments there were.
 
     Args:
-        reader: of the log.
+        here: the identities of the segments that there are.
         results: the record.
         horizon: the longest look-back.
     """
 
-    def __init__(self, reader: Reader, results: Results, horizon: timedelta) -> None:
-        self._here = reader.identities()
+    def __init__(self, here: Collection[str], results: Results, horizon: timedelta) -> None:
+        self._here = here
         self._results = results
         self._run_ids = results.run_ids()
         self._horizon = horizon
@@ -44,6 +43,5 @@ class Pruned:
         place = bisect_right(self._run_ids, time, key=time_of)
         run_id = self._run_ids[place - 1] if place else None
         if run_id != self._read[0]:
-            found = self._results.find(run_id) if run_id is not None else None
-            self._read = (run_id, found[1].cursor if found is not None else {})
+            self._read = (run_id, cursor_of(self._results, run_id))
         return self._read[1]

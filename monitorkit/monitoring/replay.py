@@ -110,10 +110,10 @@ def replay(
         ReferenceProblem: the reference is missing or is not what was frozen.
     """
     horizon = longest_lookback(config)
-    pruned = Pruned(Reader(config.storage.predictions, config.log.archives), todo.results, horizon)
+    here = Reader(config.storage.predictions, config.log.archives).identities()
+    pruned = Pruned(here, todo.results, horizon)
     past = _Past(todo.results)
     with ExitStack() as stack:
-        here = Reader(config.storage.predictions, config.log.archives).identities()
         bench = _Bench(config, engine_aside, stack, here)
         for instant in todo:
             past.begin(instant)
@@ -218,11 +218,11 @@ class _Past:
         first = new_run_id(instant.now) if instant.record is None else instant.record.run_id
         place = bisect_left(run_ids, first)
         for run_id in run_ids[max(0, place - LOOK_THROUGH_RESULTS) : place]:
-            found = self._results.find(run_id)
+            found = self._results.result(run_id)
             if found is not None:
-                self._recorded.appendleft(found[1])
-                self._all.appendleft(found[1])
-                self._names.update(outcome.name for outcome in found[1].outcomes)
+                self._recorded.appendleft(found)
+                self._all.appendleft(found)
+                self._names.update(outcome.name for outcome in found.outcomes)
 
     def of(self, instant: Instant) -> tuple[RunResult, ...]:
         """The results before an instant, newest first."""

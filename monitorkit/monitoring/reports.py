@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from monitorkit import durable
 from monitorkit.retention import Limits, kept, prune
 
 
@@ -35,12 +36,8 @@ class Reports:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{run_id}-{monitor}-{name}"
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.clear_leftovers(self.folder)
+        durable.replace_file(path, content, sync=False)
         return path.name
 
     def prune(self, limits: Limits) -> int:

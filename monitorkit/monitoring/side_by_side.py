@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitorkit import logs
+from monitorkit import logs, tables
 from monitorkit.monitoring.comparison import Compared, Seen
-from monitorkit.units import several
+from monitorkit.units import several, timestamp
 
 log = logs.get(__name__)
 
@@ -35,7 +34,7 @@ class Report:
 
     def __init__(self, planned: int, late: int = 0, console: Console | None = None) -> None:
         self._planned = planned
-        self._console = console or (Console() if sys.stdout.isatty() else None)
+        self._console = console or (tables.console() if sys.stdout.isatty() else None)
         self._late = late
         self._shown: list[Compared] = []
         self._cycles: list[dict[str, Any]] = []
@@ -78,7 +77,7 @@ class Report:
         if self._shown:
             self._console.print(_table(self._shown))
         for line in self._lines():
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON has it: what it comes to, and each cycle."""
@@ -174,7 +173,7 @@ def _remarks(compared: Compared) -> Iterator[str]:
 
 def _fields(compared: Compared) -> dict[str, Any]:
     return {
-        "at": _iso(compared.now),
+        "at": timestamp(compared.now),
         "model_version": compared.model_version,
         "run_id": compared.run_id,
         "recorded": None if compared.recorded is None else _side(compared.recorded),
@@ -196,7 +195,3 @@ def _side(seen: Seen) -> dict[str, Any]:
     if seen.reason is not None:
         side["reason"] = seen.reason
     return side
-
-
-def _iso(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%S.%fZ}"

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from monitorkit import logs, plugin_manager, progress, telemetry
+from monitorkit import logs, plugin_manager, progress, reference, telemetry
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
-from monitorkit.errors import MonitorkitError, told
+from monitorkit.errors import MonitorkitError, ResultsUnreadable, told
 from monitorkit.monitoring import dask_engine, summary
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection, run_cycle
@@ -44,12 +44,13 @@ class Where:
 
 
 def run_once(
-    config: Config, selection: Selection, *, reports: bool, where: Where = Where()
+    config: Config, selection: Selection, *, reports: bool, where: Where
 ) -> RunResult | Skipped:
     """Run one cycle, deliver its result, and show it on a terminal.
 
     Raises:
         ClusterError: there is no cluster.
+        ReferenceProblem: the reference is missing or is not what was frozen; nothing is written.
         MonitorkitError: see `run_cycle`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers end with it
@@ -57,6 +58,7 @@ def run_once(
         progress.on_terminal("monitor", measured=False),
         _parts(config, selection, where) as (engine, results, delivery, compressing),
     ):
+        reference.verify(config.storage.reference)  # in a wrong folder not even the lock is made
         outcome = run_cycle(
             config,
             engine,
@@ -74,9 +76,7 @@ def run_once(
     return outcome
 
 
-def run_forever(
-    config: Config, selection: Selection, *, reports: bool, where: Where = Where()
-) -> None:
+def run_forever(config: Config, selection: Selection, *, reports: bool, where: Where) -> None:
     """Run a cycle every interval until Ctrl-C; a cycle that fails is an event."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it does what Ctrl-C does
     interval = config.monitoring.interval.total_seconds()
@@ -107,7 +107,7 @@ def run_forever(
                 )
             try:
                 delivery.deliver()
-            except OSError as error:
+            except (OSError, ResultsUnreadable) as error:
                 log.error("delivery_failed", reason=str(error))  # noqa: TRY400 - says it all
             if outcome is not None:
                 compressing.run(outcome.cursor)
@@ -127,11 +127,12 @@ def _parts(
         monitors = stack.enter_context(worker(config, "monitors"))
         sinks = stack.enter_context(worker(config, "sinks"))
         results = Results(config.storage.results)
-        engine: Engine = ProcessEngine(config, monitors)
+        engine: Engine
+        engine = judges = ProcessEngine(config, monitors)
         if where.engine == "local":
             engine = LocalEngine(config)
         elif where.engine == "dask":
             client = stack.enter_context(dask_engine.cluster(where.scheduler))
-            engine = dask_engine.DaskEngine(config, ProcessEngine(config, monitors), client)
+            engine = dask_engine.DaskEngine(config, judges, client)
         delivery, compressing = Delivery(config, sinks, results), Compressing(config, monitors)
         yield engine, results, delivery, compressing

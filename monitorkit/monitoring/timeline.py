@@ -180,6 +180,15 @@ class Span:
         return Span(min(left.first, right.first), max(left.last, right.last))
 
 
+def newest_row(rows: Track) -> datetime | None:
+    """When the latest row was answered, by its time; None when there is none."""
+    latest = (
+        kept.summary.last for buckets in rows.versions.values() for kept in buckets.kept.values()
+    )
+    last = max(latest, default=None)
+    return start_of(last, MICROSECOND) if last is not None else None
+
+
 def newest_version(rows: Track, until: datetime) -> str | None:
     """The model version of the latest row, by its time; those after `until` do not count."""
     latest = (

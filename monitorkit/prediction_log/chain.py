@@ -23,6 +23,7 @@ from monitorkit import durable
 from monitorkit.prediction_log import names, segment
 from monitorkit.prediction_log.digest import Mark
 from monitorkit.prediction_log.names import Name
+from monitorkit.units import timestamp
 
 SCHEMA_VERSION = 1
 FIRST = "0" * 64
@@ -126,7 +127,7 @@ def append(path: Path, event: Event, *, sync: bool = True, **known: Any) -> str:
         last, end = _last_line(fd, size)
         if end < size:  # a crash in the middle of a line: what it was to say is said again
             os.ftruncate(fd, end)
-        at = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        at = timestamp(datetime.now(UTC))
         previous = _sha256_of(last) if last else FIRST
         line, sha256 = _line(Record(event, at=at, previous=previous, **known))
         try:

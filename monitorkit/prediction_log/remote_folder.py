@@ -56,7 +56,7 @@ class RemoteFolder:
             ArchiveUnreachable: it cannot be listed or read.
         """
         del stack  # nothing stays open
-        with self._reaching():
+        with reaching(self.where):
             files = self._list()
             listed = names.in_order(files)
             self._look(files, listed)
@@ -89,7 +89,7 @@ class RemoteFolder:
         Raises:
             ArchiveUnreachable: it cannot be opened, or later cannot be read.
         """
-        with self._reaching():
+        with reaching(self.where):
             path = self._path(found.name.text)
             file = self._connected()[0].open(path, "rb", block_size=GROUP_BYTES)
         return cast("BinaryIO", stack.enter_context(_Guarded(file, self.where)))
@@ -182,25 +182,26 @@ class RemoteFolder:
 
     def _reading(self, path: str, size: int) -> Read:
         def read(count: int, offset: int) -> bytes:
-            with self._reaching():
+            with reaching(self.where):
                 system, _ = self._connected()
                 return bytes(system.cat_file(path, start=offset, end=min(offset + count, size)))
 
         return read
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Whatever a file system raises is told as one error.
 
-        Raises:
-            ArchiveUnreachable: naming the URL and what was raised.
-        """
-        try:
-            yield
-        except MonitorkitError:
-            raise
-        except Exception as error:  # each file system has its own
-            raise ArchiveUnreachable(self.where, told(error)) from error
+@contextmanager
+def reaching(archive: str) -> Iterator[None]:
+    """Whatever a file system raises is told as one error.
+
+    Raises:
+        ArchiveUnreachable: naming the URL and what was raised.
+    """
+    try:
+        yield
+    except MonitorkitError:
+        raise
+    except Exception as error:  # each file system has its own
+        raise ArchiveUnreachable(archive, told(error)) from error
 
 
 class Ranges:

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from monitorkit import logs
+from monitorkit import durable, logs
 from monitorkit.prediction_log import names, segment
 from monitorkit.prediction_log.compressed import read_compressed
 
@@ -70,11 +70,9 @@ def write(segment: Path, sidecar: Sidecar) -> None:
     Raises:
         OSError: when it cannot be written.
     """
-    path = path_of(segment)
-    temporary = path.with_suffix(".json.tmp")
     document = {"schema_version": SCHEMA_VERSION, **asdict(sidecar)}
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    content = json.dumps(document, indent=1).encode() + b"\n"
+    durable.replace_file(path_of(segment), content, sync=False)
 
 
 def keep(path: Path, sidecar: Sidecar) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.errors import ArchiveUnreachable, MonitorkitError, told
 from monitorkit.prediction_log import chain, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
 from monitorkit.prediction_log.digest import digest_of
 from monitorkit.prediction_log.inspection import Source
 from monitorkit.prediction_log.names import Name
+from monitorkit.prediction_log.remote_folder import reaching
 from monitorkit.prediction_log.repeats import Repeats, keys
 from monitorkit.prediction_log.verified import Finding, Head, Report, Verified
 
@@ -248,7 +248,7 @@ class _Verification:
             self._check(name, known, unsealed)
             return
         for archive in self._archives:
-            with ExitStack() as stack, _reaching(archive):
+            with ExitStack() as stack, reaching(archive):
                 source = _in_archive(archive, stem, stack)
                 if source is not None:
                     self._look_at(source, events, [], archive=archive)
@@ -366,17 +366,6 @@ def _known(folder: Path) -> tuple[Known, list[Head], list[tuple[Path, chain.Link
                 wrong.append((path, link))
         heads.append(Head(str(path), number, sha256))
     return known, heads, wrong
-
-
-@contextmanager
-def _reaching(archive: str) -> Iterator[None]:
-    """Whatever an archive's library raises says which archive it was."""
-    try:
-        yield
-    except MonitorkitError:
-        raise
-    except Exception as error:
-        raise ArchiveUnreachable(archive, told(error)) from error
 
 
 def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:

@@ -31,7 +31,7 @@ from monitorkit.sequential.verdicts import (
     distance,
     rows_at,
     rows_for_drift,
-    rows_for_verdict,
+    rows_for_stable,
     share_intervals,
     share_without_chance,
     without_chance,
@@ -274,11 +274,9 @@ class Rule:
         rows_needed = None
         if verdict == "undecided":
             likely = without_chance(cells, value, effective)
-            needed = rows_for_verdict(
-                effective,
-                lambda n: likely + error(n) <= tolerance,
-                rows_for_drift(effective, likely, tolerance, common["log10_needed"]),
-            )
+            needed = rows_for_drift(effective, likely, tolerance, common["log10_needed"])
+            if needed is None:
+                needed = rows_for_stable(effective, lambda n: likely + error(n) <= tolerance)
             rows_needed = None if needed is None else round(needed * effect)
         return Judged(
             verdict=verdict,

@@ -99,12 +99,8 @@ def rows_for_drift(
     return float(max(needed / (2 * (value - tolerance) ** 2), rows + 1))
 
 
-def rows_for_verdict(
-    rows: float, is_stable: Callable[[float], bool], for_drift: float | None
-) -> float | None:
-    """The smallest number of rows that gives a verdict; None: no number does."""
-    if for_drift is not None:
-        return for_drift
+def rows_for_stable(rows: float, is_stable: Callable[[float], bool]) -> float | None:
+    """The smallest number of rows that shows that nothing drifted; None: no number does."""
     most = max(rows, 1.0)
     while not is_stable(most):
         most *= 2

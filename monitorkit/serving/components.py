@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, get_args
 
 from monitorkit.contracts import ReferenceStatus
-from monitorkit.serving.problems import MEDIA_TYPE, TYPE_PREFIX
+from monitorkit.serving.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from monitorkit.serving.served import Served, example
 
 Schema = dict[str, Any]
@@ -20,82 +21,37 @@ REQUEST_ID_HEADER: Schema = {
     "schema": {"type": "string"},
 }
 
-PROBLEMS: dict[str, tuple[int, str, str]] = {
-    "invalid-json": (400, "The body is not JSON", "The body is not JSON: it is empty."),
-    "invalid-request": (
-        400,
-        "This is no HTTP request",
-        "What came is no HTTP/1.1 request.",
-    ),
-    "unauthorized": (
-        401,
-        "A key is needed",
-        "The Authorization header is missing. Send `Authorization: Bearer KEY`.",
-    ),
-    "forbidden": (
-        403,
-        "The key may not do this",
-        "This needs the scope `operate`, and the key 'client' has `predict`.",
-    ),
-    "other-site": (
-        403,
-        "Web pages of other sites may not send this",
-        "A browser sent this for https://example.com, which is another site than this service.",
-    ),
-    "not-found": (404, "Not found", "There is nothing at /nowhere. GET / lists what there is."),
-    "method-not-allowed": (405, "The method is not allowed", "/predict takes POST."),
-    "request-timeout": (
-        408,
-        "The request took too long to come",
-        "The rest of the request did not come in time.",
-    ),
-    "cycle-busy": (
-        409,
-        "A monitoring cycle runs",
-        "Another cycle runs. Try again when it is done.",
-    ),
-    "reference": (409, "The reference cannot be used", "Expected SHA-256 1c7d…, found 9a0e…."),
-    "too-large": (413, "The request is too large", "The body is larger than 4194304 bytes."),
-    "unsupported-media-type": (
-        415,
-        "The media type is not supported",
-        "Content-Type is 'text/csv'; send application/json (UTF-8).",
-    ),
-    "unknown-host": (
-        421,
-        "The service has another name",
-        "Host is 'example.com', which is no name of this service.",
-    ),
-    "invalid-fields": (422, "The request has wrong fields", "1 field is wrong; see errors."),
-    "head-too-large": (
-        431,
-        "The head of the request is too large",
-        "The head of the request is larger than 65536 bytes.",
-    ),
-    "internal": (500, "Internal error", "The event with this request_id says why."),
-    "prediction-failed": (500, "The model gave no answer", "Nothing was logged or answered."),
-    "cycle-failed": (500, "The cycle failed", "The reason, in words."),
-    "no-model": (503, "No model is loaded", "No model is loaded yet. Try again later."),
-    "not-ready": (503, "The service is not ready", "No model is loaded."),
-    "too-many-connections": (
-        503,
-        "Too many connections are open",
-        "5000 connections are open, which is the limit.",
-    ),
-    "overloaded": (503, "Too many rows wait", "20000 rows wait already, the limit is 20000."),
-    "too-many-listeners": (
-        503,
-        "Too many pages follow the dashboard",
-        "64 pages follow the dashboard, which is the limit. Close some.",
-    ),
-    "stopping": (503, "The service is stopping", "Send them again to the next one."),
-    "log-not-writable": (
-        503,
-        "The prediction log cannot be written",
-        "The prediction log cannot be written (No space left on device), so nothing was answered.",
-    ),
+EXAMPLES: Mapping[str, str] = {
+    "invalid-json": "The body is not JSON: it is empty.",
+    "invalid-request": "What came is no HTTP/1.1 request.",
+    "unauthorized": "The Authorization header is missing. Send `Authorization: Bearer KEY`.",
+    "forbidden": "This needs the scope `operate`, and the key 'client' has `predict`.",
+    "other-site": "A browser sent this for https://example.com, which is another site.",
+    "not-found": "There is nothing at /nowhere. GET / lists what there is.",
+    "method-not-allowed": "/predict takes POST.",
+    "request-timeout": "The rest of the request did not come in time.",
+    "cycle-busy": "Another cycle runs. Try again when it is done.",
+    "reference": "Expected SHA-256 1c7d…, found 9a0e….",
+    "too-large": "The body is larger than 4194304 bytes.",
+    "unsupported-media-type": "Content-Type is 'text/csv'; send application/json (UTF-8).",
+    "unknown-host": "Host is 'example.com', which is no name of this service.",
+    "invalid-fields": "1 field is wrong; see errors.",
+    "head-too-large": "The head of the request is larger than 65536 bytes.",
+    "internal": "The event with this request_id says why.",
+    "prediction-failed": "Nothing was logged or answered.",
+    "cycle-failed": "The reason, in words.",
+    "no-model": "No model is loaded yet. Try again later.",
+    "not-ready": "No model is loaded.",
+    "too-many-connections": "5000 connections are open, which is the limit.",
+    "overloaded": "20000 rows wait already, the limit is 20000.",
+    "too-many-listeners": "64 pages follow the dashboard, which is the limit. Close some.",
+    "stopping": "Send them again to the next one.",
+    "log-not-writable": "The prediction log cannot be written (No space left on device), so "
+    "nothing was answered.",
+    "results-unreadable": "The results in monitoring/metrics/monitoring_results cannot be read "
+    "(Permission denied).",
 }
-"""Every problem that an endpoint may answer with: status, title and an example of its detail."""
+"""Of the detail of every problem that an endpoint may answer with."""
 
 
 def schemas(served: Served | None) -> Schema:
@@ -128,7 +84,7 @@ def schemas(served: Served | None) -> Schema:
                     **text,
                     "format": "uri",
                     "description": "What kind of problem: "
-                    + ", ".join(f"`{TYPE_PREFIX}{name}`" for name in PROBLEMS),
+                    + ", ".join(f"`{TYPE_PREFIX}{name}`" for name in EXAMPLES),
                 },
                 "title": text,
                 "status": {"type": "integer"},
@@ -258,7 +214,8 @@ def _prediction(served: Served | None) -> Schema:
 def responses() -> Schema:
     """`components.responses`: one for each status, with an example of each of its problems."""
     found: Schema = {}
-    for name, (status, title, detail) in PROBLEMS.items():
+    for name, detail in EXAMPLES.items():
+        status, title = KINDS[name]
         response = found.setdefault(
             f"Problem{status}",
             {
@@ -302,6 +259,11 @@ def _object(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> 
 
 def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
+
+
+def path_parameter(name: str) -> Schema:
+    """A part of a path that says which."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def ref(name: str) -> Schema:

@@ -104,9 +104,7 @@ def bearer(scope: Scope, keys: Sequence[Key]) -> Key:
 def no_key(reason: str, more: str = "") -> Problem:
     """401."""
     return Problem(
-        401,
         "unauthorized",
-        "A key is needed",
         f"The Authorization header {reason}. Send `Authorization: Bearer KEY` with a key of "
         "[[serving.keys]] (`monitorkit new-key` makes one).",
         headers={"WWW-Authenticate": REALM + more},
@@ -116,9 +114,7 @@ def no_key(reason: str, more: str = "") -> Problem:
 def not_allowed(key: Key, needs: Sequence[KeyScope]) -> Problem:
     """403, naming the scopes."""
     return Problem(
-        403,
         "forbidden",
-        "The key may not do this",
         f"This needs the scope {' or '.join(f'`{scope}`' for scope in needs)}, and the key "
         f"{key.name!r} has "
         f"{', '.join(f'`{scope}`' for scope in sorted(key.scopes))}. Use another key, or add the "

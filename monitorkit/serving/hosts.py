@@ -92,9 +92,7 @@ def unknown(scope: Scope) -> Problem:
     """421, naming the key."""
     found = b", ".join(value for name, value in scope["headers"] if name == b"host")
     return Problem(
-        421,
         "unknown-host",
-        "The service has another name",
         f"Host is {found.decode('latin-1')!r}, which is no name of this service. If it is one, add "
         "it to [serving] allowed_hosts.",
     )

@@ -7,19 +7,20 @@ from typing import Any
 import monitorkit
 from monitorkit.config import Config
 from monitorkit.serving.components import (
-    PROBLEMS,
     REQUEST_ID_HEADER,
     Schema,
+    path_parameter,
     ref,
     responses,
     schemas,
 )
 from monitorkit.serving.guard import needed
-from monitorkit.serving.problems import MEDIA_TYPE
+from monitorkit.serving.problems import KINDS, MEDIA_TYPE
 from monitorkit.serving.protocols import described
 from monitorkit.serving.served import Served, example
 
 _ANY = ("unknown-host", "internal")
+_RESULTS = ("results-unreadable", *_ANY)
 _BODY = (
     "invalid-json",
     "request-timeout",
@@ -93,7 +94,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     "How monitoring runs, and what it said last",
                     "",
                     _answer("Object"),
-                    _ANY,
+                    _RESULTS,
                 )
             },
             "/monitoring/results": {
@@ -103,7 +104,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     "Committed results, newest first",
                     "",
                     _answer("Results"),
-                    ("invalid-fields", *_ANY),
+                    ("invalid-fields", *_RESULTS),
                     parameters=[
                         _query("limit", "Results on this page.", 20, 1, 1000),
                         _query("offset", "Newer results to leave out.", 0, 0, 999_999_999_999),
@@ -117,8 +118,8 @@ def document(served: Served | None, config: Config) -> Schema:
                     "One result, as it is on disk",
                     "",
                     _answer("Object"),
-                    ("not-found", *_ANY),
-                    parameters=[_path("run_id")],
+                    ("not-found", *_RESULTS),
+                    parameters=[path_parameter("run_id")],
                 )
             },
             "/monitoring/results/{run_id}/reports/{name}": {
@@ -128,8 +129,8 @@ def document(served: Served | None, config: Config) -> Schema:
                     "A file that a monitor attached to a result, such as an HTML report",
                     "Its `reports` name them. HTML is answered in a sandbox.",
                     {"description": "The file", "content": {"*/*": {}}},
-                    ("not-found", *_ANY),
-                    parameters=[_path("run_id"), _path("name")],
+                    ("not-found", *_RESULTS),
+                    parameters=[path_parameter("run_id"), path_parameter("name")],
                 )
             },
             "/monitoring/run": {
@@ -139,7 +140,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     "Run a cycle now",
                     "Answers when the cycle is done. Too few rows in the look-back: `skipped`.",
                     _answer("Run"),
-                    (*_BODY, "cycle-busy", "reference", "cycle-failed"),
+                    (*_BODY, "cycle-busy", "reference", "cycle-failed", "results-unreadable"),
                     body=(ref("RunRequest"), {"reports": True}),
                     body_required=False,
                 )
@@ -198,7 +199,7 @@ def document(served: Served | None, config: Config) -> Schema:
                     "",
                     {"description": "A file", "content": {"*/*": {}}},
                     ("not-found", *_ANY),
-                    parameters=[_path("file")],
+                    parameters=[path_parameter("file")],
                 )
             },
             **described.paths(served, limit),
@@ -252,17 +253,24 @@ def _dashboard() -> Schema:
                 "",
                 {"description": summary, "content": {media_type: {}}},
                 (*errors, *_ANY),
-                parameters=[_path(part) for part in parts] or None,
+                parameters=[path_parameter(part) for part in parts] or None,
             )
         }
         for path, name, summary, media_type, errors, parts in (
-            ("/dashboard", "dashboard", "The dashboard, a page", "text/html", (), ()),
+            (
+                "/dashboard",
+                "dashboard",
+                "The dashboard, a page",
+                "text/html",
+                ("results-unreadable",),
+                (),
+            ),
             (
                 "/dashboard/events",
                 "dashboardEvents",
                 "Server-sent events: which parts of the page have changed",
                 "text/event-stream",
-                ("too-many-listeners",),
+                ("too-many-listeners", "results-unreadable"),
                 (),
             ),
             (
@@ -270,7 +278,7 @@ def _dashboard() -> Schema:
                 "dashboardFragment",
                 "A part of the page",
                 "text/html",
-                ("not-found",),
+                ("not-found", "results-unreadable"),
                 ("name",),
             ),
             (
@@ -278,7 +286,7 @@ def _dashboard() -> Schema:
                 "dashboardResult",
                 "One result to read, a page",
                 "text/html",
-                ("not-found",),
+                ("not-found", "results-unreadable"),
                 ("run_id",),
             ),
             (
@@ -291,10 +299,6 @@ def _dashboard() -> Schema:
             ),
         )
     }
-
-
-def _path(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _operation(  # noqa: D417, PLR0917 - in the order in which OpenAPI names them
@@ -312,10 +316,10 @@ def _operation(  # noqa: D417, PLR0917 - in the order in which OpenAPI names the
     """One operation.
 
     Args:
-        errors: keys of `PROBLEMS`.
+        errors: names of problems.
         body: schema and example.
     """
-    statuses = sorted({PROBLEMS[error][0] for error in errors})
+    statuses = sorted({KINDS[error][0] for error in errors})
     operation: Schema = {
         "operationId": name,
         "tags": [tag],

@@ -16,6 +16,7 @@ from monitorkit.serving.batcher import Batcher
 from monitorkit.serving.metrics import Metrics
 from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.served import Rows, Served, matrix
+from monitorkit.units import timestamp
 
 log = logs.get(__name__)
 
@@ -37,7 +38,6 @@ class Pipeline:
         writer: the prediction log.
         metrics: of batches.
         max_waiting_rows: rows that may wait before `answer` raises `Overloaded`.
-        max_flush_rows: rows predicted and appended at once.
     """
 
     def __init__(
@@ -46,12 +46,10 @@ class Pipeline:
         metrics: Metrics,
         *,
         max_waiting_rows: int,
-        max_flush_rows: int = 10_000,
     ) -> None:
         self.batcher = Batcher(
             self._flush,
             max_waiting_rows=max_waiting_rows,
-            max_flush_rows=max_flush_rows,
             isolate=(PredictionFailed,),
         )
         self._writer = writer
@@ -125,7 +123,7 @@ def predict(served: Served, parts: Sequence[Rows], parallel: Parallel) -> Predic
         if not 0.0 <= score <= 1.0:  # NaN neither
             raise PredictionFailed(card.title(), f"its score is {score}, which is no probability")
     # RFC 9562 allows any order within a millisecond; uuid_utils counts up, so ids sort as rows do.
-    timestamp = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    now = timestamp(datetime.now(UTC))
     new_id, count = uuid_utils.uuid7, len(scores)
     ids = [str(new_id()) for _ in scores]
-    return Predictions(ids, [timestamp] * count, [card.version] * count, labels, scores, table)
+    return Predictions(ids, [now] * count, [card.version] * count, labels, scores, table)

@@ -6,7 +6,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Scope
 
 from monitorkit.prediction_log import Predictions
-from monitorkit.serving import problems, request_ids
+from monitorkit.serving import request_ids
 from monitorkit.serving.answering import Answering
 from monitorkit.serving.requests import read_json_body, unless_gone
 from monitorkit.serving.scoring import Scoring
@@ -33,9 +33,7 @@ class Predict(Answering):
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """The answer to one row."""
         body = await read_json_body(scope, receive, self._max_body)
-        served = self._slot.current
-        if served is None:
-            raise problems.no_model()
+        served = self._slot.served()
         if len(body) < THREAD_FROM_BYTES:
             row = served.read_row(body)
         else:  # no row is that large: most of it is wrong, and telling what takes a while
@@ -55,7 +53,7 @@ class PredictBatch(Scoring):
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """The answers to the rows of one array."""
         body = await read_json_body(scope, receive, self._max_body)
-        served = self.served()
+        served = self._slot.served()
         inline = len(body) < THREAD_FROM_BYTES
         rows = await self.read(served.read_rows, body, self._max_rows, inline=inline)
         predictions = await self.predict(served, rows, scope, receive)

@@ -19,6 +19,7 @@ from monitorkit.errors import (
     Overloaded,
     PredictionFailed,
     ReferenceProblem,
+    ResultsUnreadable,
     Stopping,
     TooManyListeners,
 )
@@ -34,6 +35,37 @@ TYPE_PREFIX = "urn:monitorkit:problem:"
 BODY_READ = "monitorkit.body_read"
 """In a request's scope once all of its body is here."""
 
+KINDS: Mapping[str, tuple[int, str]] = {
+    "invalid-json": (400, "The body is not JSON"),
+    "invalid-request": (400, "The request does not follow its protocol"),
+    "binary-tensors": (400, "Tensors come as JSON"),
+    "unauthorized": (401, "A key is needed"),
+    "forbidden": (403, "The key may not do this"),
+    "other-site": (403, "Web pages of other sites may not send this"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "The method is not allowed"),
+    "request-timeout": (408, "The request took too long to come"),
+    "cycle-busy": (409, "A monitoring cycle runs"),
+    "reference": (409, "The reference cannot be used"),
+    "too-large": (413, "The request is too large"),
+    "unsupported-media-type": (415, "The media type is not supported"),
+    "unknown-host": (421, "The service has another name"),
+    "invalid-fields": (422, "The request has wrong fields"),
+    "head-too-large": (431, "The head of the request is too large"),
+    "internal": (500, "Internal error"),
+    "prediction-failed": (500, "The model gave no answer"),
+    "cycle-failed": (500, "The cycle failed"),
+    "no-model": (503, "No model is loaded"),
+    "not-ready": (503, "The service is not ready"),
+    "too-many-connections": (503, "Too many connections are open"),
+    "overloaded": (503, "Too many rows wait"),
+    "too-many-listeners": (503, "Too many pages follow the dashboard"),
+    "stopping": (503, "The service is stopping"),
+    "log-not-writable": (503, "The prediction log cannot be written"),
+    "results-unreadable": (503, "The results cannot be read"),
+}
+"""By name: the status of a problem, and its title."""
+
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -42,17 +74,20 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """An answer that is an error; raise it anywhere below a route.
 
     Attributes:
-        name: ends the `type` URN; one name has one title and one meaning.
+        name: ends the `type` URN; one of `KINDS`, unless the kind is given.
         detail: this occurrence: what, where, and the remedy.
         errors: wrong fields, for 422.
+        kind: status and title.
     """
 
-    status: int
     name: str
-    title: str
     detail: str
     errors: Sequence[FieldError] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    kind: tuple[int, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.status, self.title = self.kind or KINDS[self.name]
 
     def __str__(self) -> str:
         return f"{self.status} {self.name}: {self.detail}"
@@ -134,7 +169,7 @@ def not_json(reason: str, body: bytes | bytearray) -> Problem:
         reason = "it is empty"
     elif "unicode" in reason:
         reason = f"it is not UTF-8 ({reason})"
-    return Problem(400, "invalid-json", "The body is not JSON", f"The body is not JSON: {reason}.")
+    return Problem("invalid-json", f"The body is not JSON: {reason}.")
 
 
 def not_an_array() -> Problem:
@@ -149,17 +184,13 @@ def invalid_fields(errors: Sequence[FieldError], count: int) -> Problem:
     detail = f"{fields} wrong"
     if count > len(errors):
         detail += f"; the first {len(errors)} are shown"
-    return Problem(
-        422, "invalid-fields", "The request has wrong fields", f"{detail}; see errors.", errors
-    )
+    return Problem("invalid-fields", f"{detail}; see errors.", errors)
 
 
 def too_many_rows(rows: int, limit: int) -> Problem:
     """413 for a batch."""
     return Problem(
-        413,
         "too-large",
-        "The request is too large",
         f"The batch has {rows} rows; at most {limit} are taken ([serving] max_batch_rows). "
         "Send it in parts.",
     )
@@ -168,9 +199,7 @@ def too_many_rows(rows: int, limit: int) -> Problem:
 def too_large(limit: int) -> Problem:
     """413 for a body."""
     return Problem(
-        413,
         "too-large",
-        "The request is too large",
         f"The body is larger than {limit} bytes ([serving] max_body). Send it in parts.",
     )
 
@@ -178,9 +207,7 @@ def too_large(limit: int) -> Problem:
 def unsupported_type(found: str) -> Problem:
     """415."""
     return Problem(
-        415,
         "unsupported-media-type",
-        "The media type is not supported",
         f"Content-Type is {found!r}; send application/json (UTF-8).",
         headers={"Accept-Post": "application/json"},
     )
@@ -189,9 +216,7 @@ def unsupported_type(found: str) -> Problem:
 def encoded(found: str) -> Problem:
     """415 for a compressed body."""
     return Problem(
-        415,
         "unsupported-media-type",
-        "The media type is not supported",
         f"Content-Encoding is {found!r}; send the body as it is.",
         headers={"Accept-Encoding": "identity"},
     )
@@ -200,9 +225,7 @@ def encoded(found: str) -> Problem:
 def other_site(origin: str) -> Problem:
     """403 for a web page of somebody else."""
     return Problem(
-        403,
         "other-site",
-        "Web pages of other sites may not send this",
         f"A browser sent this for {origin}, which is another site than this service. Send it from "
         "a server, or from a page under the service's own address.",
     )
@@ -210,17 +233,13 @@ def other_site(origin: str) -> Problem:
 
 def no_request() -> Problem:
     """400 for what HTTP does not know."""
-    return Problem(
-        400, "invalid-request", "This is no HTTP request", "What came is no HTTP/1.1 request."
-    )
+    return Problem("invalid-request", "What came is no HTTP/1.1 request.")
 
 
 def too_slow() -> Problem:
     """408."""
     return Problem(
-        408,
         "request-timeout",
-        "The request took too long to come",
         "The rest of the request did not come in time ([serving] receive_timeout). Send it again.",
     )
 
@@ -228,9 +247,7 @@ def too_slow() -> Problem:
 def head_too_large(limit: int) -> Problem:
     """431."""
     return Problem(
-        431,
         "head-too-large",
-        "The head of the request is too large",
         f"The head of the request is larger than {limit} bytes. Send fewer or shorter headers.",
     )
 
@@ -238,9 +255,7 @@ def head_too_large(limit: int) -> Problem:
 def too_many_connections(limit: int) -> Problem:
     """503 to a client too many."""
     return Problem(
-        503,
         "too-many-connections",
-        "Too many connections are open",
         f"{limit} connections are open, which is the limit ([serving] max_connections, and what "
         "the system lets a process open). Try again later.",
     )
@@ -249,9 +264,7 @@ def too_many_connections(limit: int) -> Problem:
 def no_model() -> Problem:
     """503 before a model is loaded."""
     return Problem(
-        503,
         "no-model",
-        "No model is loaded",
         "No model is loaded yet; /health says why. Try again later.",
         headers={"Retry-After": "5"},
     )
@@ -259,7 +272,7 @@ def no_model() -> Problem:
 
 def not_found(detail: str) -> Problem:
     """404."""
-    return Problem(404, "not-found", "Not found", detail)
+    return Problem("not-found", detail)
 
 
 def of_status(status: int, path: str, headers: Mapping[str, str] | None) -> Problem:
@@ -270,64 +283,53 @@ def of_status(status: int, path: str, headers: Mapping[str, str] | None) -> Prob
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
         return Problem(
-            405,
             "method-not-allowed",
-            "The method is not allowed",
             f"{path} takes {allowed}.",
             headers={**headers, "Allow": allowed},
         )
     phrase = HTTPStatus(status).phrase
-    return Problem(status, phrase.lower().replace(" ", "-"), phrase, phrase, headers=headers)
+    name = phrase.lower().replace(" ", "-")
+    return Problem(name, phrase, headers=headers, kind=(status, phrase))
 
 
 def of_error(error: MonitorkitError) -> Problem | None:  # noqa: PLR0911 - a table of meanings
     """What an error of ours means to a client; None: it is not for clients, answer 500."""
     match error:
         case Overloaded():
-            return Problem(503, "overloaded", "Too many rows wait", str(error), headers=RETRY_AFTER)
+            return Problem("overloaded", str(error), headers=RETRY_AFTER)
         case TooManyListeners():
             return Problem(
-                503,
                 "too-many-listeners",
-                "Too many pages follow the dashboard",
                 str(error),
                 headers={"Retry-After": "30"},
             )
         case Stopping():
-            return Problem(
-                503, "stopping", "The service is stopping", str(error), headers=RETRY_AFTER
-            )
+            return Problem("stopping", str(error), headers=RETRY_AFTER)
         case LogWriteFailed():
             return Problem(
-                503,
                 "log-not-writable",
-                "The prediction log cannot be written",
                 f"The prediction log cannot be written ({error.reason}), so nothing was answered "
                 "or kept. Send the request again when /health says that the log works.",
                 headers={"Retry-After": "5"},
             )
         case PredictionFailed():
             return Problem(
-                500,
                 "prediction-failed",
-                "The model gave no answer",
                 f"{error.model} gave no answer for this request; nothing was logged or answered. "
                 "The event with this request_id says why.",
             )
         case CycleBusy():
-            return Problem(
-                409, "cycle-busy", "A monitoring cycle runs", str(error), headers=RETRY_AFTER
-            )
+            return Problem("cycle-busy", str(error), headers=RETRY_AFTER)
         case ReferenceProblem():
-            return Problem(409, "reference", "The reference cannot be used", str(error))
+            return Problem("reference", str(error))
+        case ResultsUnreadable():
+            return Problem("results-unreadable", str(error), headers={"Retry-After": "5"})
     return None
 
 
 def internal() -> Problem:
     """500 without a word about insides."""
     return Problem(
-        500,
         "internal",
-        "Internal error",
         "The service failed on this request. The event with this request_id says why.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -110,9 +111,7 @@ class Endpoints:
         Raises:
             Problem: 503.
         """
-        reason = await to_thread.run_sync(status.not_ready, self._services, limiter=self._threads)
-        if reason is not None:
-            raise Problem(503, "not-ready", "The service is not ready", reason)
+        await to_thread.run_sync(status.check_ready, self._services, limiter=self._threads)
         return _json({"ready": True})
 
     async def model_info(self, _: Request) -> Response:
@@ -121,9 +120,7 @@ class Endpoints:
         Raises:
             Problem: 503 without a model.
         """
-        served = self._services.slot.current
-        if served is None:
-            raise problems.no_model()
+        served = self._services.slot.served()
         return _json(status.model_info(served, self._services.config.registry.alias))
 
     async def metrics(self, request: Request) -> Response:
@@ -134,7 +131,11 @@ class Endpoints:
         return Response(body, headers={"Content-Type": media_type, **NO_STORE})
 
     async def stats(self, _: Request) -> Response:
-        """GET /monitoring/stats."""
+        """GET /monitoring/stats.
+
+        Raises:
+            ResultsUnreadable: 503.
+        """
         latest = await to_thread.run_sync(self._services.results.latest, limiter=self._threads)
         return _json(status.stats(self._services, latest))
 
@@ -143,6 +144,7 @@ class Endpoints:
 
         Raises:
             Problem: 422 for wrong query parameters.
+            ResultsUnreadable: 503.
         """
         query = whole_numbers(
             request, limit=(PAGE, 1, LARGEST_PAGE), offset=(0, 0, 999_999_999_999)
@@ -172,6 +174,7 @@ class Endpoints:
 
         Raises:
             Problem: 404.
+            ResultsUnreadable: 503.
         """
         run_id = request.path_params["run_id"]
         document = await to_thread.run_sync(
@@ -188,10 +191,13 @@ class Endpoints:
 
         Raises:
             Problem: 404.
+            ResultsUnreadable: 503.
         """
         run_id, name = request.path_params["run_id"], request.path_params["name"]
-        found = await to_thread.run_sync(self._services.results.find, run_id, limiter=self._threads)
-        if found is None or name not in attachments.names(found[1]):
+        found = await to_thread.run_sync(
+            self._services.results.result, run_id, limiter=self._threads
+        )
+        if found is None or name not in attachments.names(found):
             raise problems.not_found(
                 f"The result {run_id!r} names no report {name!r}; see its `reports`."
             )
@@ -209,7 +215,7 @@ class Endpoints:
         """POST /monitoring/run: a cycle now.
 
         Raises:
-            Problem: 400, 413, 415, 422 for the body; 500 when the cycle failed.
+            Problem: 400, 413, 415, 422 for the body; 500 or 503 when the cycle failed.
             CycleBusy, ReferenceProblem: 409.
         """
         body = await read_json_body(
@@ -222,10 +228,11 @@ class Endpoints:
         try:
             result = await self._services.force_cycle(wish.reports)
         except (MonitorkitError, OSError) as error:
-            if isinstance(error, MonitorkitError) and problems.of_error(error) is not None:
-                raise
+            problem = problems.of_error(error) if isinstance(error, MonitorkitError) else None
+            if problem is not None and problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # it was refused: nothing failed
             log.error("forced_cycle_failed", reason=str(error))  # noqa: TRY400 - says it all
-            raise Problem(500, "cycle-failed", "The cycle failed", str(error)) from error
+            raise problem or Problem("cycle-failed", str(error)) from error
         if isinstance(result, Skipped):
             return _json(
                 {

@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Scope
 
 from monitorkit.prediction_log import Predictions
-from monitorkit.serving import problems, request_ids
+from monitorkit.serving import request_ids
 from monitorkit.serving.answering import Answering
 from monitorkit.serving.requests import check_head, read_body, unless_gone
 from monitorkit.serving.served import Rows, Served
@@ -43,16 +43,6 @@ class Scoring(Answering):
         """
         check_head(scope, self._max_body, json=False)
         return await read_body(scope, receive, self._max_body)
-
-    def served(self) -> Served:
-        """What is served now.
-
-        Raises:
-            Problem: 503 without a model.
-        """
-        if self._slot.current is None:
-            raise problems.no_model()
-        return self._slot.current
 
     async def read(self, reader: Callable[..., T], *arguments: object, inline: bool) -> T:
         """Read a body, in a thread unless that takes no time."""

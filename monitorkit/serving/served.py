@@ -25,6 +25,7 @@ from monitorkit.schema import (
     table_validator,
 )
 from monitorkit.serving import fields, problems
+from monitorkit.serving.fields import SHOWN_ERRORS
 
 Values = list[float | None]
 """One row in schema order, None where missing."""
@@ -32,7 +33,6 @@ Values = list[float | None]
 Rows = Sequence[Values] | NDArray[np.float64]
 """Validated rows: one by one, or as (rows, features) in schema order, NaN where missing."""
 
-SHOWN_ERRORS = 100
 
 PIECE_BYTES = 32 * 1024
 """Of a batch, read at once: about 100 rows, which take 0.4 ms."""
@@ -217,6 +217,16 @@ class Slot:
 
     def __init__(self, current: Served | None = None) -> None:
         self.current = current
+
+    def served(self) -> Served:
+        """What is served now.
+
+        Raises:
+            Problem: 503 without a model.
+        """
+        if self.current is None:
+            raise problems.no_model()
+        return self.current
 
 
 def example(schema: FeatureSchema) -> dict[str, float | int]:

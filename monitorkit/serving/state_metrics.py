@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from monitorkit.contracts import MonitoringStatus, RunResult, Status
+from monitorkit.errors import ResultsUnreadable
 from monitorkit.results import Changes, Results
 from monitorkit.serving import status
 from monitorkit.serving.patient import Patient
@@ -39,7 +40,7 @@ class Newest:
         """It, or None when there is none; looks at the folder's time and at nothing else as a rule.
 
         Raises:
-            OSError: the folder cannot be read.
+            ResultsUnreadable: the folder cannot be read.
         """
         with self._changes.maybe() as changed:
             if changed:
@@ -75,7 +76,7 @@ class State(Collector):
         self._ready = status.not_ready(self._services) is None
         try:
             self._latest = self._newest.read()
-        except OSError:  # then nothing is known of it, which an alert on its age tells
+        except ResultsUnreadable:  # then nothing is known of it, which an alert on its age tells
             self._latest = None
 
     def collect(self) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ import monitorkit
 from monitorkit.contracts import MonitoringStatus, RunResult
 from monitorkit.engines import Scorer
 from monitorkit.redaction import redacted
+from monitorkit.serving.problems import Problem
 from monitorkit.serving.served import Served
 
 if TYPE_CHECKING:
@@ -106,6 +107,17 @@ def not_ready(services: Services) -> str | None:
     if services.writer.locked_out or not can_write(services.writer.path):
         return f"The prediction log cannot be written: {failure}."
     return None
+
+
+def check_ready(services: Services) -> None:
+    """Nothing, where a request may come here.
+
+    Raises:
+        Problem: 503, with the reason.
+    """
+    reason = not_ready(services)
+    if reason is not None:
+        raise Problem("not-ready", reason)
 
 
 def can_write(segment: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monitorkit import logs, schema
 from monitorkit.errors import DataError, SchemaError
 from monitorkit.schema import Feature, FeatureSchema
-from monitorkit.settings import Data
+from monitorkit.settings import Data, Training
 from monitorkit.training import synthetic as applicants
 from monitorkit.training.table import MISSING, Table, content
 
@@ -95,8 +95,36 @@ class Dataset:
         return len(self.labels)
 
 
-def load(data: Data) -> Dataset:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The columns that a model reads; whatever else a data set has, it need be no number.
+
+    Attributes:
+        names: of the columns.
+        remedy: what to do when the data set lacks one of them.
+    """
+
+    names: Sequence[str]
+    remedy: str
+
+    def refuse_lack(self, source: str, columns: Sequence[str]) -> None:
+        """Make sure that a data set has all of them.
+
+        Raises:
+            DataError: naming the first one that it has not.
+        """
+        for name in self.names:
+            if name not in columns:
+                problem = "the model reads this column, and the data set does not have it"
+                raise DataError(source, problem, self.remedy, column=name)
+
+
+def load(data: Data, wanted: Wanted | None = None) -> Dataset:
     """The configured file, or the synthetic set when there is no file.
+
+    Args:
+        data: says where it is.
+        wanted: the features; None: every column but the target is one. The rows are the same.
 
     Raises:
         DataError: the file cannot be used; or there is none, and its target is another one.
@@ -111,7 +139,7 @@ def load(data: Data) -> Dataset:
             )
         dataset = synthetic(data.synthetic_rows, data.seed)
     else:
-        dataset = _read(data.path, data.target)
+        dataset = _read(data.path, data.target, wanted)
     found = dataset.fingerprint
     log.info(
         "dataset_loaded",
@@ -174,6 +202,20 @@ def split(dataset: Dataset, *, test_share: float, seed: int) -> tuple[Dataset, D
     return train, held_out
 
 
+def held_out(
+    data: Data, training: Training, schema: FeatureSchema, remedy: str
+) -> tuple[str, NDArray[np.float64]]:
+    """The rows that no model has seen: where they come from, and (rows, columns) as a schema has.
+
+    Raises:
+        DataError: with the remedy, when a column is not there; else as `load` and `split`.
+    """
+    wanted = Wanted(schema.names, remedy)
+    _, kept = split(load(data, wanted), test_share=training.test_share, seed=training.seed)
+    wanted.refuse_lack(kept.source, kept.columns)  # a synthetic set has its own columns
+    return kept.source, kept.features[:, [kept.columns.index(name) for name in schema.names]]
+
+
 def load_features(path: Path, schema: FeatureSchema) -> NDArray[np.float64]:
     """The columns of a schema out of a CSV file, which may hold others, and labels, too.
 
@@ -197,7 +239,7 @@ def load_features(path: Path, schema: FeatureSchema) -> NDArray[np.float64]:
     return np.column_stack([table.numbers(name) for name in names])
 
 
-def _read(path: Path, target: str) -> Dataset:
+def _read(path: Path, target: str, wanted: Wanted | None) -> Dataset:
     bytes_ = content(path)
     table = Table(path, bytes_)
     table.require([target], "[data] target names the column to predict.")
@@ -207,6 +249,9 @@ def _read(path: Path, target: str) -> Dataset:
     known = [name for name in applicants.COLUMNS if name in names]
     if target == applicants.TARGET and len(known) >= _IS_GIVE_ME_SOME_CREDIT:
         table.require(applicants.COLUMNS, 'A "Give Me Some Credit" file has ten features.')
+    if wanted is not None:
+        wanted.refuse_lack(str(path), names)
+        names = [name for name in names if name in wanted.names]
     labels = _labels(table, target)
     columns = {name: table.numbers(name) for name in names}
     return _dataset(str(path), bytes_, columns, labels)

@@ -117,6 +117,21 @@ def test_an_error_is_one_event_on_stdout_or_on_stderr_with_json() -> None:
         assert set(said.values()) == {""}
 
 
+@pytest.mark.parametrize("command", [["status"], ["report", "latest"]], ids=lambda c: c[0])
+def test_results_that_cannot_be_read_are_an_error_of_one_line(
+    here: Path, command: list[str]
+) -> None:
+    folder = here / "monitoring" / "metrics" / "monitoring_results"
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file in its place")
+    done = invoke(*command)
+    assert done.exit_code == REFUSED
+    event = json.loads(done.output)
+    assert (event["event"], event["error"]) == ("refused", "ResultsUnreadable")
+    assert "monitoring_results cannot be read: Not a directory" in event["reason"]
+    assert "exception" not in event
+
+
 def test_an_error_shows_its_place_only_with_debug() -> None:
     assert "Traceback" not in invoke("verify").output
     shown = subprocess.run(
@@ -194,9 +209,19 @@ def complete(*words: str) -> list[str]:
         text=True,
         check=False,
     )
+    assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
 def test_commands_and_monitors_are_completed() -> None:
     assert set(complete("ver")) == {"verify", "verify-log"}
     assert complete("monitor", "--only", "feature-d") == ["feature-drift"]
+
+
+def test_where_results_cannot_be_read_none_is_completed(here: Path) -> None:
+    folder = here / "monitoring" / "metrics" / "monitoring_results"
+    folder.mkdir(parents=True)
+    assert complete("report", "la") == ["latest"]
+    folder.rmdir()
+    folder.write_text("a file in its place")
+    assert "latest" not in complete("report", "la")

@@ -49,7 +49,7 @@ def test_a_person_reads_it_as_a_table(folder: Path) -> None:
     done = calibrated(folder, "--rows-per-day", "2000")
     assert (done.returncode, done.stderr) == (0, "")
 
-    assert "feature-drift at 2,000 rows a day: 0 false alarms in 1 quiet days" in done.stdout
+    assert "feature-drift at 2,000 rows a day: 0 false alarms in 1 quiet day (" in done.stdout
     (heading,) = (line for line in done.stdout.splitlines() if line.startswith("column"))
     assert heading.split() == ["column", "mean", "within", "1h", "within", "1d", "within", "7d"]
     assert "\nMonthlyIncome " in done.stdout

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from service_process import Service, configure, run_command
+from small_disk import mounted
 
 
 @pytest.fixture(scope="session")
@@ -47,24 +47,7 @@ def promote() -> Callable[[Path, str], None]:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Callable[..., Path]]:
+def small_disk() -> Iterator[Callable[[Path, str], Path]]:
     """Mount file systems of a few KiB."""
-
-    mounted: list[Path] = []
-
-    def mount(where: Path, size: str = "256k") -> Path:
-        where.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(where)]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False, timeout=10)
-        except FileNotFoundError:
-            pytest.skip("there is no mount command here")
-        if done.returncode:
-            pytest.skip("only root may mount a small disk")
-        mounted.append(where)
-        return where
-
-    yield mount
-    for where in mounted:
-        # Lazily: a service may still have files open there.
-        subprocess.run(["umount", "-l", str(where)], check=True, timeout=10)
+    with ExitStack() as disks:
+        yield lambda where, size: disks.enter_context(mounted(where, size))

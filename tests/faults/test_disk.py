@@ -64,7 +64,7 @@ def judged(client: httpx.Client) -> dict[str, Any]:
 
 
 def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
-    folder: Path, start: Start, small_disk: Callable[..., Path]
+    folder: Path, start: Start, small_disk: Callable[[Path, str], Path]
 ) -> None:
     """Needs `LogFile._put`, which takes back a write that was cut short, and `Pipeline._flush`,
     which answers only what was appended.
@@ -102,7 +102,7 @@ def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
 
 @pytest.mark.exhaustive
 def test_a_disk_on_which_nothing_has_room_stops_neither_service_nor_monitoring(
-    folder: Path, start: Start, small_disk: Callable[..., Path], tmp_path: Path
+    folder: Path, start: Start, small_disk: Callable[[Path, str], Path], tmp_path: Path
 ) -> None:
     """Needs `durable.replace_file` (no half result) and the `except` of the endpoint `run`; of
     periodic cycles that of `MonitoringLoop._run_cycles`, see `monitoring/test_loop.py`.

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +18,7 @@ import httpx
 import pytest
 import skops.io
 from proxy import Mode, Proxy
-from service_process import CLEAN, Service
+from service_process import CLEAN, Service, until
 from sklearn.preprocessing import FunctionTransformer
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
@@ -39,14 +38,6 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }
 TROUBLES: tuple[Mode, ...] = ("away", "slow", "garbage", "error")
-
-
-def until(condition: Callable[[], bool], seconds: float = 180) -> None:
-    """Wait for something that will happen."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -221,6 +212,6 @@ def test_a_model_that_is_not_what_was_registered_is_refused_and_the_last_good_on
     file.write_bytes(good)
     service = start(folder, env=SLOW)
     with service.client() as client:
-        until(lambda: client.get("/health").json()["model_version"] == "2")
+        until(lambda: client.get("/health").json()["model_version"] == "2", 180)
         assert client.post("/predict", json=applicant).json()["model_version"] == "2"
     assert service.stop() == 0

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError, DataError, ImportBusy, ImportFailed, ModelNotFound
 from monitorkit.importing.batch import Batch
+from monitorkit.importing.cells import SHOWN
 from monitorkit.importing.records import CsvFile
 from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.compression import Compression
@@ -296,6 +297,7 @@ def test_versions_that_went_through_a_float_are_meant(place: Place) -> None:
     assert {row["model_version"] for row in place.rows()} == {"1"}
 
 
+NINES = "9" * (SHOWN - 1)
 BAD = [
     (0, "", "prediction_id: is missing"),
     (1, "yesterday", "timestamp: must be ISO 8601, not 'yesterday'"),
@@ -304,6 +306,11 @@ BAD = [
     (1, "1970-01-20T00:00:00Z", "timestamp: must be 1980 or later, not 1970-01-20T00:00:00"),
     (2, "", "model_version: is missing"),
     (2, "v7", "model_version: must be a version of 'credit-risk-model' (none), not 'v7'"),
+    (
+        2,
+        "9" * 3000,  # no path can be so long
+        f"model_version: must be a version of 'credit-risk-model' (none), not '{NINES}…",
+    ),
     (3, "maybe", "prediction: must be 0 or 1, not 'maybe'"),
     (4, "", "probability: is missing"),
     (4, "high", "probability: must be a number, not 'high'"),
@@ -384,6 +391,13 @@ def test_the_rejects_file_can_be_corrected_and_imported(place: Place) -> None:
     again = place.run(place.write(corrected, "corrected.csv"), maps=MAPS)
     assert (again.rows, again.rejected) == (2, 0)
     assert place.read() == 20
+
+
+def test_one_row_that_does_not_fit_is_told_as_one(place: Place) -> None:
+    (row,) = theirs(1)
+    file = place.write(as_csv([[*row[:5], "7", *row[6:]]]))
+    with pytest.raises(DataError, match=r"its only row does not fit: age: .* \(1 row, on line 2\)"):
+        place.run(file, maps=MAPS)
 
 
 def test_nothing_that_fits_is_an_error_and_leaves_nothing(place: Place) -> None:

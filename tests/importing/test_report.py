@@ -6,8 +6,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from monitorkit import tables
 from monitorkit.importing import report
 from monitorkit.importing.backfill import Reason, Summary
 
@@ -27,7 +26,7 @@ SUMMARY = Summary(
 
 def shown(summary: Summary) -> str:
     text = io.StringIO()
-    report.show(summary, Console(file=text, width=60))
+    report.show(summary, tables.console(file=text, width=60))
     return text.getvalue()
 
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from service_process import QUICK, Service, configure
+from service_process import QUICK, Service, configure, until
 
 from benchmarks.traffic import APPLICANT
 
@@ -55,15 +54,6 @@ def promtool(*arguments: str, given: str | None = None) -> str:
     said: str = done.stdout
     assert done.returncode == 0, said
     return said
-
-
-def until(condition: Any, seconds: float = 20) -> Any:
-    """Wait for something; returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from service_process import CLEAN, QUICK, Event, Service, configure, events_of
+from service_process import CLEAN, QUICK, Event, Service, configure, events_of, until
 
 from benchmarks.traffic import APPLICANT
 
@@ -58,13 +58,6 @@ def here(name: str, folder: Path) -> str:
         text = text.replace(written, str(place))
     assert "/var/" not in text
     return text
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Shipper:

@@ -6,25 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from compared import one_column
 from monitorkit_plugins.chi_square import ChiSquare, ChiSquareOptions, pool_rare
 from scipy.stats import chi2_contingency
 
-from monitorkit import Chunk, Finding
+from monitorkit import Finding
 from monitorkit.testing import check_monitor, judge_summaries, make_chunk
 
 REFERENCE = make_chunk(1000)
 
 
-def chunk(values: Sequence[float]) -> Chunk:
-    rows = len(values)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    ids = np.arange(rows).astype(np.str_)
-    return Chunk(ids, times, ("x",), np.array(values).reshape(-1, 1), np.zeros(rows))
-
-
 def judged(reference: Sequence[float], window: Sequence[float], **options: float) -> Finding:
-    monitor = ChiSquare(ChiSquareOptions(score=False, **options), chunk(reference))
-    (finding,) = judge_summaries(monitor, [monitor.summarise(chunk(window))]).findings
+    monitor = ChiSquare(ChiSquareOptions(score=False, **options), one_column(reference))
+    (finding,) = judge_summaries(monitor, [monitor.summarise(one_column(window))]).findings
     return finding
 
 

@@ -66,8 +66,7 @@ def test_an_unknown_column_is_refused() -> None:
 def test_what_cannot_be_compared_is_excluded_with_a_reason() -> None:
     features = np.full((10, 2), 3.0)
     features[:, 1] = np.nan
-    times = np.zeros(10, "datetime64[us]")
-    chunk = Chunk(np.arange(10).astype(np.str_), times, ("same", "gone"), features, np.ones(10))
+    chunk = Chunk.of_rows(("same", "gone"), features, np.ones(10))
     monitor = Ks(KsOptions(score=False), chunk)
     findings = judge_summaries(monitor, [monitor.summarise(chunk)]).findings
     assert [finding.measure for finding in findings] == ["excluded", "excluded"]
@@ -76,10 +75,11 @@ def test_what_cannot_be_compared_is_excluded_with_a_reason() -> None:
 
 
 def test_a_constant_that_moved_is_drift() -> None:
-    times = np.zeros(200, "datetime64[us]")
-    ids, scores = np.arange(200).astype(np.str_), np.ones(200)
-    monitor = Ks(KsOptions(score=False), Chunk(ids, times, ("x",), np.full((200, 1), 3.0), scores))
-    moved = monitor.summarise(Chunk(ids, times, ("x",), np.full((200, 1), 4.0), scores))
+    before, now = (
+        Chunk.of_rows(("x",), np.full((200, 1), value), np.ones(200)) for value in (3.0, 4.0)
+    )
+    monitor = Ks(KsOptions(score=False), before)
+    moved = monitor.summarise(now)
     (finding,) = judge_summaries(monitor, [moved]).findings
     assert finding.value == 1.0
     assert finding.drift

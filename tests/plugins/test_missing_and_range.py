@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compared import one_column
 from monitorkit_plugins.missing_and_range import MissingAndRange, MissingAndRangeOptions
 
-from monitorkit import Chunk, Finding
+from monitorkit import Finding
 from monitorkit.testing import check_monitor, judge_summaries, make_chunk
 
 REFERENCE = make_chunk(1000, ("a", "b"))
 
 
-def chunk(values: list[float]) -> Chunk:
-    rows = len(values)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    ids = np.arange(rows).astype(np.str_)
-    return Chunk(ids, times, ("x",), np.array(values).reshape(-1, 1), np.zeros(rows))
-
-
 def judged(reference: list[float], window: list[float]) -> dict[str, Finding]:
-    monitor = MissingAndRange(MissingAndRangeOptions(), chunk(reference))
-    findings = judge_summaries(monitor, [monitor.summarise(chunk(window))]).findings
+    monitor = MissingAndRange(MissingAndRangeOptions(), one_column(reference))
+    findings = judge_summaries(monitor, [monitor.summarise(one_column(window))]).findings
     return {finding.measure: finding for finding in findings}
 
 

@@ -26,10 +26,8 @@ def options(*rules: str) -> RuleOptions:
 
 def chunk(scores: list[float] | None = None, **columns: list[float]) -> Chunk:
     features = np.column_stack([np.asarray(values, np.float64) for values in columns.values()])
-    rows = len(features)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    found = np.zeros(rows) if scores is None else np.asarray(scores, np.float64)
-    return Chunk(np.arange(rows).astype(np.str_), times, tuple(columns), features, found)
+    found = np.zeros(len(features)) if scores is None else np.asarray(scores, np.float64)
+    return Chunk.of_rows(tuple(columns), features, found)
 
 
 def judged(rule: str, reference: Chunk, window: Chunk) -> Finding:

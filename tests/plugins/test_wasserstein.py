@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compared import compared, one_column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monitorkit_plugins.wasserstein import Wasserstein, WassersteinOptions, wasserstein_bounds
 from scipy.stats import wasserstein_distance
 
-from monitorkit import Chunk
-from monitorkit.counts import ReferenceCells
 from monitorkit.testing import check_monitor, judge_summaries, make_chunk
 
 REFERENCE = make_chunk(1000)
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def one_column(values: Values) -> Chunk:
-    rows = len(values)
-    times = np.zeros(rows, dtype="datetime64[us]")
-    ids = np.arange(rows).astype(np.str_)
-    return Chunk(ids, times, ("x",), values.reshape(-1, 1), np.zeros(rows))
-
-
 def bounds(reference: Values, window: Values) -> tuple[float, float]:
-    cells = ReferenceCells(one_column(reference))
-    return wasserstein_bounds(cells.column(0, cells.summarise(one_column(window))))
+    return wasserstein_bounds(compared(reference, window))
 
 
 def test_it_keeps_the_laws() -> None:

@@ -75,8 +75,7 @@ def rows_of(random: np.random.Generator, clients: int, repeats: int) -> Chunk:
     """Each row comes so many times; a column of few values, and one of many."""
     few, many = random.integers(0, 3, clients), random.normal(size=clients).round(5)
     features = np.repeat(np.stack((few, many), axis=1).astype(np.float64), repeats, axis=0)
-    times, ids = np.zeros(len(features), "datetime64[us]"), np.arange(len(features)).astype(np.str_)
-    return Chunk(ids, times, ("few", "many"), features, np.zeros(len(features)))
+    return Chunk.of_rows(("few", "many"), features, np.zeros(len(features)))
 
 
 CELLS = ReferenceCells(rows_of(np.random.default_rng(1), 4000, 1))
@@ -196,8 +195,7 @@ def test_a_column_that_crowds_by_itself_is_no_burst() -> None:
         values = random.normal(size=(3000, 2))
         if crowded:
             values[:, 0] = 0.0
-        times, ids = np.zeros(3000, "datetime64[us]"), np.arange(3000).astype(np.str_)
-        return Chunk(ids, times, ("a", "b"), values, np.zeros(3000))
+        return Chunk.of_rows(("a", "b"), values, np.zeros(3000))
 
     cells = ReferenceCells(two_columns(crowded=False))
     finder = Repeats(cells, (0, 1, 2))
@@ -217,9 +215,7 @@ def day(
         values = np.repeat(random.normal(size=(count // repeats, 2)), repeats, axis=0)
         if at is not None:
             change(values, at)
-        ids = np.arange(len(values)).astype(np.str_)
-        times = np.zeros(len(values), "datetime64[us]")
-        return Chunk(ids, times, ("a", "b"), values, np.zeros(len(values)))
+        return Chunk.of_rows(("a", "b"), values, np.zeros(len(values)))
 
     cells = ReferenceCells(chunk(4000, None, 1))
     finder = Repeats(cells, (0, 1))

@@ -20,8 +20,7 @@ RANDOM = np.random.default_rng(6)
 
 def rows_of(count: int, times_each: int = 2) -> Chunk:
     values = np.repeat(RANDOM.random((count, 3)).round(6), times_each, axis=0)[:count]
-    times, ids = np.zeros(count, "datetime64[us]"), np.arange(count).astype(np.str_)
-    return Chunk(ids, times, ("a", "b"), values[:, :2], values[:, 2])
+    return Chunk.of_rows(("a", "b"), values[:, :2], values[:, 2])
 
 
 CELLS = ReferenceCells(rows_of(3000, times_each=1))

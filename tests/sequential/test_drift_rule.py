@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from compared import one_column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -35,9 +36,8 @@ def population(random: np.random.Generator, rows: int) -> Rows:
 
 
 def chunk(rows: Rows) -> Chunk:
-    times = np.zeros(len(rows), "datetime64[us]")
     scores = 1 / (1 + np.exp(8 - np.log(np.nan_to_num(np.maximum(rows[:, 0], 1), nan=3000.0))))
-    return Chunk(np.arange(len(rows)).astype(np.str_), times, COLUMNS, rows, scores)
+    return Chunk.of_rows(COLUMNS, rows, scores)
 
 
 CELLS = ReferenceCells(chunk(population(np.random.default_rng(1), 6000)))
@@ -273,11 +273,6 @@ def test_nothing_is_said_of_a_window_without_rows() -> None:
 def test_any_reference_and_window_can_be_judged(
     values: list[float], reference: list[float]
 ) -> None:
-    def one_column(column: list[float]) -> Chunk:
-        rows = np.array(column)[:, None]
-        times = np.zeros(len(rows), "datetime64[us]")
-        return Chunk(np.arange(len(rows)).astype(np.str_), times, ("x",), rows, np.zeros(len(rows)))
-
     cells = ReferenceCells(one_column(reference))
     rule = Rule(cells, (0, 1), Limits(), rate=1e-6, confidence=0.99)
     summary = cells.summarise(one_column(values))

@@ -17,8 +17,7 @@ def rows_of(random: np.random.Generator, count: int) -> Chunk:
     few, many = random.integers(0, 9, count), random.normal(size=count)
     features = np.stack((few.astype(np.float64), many), axis=1)
     features[random.random(count) < 0.2, 1] = np.nan
-    times, ids = np.zeros(count, "datetime64[us]"), np.arange(count).astype(np.str_)
-    return Chunk(ids, times, ("few", "many"), features, random.random(count))
+    return Chunk.of_rows(("few", "many"), features, random.random(count))
 
 
 RANDOM = np.random.default_rng(4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import pytest
 import structlog
 from pydantic import ByteSize
+from small_disk import mounted
 
 from monitorkit.config import Config
 from monitorkit.serving import disk as disk_module
@@ -26,13 +26,8 @@ MIB = 1024 * 1024
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if os.name == "nt" or os.geteuid() or subprocess.run(mount, check=False).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "small", "8m") as folder:
+        yield folder
 
 
 def events(logged: list[Any]) -> list[str]:

@@ -32,9 +32,10 @@ from monitorkit.contracts import (
 )
 from monitorkit.dashboard import routes as dashboard
 from monitorkit.dashboard.live import Live
-from monitorkit.errors import CycleBusy, ReferenceChanged, WorkerTimeout
+from monitorkit.errors import CycleBusy, ReferenceChanged, ResultsUnreadable, WorkerTimeout
 from monitorkit.serving.application import Application
-from monitorkit.serving.components import PROBLEMS
+from monitorkit.serving.components import EXAMPLES
+from monitorkit.serving.problems import KINDS
 from monitorkit.serving.routes import LINKS, routes
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -274,6 +275,42 @@ async def test_an_unknown_result_is_a_404(client: httpx.AsyncClient, run_id: str
     assert response.json()["type"] == "urn:monitorkit:problem:not-found"
 
 
+async def test_results_that_cannot_be_read_are_a_503_that_says_why(
+    services: Services, client: httpx.AsyncClient
+) -> None:
+    services.results.commit(result(1))
+    folder = services.results.folder
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("a file in its place")
+    run_id = result(1).run_id
+    paths = {
+        "/monitoring/stats": {},
+        "/monitoring/results": {},
+        "/monitoring/results/{run_id}": {"run_id": run_id},
+        "/monitoring/results/{run_id}/reports/{name}": {"run_id": run_id, "name": "a.html"},
+        "/dashboard": {},
+        "/dashboard/events": {},
+        "/dashboard/fragments/{name}": {"name": "glance"},
+        "/dashboard/results/{run_id}": {"run_id": run_id},
+    }
+    documented = (await openapi(client))["paths"]
+    with capture_logs() as events:
+        for path, parts in paths.items():
+            response = await client.get(path.format(**parts))
+            assert response.status_code == 503, path
+            assert response.json()["type"] == "urn:monitorkit:problem:results-unreadable"
+            assert f"{folder} cannot be read: Not a directory" in response.json()["detail"]
+            assert response.headers["retry-after"] == "5"
+            assert "503" in documented[path]["get"]["responses"], path
+        for path in ("/metrics", "/health", "/ready"):
+            assert (await client.get(path)).status_code == 200, path
+    assert events == []
+    folder.unlink()
+    aside.rename(folder)
+    assert (await client.get("/monitoring/results")).json()["total"] == 1
+    assert (await client.get("/dashboard")).status_code == 200
+
+
 async def test_a_forced_cycle_with_too_few_rows_is_skipped_with_count_and_reason(
     client: httpx.AsyncClient,
 ) -> None:
@@ -331,6 +368,7 @@ async def test_a_wrong_wish_is_refused(
         (CycleBusy(30), 409, "cycle-busy", "another monitoring cycle"),
         (ReferenceChanged("r.csv", "aa", "bb"), 409, "reference", "expected SHA-256 aa, found bb"),
         (WorkerTimeout("ks", 60), 500, "cycle-failed", "ks took longer than 60 s"),
+        (ResultsUnreadable("r", "Not a directory"), 503, "results-unreadable", "the results in r"),
         (RuntimeError("a secret"), 500, "internal", "The service failed"),
     ],
 )
@@ -344,7 +382,7 @@ async def test_a_cycle_that_cannot_run_says_why(
     assert response.json()["type"] == f"urn:monitorkit:problem:{name}"
     assert words in response.json()["detail"]
     assert "secret" not in response.text
-    assert [event["log_level"] for event in events] == (["error"] if status == 500 else [])
+    assert [event["log_level"] for event in events] == (["error"] if status >= 500 else [])
 
 
 # -- what the router refuses
@@ -572,7 +610,7 @@ async def test_every_problem_has_an_example_with_its_status(client: httpx.AsyncC
                 },
             )
             shown[problem] = example["value"]["status"]
-    assert shown == {name: status for name, (status, _, _) in PROBLEMS.items()}
+    assert shown == {name: KINDS[name][0] for name in EXAMPLES}
 
 
 async def test_the_documentation_page_needs_nothing_from_elsewhere(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import tomllib
@@ -17,10 +18,13 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from structlog.testing import capture_logs
 
 from monitorkit import config, keys
+from monitorkit.cli import main
+from monitorkit.cli.commands import REFUSED
 from monitorkit.config import Config
 from monitorkit.errors import ConfigError
 from monitorkit.serving import guard
@@ -263,6 +267,7 @@ PASTED = "mk_hunter2-0123456789012345678901234567890123"
     [
         (f'sha256 = "{PASTED}"', "never the key itself"),
         (f'environment = "{PASTED}"', "never the key itself"),
+        (f'environment = "{PASTED.replace("-", "_")}"', "a key stands where the name of a var"),
         (f'key = "{PASTED}"', "unknown key `serving.keys.0.key`"),
         ('environment = "MONITORKIT_SERVING__PORT"', "names that begin with MONITORKIT_"),
         ("", "either `sha256` or `environment`"),
@@ -286,6 +291,20 @@ def test_a_wrong_entry_is_told_without_the_key(
         config.load(path)
     assert words in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["config", "run"])
+def test_a_key_pasted_as_the_name_of_its_variable_is_printed_by_no_command(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = {"name": "a", "environment": PASTED.replace("-", "_"), "scopes": ["read"]}
+    monkeypatch.setenv("MONITORKIT_SERVING__KEYS", json.dumps([entry]))
+    done = CliRunner().invoke(main, [command])
+    assert done.exit_code == REFUSED
+    assert "a key stands where the name of a variable belongs" in done.output
+    assert "set by MONITORKIT_SERVING__KEYS" in done.output
+    assert "hunter2" not in done.output
 
 
 def test_a_name_given_twice_is_an_error() -> None:

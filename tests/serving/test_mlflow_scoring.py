@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import io
 import json
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from hypothesis import strategies as st
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from mlflow_twin import COLUMNS, Twin, frame
 from pydantic import TypeAdapter
-from real_server import listening
 from structlog.testing import capture_logs
+from wire import listening, logged
 
 from monitorkit.schema import Feature, FeatureSchema, request_model, spellings
 from monitorkit.serving.problems import Problem
@@ -54,12 +53,6 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
 def served(twin: Twin) -> Served:
     half: Served = twin.served
     return half
-
-
-def logged(services: Services) -> list[dict[str, str]]:
-    """Every row of the log."""
-    with (services.config.storage.predictions / "predictions.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def check_logged(services: Services, answer: dict[str, Any], rows: pd.DataFrame) -> None:
@@ -99,7 +92,7 @@ def connect(port: int) -> Any:
 
 async def test_mlflows_client_is_answered_as_by_mlflow(serve: Serve, twin: Twin) -> None:
     rows = frame(500, seed=3)
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
 
         def talk() -> dict[str, Any]:
             client = connect(port)
@@ -119,7 +112,7 @@ async def test_mlflows_client_is_answered_as_by_mlflow(serve: Serve, twin: Twin)
 
 
 async def test_mlflows_client_sees_why_it_is_refused(serve: Serve) -> None:
-    async with serve() as (services, _), listening(services) as port:
+    async with serve() as (services, _), listening(services) as (port, _):
         client = connect(port)
         with pytest.raises(Exception, match=r"error code 400.*Columns are missing: 'age'"):
             await asyncio.to_thread(client.invoke, frame(3, seed=4).drop(columns="age"))

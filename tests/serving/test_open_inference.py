@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import math
 from collections.abc import AsyncIterator, Callable
@@ -17,10 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from real_server import listening
 from structlog.testing import capture_logs
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
+from wire import listening, logged
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.serving.served import Served
@@ -47,12 +46,6 @@ def matrix(rows: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     table = np.column_stack(columns).astype(np.float64)
     table[::7, 3] = np.nan
     return table
-
-
-def logged(services: Services) -> list[dict[str, str]]:
-    """Every row of the log."""
-    with (services.config.storage.predictions / "predictions.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def check_logged(services: Services, ids: list[str], rows: Any) -> None:
@@ -111,7 +104,7 @@ async def talk(services: Services, conversation: Callable[[Any], Any]) -> Any:
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
             return conversation(client)
 
-    async with listening(services) as port:
+    async with listening(services) as (port, _):
         return await asyncio.to_thread(run, port)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import math
 import resource
@@ -18,26 +17,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
+from wire import logged
 
 from monitorkit.engines import Choice, Engine, Scorer, Timed
 from monitorkit.prediction_log import Predictions
 from monitorkit.schema import Feature, FeatureSchema, request_model
-from monitorkit.serving.fields import field_errors, known_fields
+from monitorkit.serving.fields import SHOWN_ERRORS, field_errors, known_fields
 from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.pipeline import predict
-from monitorkit.serving.served import SHOWN_ERRORS, Rows, Served, example, matrix
+from monitorkit.serving.served import Rows, Served, example, matrix
 from monitorkit.serving.services import Services
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 Row = dict[str, Any]
 LATE = "NumberOfTime30-59DaysPastDueNotWorse"
 LATE_ = "NumberOfTime30_59DaysPastDueNotWorse"
-
-
-def logged(services: Services) -> list[dict[str, str]]:
-    """Every row of the log."""
-    with (services.config.storage.predictions / "predictions.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def probability(served: Served, row: Row) -> float:

@@ -130,6 +130,23 @@ async def test_the_newest_result_is_shown_whoever_made_it(
     assert samples["monitorkit_last_result_rows"] == 252
 
 
+async def test_while_the_results_cannot_be_read_nothing_is_said_of_the_newest(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    services.results.commit(result(1))
+    assert "monitorkit_last_result_rows" in await scraped(client)
+    folder = services.results.folder
+    aside = folder.rename(folder.with_name("aside"))
+    for break_it in (lambda: folder.write_text("a file"), lambda: folder.symlink_to(folder)):
+        break_it()
+        samples = await scraped(client)
+        assert samples["monitorkit_ready"] == 1
+        assert "monitorkit_last_result_rows" not in samples
+        folder.unlink()
+    aside.rename(folder)
+    assert "monitorkit_last_result_rows" in await scraped(client)
+
+
 async def test_a_result_without_a_verdict_has_none(
     client: httpx.AsyncClient, services: Services
 ) -> None:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer
 
 from monitorkit.errors import DataError
 from monitorkit.schema import Feature, FeatureSchema
-from monitorkit.settings import Data
+from monitorkit.settings import Data, Training
 from monitorkit.training import dataset, synthetic
 from monitorkit.training.dataset import Dataset
 
@@ -243,6 +243,39 @@ def test_features_are_read_in_the_schemas_order_whatever_else_is_there(tmp_path:
     path = write(tmp_path / "d.csv", ",a,y,b_c,name\n1,NA,0,2,x\n2,3,,4,y\n")
     features = dataset.load_features(path, SCHEMA)
     assert np.array_equal(features, np.array([[2, np.nan], [4, 3]]), equal_nan=True)
+
+
+def of_customers(path: Path, *, beside: bool) -> Path:
+    """A data set of numbers; beside them a column of words, and one past what float32 holds."""
+    random = np.random.default_rng(0)
+    lines = ["region,a,b-c,d,y,id" if beside else "a,b-c,d,y"]
+    for row, (a, b, d) in enumerate(random.normal(size=(200, 3)).tolist()):
+        numbers = f"{a},{b},{d},{int(a + b > 0)}"
+        lines.append(f"south,{numbers},{row}e99" if beside else numbers)
+    return write(path, "\n".join(lines) + "\n")
+
+
+def test_held_out_are_the_same_rows_whatever_else_is_there(tmp_path: Path) -> None:
+    plain = of_customers(tmp_path / "plain.csv", beside=False)
+    training = Training(test_share=0.3, seed=11)
+    _, expected = dataset.split(load(plain), test_share=0.3, seed=11)
+    for path in (plain, of_customers(tmp_path / "more.csv", beside=True)):
+        source, features = dataset.held_out(Data(path=path, target="y"), training, SCHEMA, "-")
+        assert source == str(path)
+        assert features.tolist() == expected.features[:, [1, 0]].tolist()
+
+
+def test_a_column_that_the_model_reads_and_the_data_set_lacks_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "region,a,y\nsouth,1,0\nnorth,2,1\n")
+    with pytest.raises(DataError) as caught:
+        dataset.held_out(Data(path=path, target="y"), Training(), SCHEMA, "Do this.")
+    assert (caught.value.column, caught.value.remedy) == ("b-c", "Do this.")
+
+
+def test_to_train_every_column_has_to_be_a_feature(tmp_path: Path) -> None:
+    error = refusal(of_customers(tmp_path / "d.csv", beside=True))
+    assert (error.line, error.column, error.problem) == (2, "region", "'south' is not a number")
+    assert "remove the column" in error.remedy
 
 
 def test_features_that_the_file_lacks(tmp_path: Path) -> None:

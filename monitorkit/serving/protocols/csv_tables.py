@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from monitorkit.serving.fields import FieldError
+from monitorkit.serving.fields import SHOWN_ERRORS, FieldError
 from monitorkit.serving.problems import invalid_fields
 from monitorkit.serving.protocols.tables import bad_request, check_count, flags, pick, read_rows
-from monitorkit.serving.served import SHOWN_ERRORS, Served, Values
+from monitorkit.serving.served import Served, Values
 
 MAX_COLUMNS = 10_000
 MAX_HEADER = 256 * 1024

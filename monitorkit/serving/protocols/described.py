@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitorkit.serving.components import PREDICTION_ID, Schema, ref
+from monitorkit.serving.components import PREDICTION_ID, Schema, path_parameter, ref
 from monitorkit.serving.protocols import mlflow_scoring
-from monitorkit.serving.protocols.open_inference import MODEL, PLATFORM, VERSION
-from monitorkit.serving.protocols.tensors import DATATYPES, outputs, tensors
+from monitorkit.serving.protocols.open_inference import MODEL, VERSION, metadata
+from monitorkit.serving.protocols.tensors import DATATYPES
 from monitorkit.serving.served import Served, example
 
 _ERRORS = {
@@ -178,7 +178,7 @@ def _open_inference(served: Served | None, limit: int) -> Schema:
     found["/v2/health/ready"] = _get("v2Ready", "Whether inferences are answered", ready, "503")
     for path, suffix in ((MODEL, ""), (VERSION, "Version")):
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        of = [_parameter(name) for name in names]
+        of = [path_parameter(name) for name in names]
         found[path] = _get(
             f"v2Model{suffix}",
             "The model's inputs and outputs",
@@ -186,7 +186,7 @@ def _open_inference(served: Served | None, limit: int) -> Schema:
             "404",
             "503",
             parameters=of,
-            sample=_metadata(served),
+            sample=None if served is None else metadata(served),
         )
         found[f"{path}/ready"] = _get(
             f"v2ModelReady{suffix}",
@@ -220,19 +220,6 @@ def _infer(name: str, served: Served | None, limit: int, parameters: list[Schema
             "200": _ok(ref("InferAnswer"), None),
             **{status: _error(status, "OpenInferenceError") for status in ("404", *_BODY)},
         },
-    }
-
-
-def _metadata(served: Served | None) -> Any:
-    if served is None:
-        return None
-    card = served.model.card
-    return {
-        "name": card.name,
-        "versions": [card.version],
-        "platform": PLATFORM,
-        "inputs": tensors(served),
-        "outputs": outputs(served),
     }
 
 
@@ -270,7 +257,3 @@ def _error(status: str, schema: str) -> Schema:
         "description": _ERRORS[status],
         "content": {"application/json": {"schema": ref(schema)}},
     }
-
-
-def _parameter(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

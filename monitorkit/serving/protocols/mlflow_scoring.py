@@ -67,7 +67,7 @@ class Invocations(Scoring):
         """The answer to one table."""
         media_type = _media_type(scope)
         body = await self.body(scope, receive)
-        served = self.served()
+        served = self._slot.served()
         arguments = (served, body, self._max_rows)
         if media_type == PARQUET:  # its thread waits for a process, and nobody for the thread
             rows = await to_thread.run_sync(
@@ -197,9 +197,7 @@ def _media_type(scope: Scope) -> str:
 
 def _unsupported(detail: str) -> Problem:
     return Problem(
-        415,
         "unsupported-media-type",
-        "The media type is not supported",
         detail,
         headers={"Accept-Post": f"{JSON}, {CSV}, {PARQUET}"},
     )

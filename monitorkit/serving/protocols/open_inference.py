@@ -65,7 +65,7 @@ class OpenInference:
         Raises:
             Problem: 503.
         """
-        await self._check_ready()
+        await to_thread.run_sync(status.check_ready, self._services, limiter=self._threads)
         return _json({"ready": True})
 
     async def model(self, request: Request) -> Response:
@@ -74,17 +74,7 @@ class OpenInference:
         Raises:
             Problem: 404 for another model, 503 without one.
         """
-        served = addressed(self._services.slot.current, request.path_params)
-        card = served.model.card
-        return _json(
-            {
-                "name": card.name,
-                "versions": [card.version],
-                "platform": PLATFORM,
-                "inputs": tensors(served),
-                "outputs": outputs(served),
-            }
-        )
+        return _json(metadata(addressed(self._services.slot.served(), request.path_params)))
 
     async def model_ready(self, request: Request) -> Response:
         """GET /v2/models/{model}/ready.
@@ -92,14 +82,9 @@ class OpenInference:
         Raises:
             Problem: 404 for another model, 503.
         """
-        served = addressed(self._services.slot.current, request.path_params)
-        await self._check_ready()
+        served = addressed(self._services.slot.served(), request.path_params)
+        await to_thread.run_sync(status.check_ready, self._services, limiter=self._threads)
         return _json({"name": served.model.card.name, "ready": True})
-
-    async def _check_ready(self) -> None:
-        reason = await to_thread.run_sync(status.not_ready, self._services, limiter=self._threads)
-        if reason is not None:
-            raise Problem(503, "not-ready", "The service is not ready", reason)
 
 
 class Infer(Scoring):
@@ -109,7 +94,7 @@ class Infer(Scoring):
         """The answer to one inference request."""
         _check_headers(scope)
         body = await self.body(scope, receive)
-        served = addressed(self._slot.current, scope["path_params"])
+        served = addressed(self._slot.served(), scope["path_params"])
         inline = len(body) <= INLINE_BYTES
         request = await self.read(read_request, served, body, self._max_rows, inline=inline)
         predictions = await self.predict(served, request.rows, scope, receive)
@@ -118,14 +103,24 @@ class Infer(Scoring):
         return await self.write(encode, predictions, served, request)
 
 
-def addressed(served: Served | None, path: Mapping[str, str]) -> Served:
+def metadata(served: Served) -> Mapping[str, object]:
+    """What the protocol wants to know of a model."""
+    card = served.model.card
+    return {
+        "name": card.name,
+        "versions": [card.version],
+        "platform": PLATFORM,
+        "inputs": tensors(served),
+        "outputs": outputs(served),
+    }
+
+
+def addressed(served: Served, path: Mapping[str, str]) -> Served:
     """What is served, when it is what a path names.
 
     Raises:
-        Problem: 404 for another model or version, 503 without a model.
+        Problem: 404 for another model or version.
     """
-    if served is None:
-        raise problems.no_model()
     card = served.model.card
     if path["model"] != card.name:
         raise problems.not_found(
@@ -148,9 +143,7 @@ def _check_headers(scope: Scope) -> None:
     for name, value in scope["headers"]:
         if name == b"inference-header-content-length":
             raise Problem(
-                400,
                 "binary-tensors",
-                "Tensors come as JSON",
                 "Binary tensors (Inference-Header-Content-Length) are not supported; send their "
                 "data as JSON (tritonclient: set_data_from_numpy(..., binary_data=False)).",
             )

@@ -135,9 +135,7 @@ def _check_size(metadata: Any, names: frozenset[str], limit: int) -> int:
     most = MAX_BYTES_BESIDE + rows * len(names) * MAX_BYTES_A_VALUE
     if size > most:
         raise Problem(
-            413,
             "too-large",
-            "The request is too large",
             f"The model's columns become {size} bytes, and {rows} rows of them {most} at most.",
         )
     return rows

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from monitorkit.serving.fields import FieldError
 
-SHOWN_ERRORS = 10
+SHOWN_IN_A_LINE = 10
 _SHOWN_NAME = 100
 
 ERROR_CODES = {
@@ -62,8 +62,8 @@ def in_words(detail: str, errors: Sequence[FieldError]) -> str:
     """One sentence for protocols whose errors have one."""
     if not errors:
         return detail
-    words = "; ".join(_field(error) for error in errors[:SHOWN_ERRORS])
-    more = len(errors) - SHOWN_ERRORS
+    words = "; ".join(_field(error) for error in errors[:SHOWN_IN_A_LINE])
+    more = len(errors) - SHOWN_IN_A_LINE
     return f"{words}; and {more} more" if more > 0 else f"{words}."
 
 

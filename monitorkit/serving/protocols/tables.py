@@ -22,7 +22,7 @@ _SHOWN_NAME = 100
 
 def bad_request(detail: str) -> Problem:
     """400: what was sent is not what the protocol says."""
-    return Problem(400, "invalid-request", "The request does not follow its protocol", detail)
+    return Problem("invalid-request", detail)
 
 
 def read_rows(
