@@ -103,8 +103,9 @@ class Acceptor:
                     tasks.start_soon(self._agree, connection, protocol)
 
     async def _agree(self, connection: socket.socket, protocol: Protocol) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=self._context,
@@ -112,5 +113,8 @@ class Acceptor:
             )
         except OSError:  # no TLS, or none in time, or nobody there any more
             connection.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, others are taken all the same
+            connection.close()
+            loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})
         finally:
             self._others.discard(protocol)

@@ -193,6 +193,25 @@ async def test_who_never_speaks_tls_is_waited_for_no_longer_than_for_a_request(
         assert 0.9 < time.monotonic() - started < 4
 
 
+async def test_a_handshake_that_fails_in_whatever_way_is_the_only_one(
+    over_https: Over, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    told: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("as no one knew it")
+
+    async with over_https() as (port, _, client):
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "connect_accepted_socket", fail)
+            async with connected(port) as connection:
+                assert await connection.rest() == b""
+        assert (await client.get("/ready")).status_code == 200
+    assert [str(each["exception"]) for each in told] == ["as no one knew it"]
+
+
 async def test_a_handshake_that_has_not_ended_does_not_hold_up_the_end(over_https: Over) -> None:
     async with AsyncExitStack() as stack:
         async with over_https(receive_timeout="60s") as (port, _, _):
