@@ -72,6 +72,7 @@ def running(meter: Meter, engine: str, file: str, few: str) -> None:
         with meter.part("cycle"):
             result = run()
         meter.write({"rows": result.window.rows - before})
+        (log / "predictions-few.csv").unlink()
 
 
 def cycle(meter: Meter, engine: str, file: str, warm: str) -> None:
