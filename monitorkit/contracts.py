@@ -409,6 +409,7 @@ class MonitoringStatus:
         reference: ok | missing | changed | unreadable | unchecked; `reference_hash` is the one that
             was frozen.
         reference_error: what is wrong with it, and what to do.
+        results_error: why the results could not be read the last time; None: they could.
         cycles: how many ended how since the start: completed, skipped, failed.
         last_cycle: how the last one ended; None before the first.
         next_cycle_at: when the next periodic one is due.
@@ -419,6 +420,7 @@ class MonitoringStatus:
     reference: ReferenceStatus
     reference_hash: str | None
     reference_error: str | None
+    results_error: str | None
     cycles: Mapping[str, int]
     last_cycle: CycleNote | None
     next_cycle_at: datetime | None

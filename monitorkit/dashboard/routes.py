@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from monitorkit.dashboard import pages, report
+from monitorkit.dashboard import pages, report, trouble
 from monitorkit.dashboard.live import MOST_LISTENERS, Live
 from monitorkit.dashboard.sources import Sources
-from monitorkit.errors import TooManyListeners
+from monitorkit.errors import ResultsUnreadable, TooManyListeners
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -29,6 +29,9 @@ _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
 }
+_SELF_CONTAINED = {**_HEADERS, "Content-Security-Policy": report.POLICY}
+_BACK = "../../dashboard"
+"""From a result to the dashboard, wherever a proxy has put both."""
 
 
 def routes(sources: Sources, live: Live) -> list[Route]:
@@ -47,11 +50,17 @@ class _Endpoints:
     def __init__(self, sources: Sources, live: Live) -> None:
         self._sources = sources
         self._live = live
+        self._model_name = sources.config.registry.model_name
         self._threads = CapacityLimiter(2)
 
     async def page(self, request: Request) -> Response:
         """GET /dashboard."""
-        html = await self._live.page(request.query_params.get("before"))
+        try:
+            html = await self._live.page(request.query_params.get("before"))
+        except ResultsUnreadable as error:
+            if not _wants_page(request):
+                raise
+            return self._unreadable(error, back=None)
         return Response(html, headers=_HEADERS, media_type="text/html")
 
     async def fragment(self, request: Request) -> Response:
@@ -81,11 +90,26 @@ class _Endpoints:
     async def report(self, request: Request) -> Response:
         """GET /dashboard/results/{run_id}: one result to read."""
         run_id = request.path_params["run_id"]
-        html = await to_thread.run_sync(self._report, run_id, limiter=self._threads)
-        if html is None:
+        try:
+            html = await to_thread.run_sync(self._report, run_id, limiter=self._threads)
+        except ResultsUnreadable as error:
+            if not _wants_page(request):
+                raise
+            return self._unreadable(error, back=_BACK)
+        if html is not None:
+            return Response(html, headers=_SELF_CONTAINED, media_type="text/html")
+        if not _wants_page(request):
             raise HTTPException(404)
-        headers = {**_HEADERS, "Content-Security-Policy": report.POLICY}
-        return Response(html, headers=headers, media_type="text/html")
+        title = "There is no such result"
+        text = f"{run_id}: it was never there, was deleted since, or its file is damaged."
+        html = trouble.html(self._model_name, title, text, back=_BACK, again=False)
+        return Response(html, 404, _SELF_CONTAINED, media_type="text/html")
+
+    def _unreadable(self, error: ResultsUnreadable, back: str | None) -> Response:
+        title = "The results cannot be read"
+        html = trouble.html(self._model_name, title, str(error), back=back, again=True)
+        headers = {**_SELF_CONTAINED, "Retry-After": str(trouble.RELOAD)}
+        return Response(html, 503, headers, media_type="text/html")
 
     def _report(self, run_id: str) -> bytes | None:
         found = self._sources.results.result(run_id)
@@ -98,3 +122,8 @@ class _Endpoints:
             raise HTTPException(404)
         headers = {**_HEADERS, "Cache-Control": "public, max-age=86400"}
         return Response(pages.asset(name), headers=headers, media_type=MEDIA_TYPES[name])
+
+
+def _wants_page(request: Request) -> bool:
+    """Whether a person reads the answer; programs get an error's JSON as everywhere else."""
+    return "text/html" in request.headers.get("accept", "").lower()

@@ -48,7 +48,7 @@ class Delivery:
             patience: seconds to wait for another process that delivers.
             cancelled: asked between deliveries and while waiting; true ends the call.
         """
-        if not self._config.sinks or not self._results.run_ids():
+        if not self._config.sinks or not (run_ids := self._results.run_ids()):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / "delivery.lock", thread_local=False)
@@ -57,7 +57,6 @@ class Delivery:
         except Timeout:
             return  # the other process delivers ours too, now or the next time
         try:
-            run_ids = self._results.run_ids()
             self._begin_anew(run_ids)
             for entry in self._config.sinks:
                 for run_id in self._waiting(entry.name, run_ids)[:BATCH]:

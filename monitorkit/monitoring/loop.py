@@ -83,6 +83,7 @@ class MonitoringLoop:
             reference="unchecked",
             reference_hash=None,
             reference_error=None,
+            results_error=None,
             cycles=dict(self._counts),
             last_cycle=None,
             next_cycle_at=None,
@@ -174,6 +175,7 @@ class MonitoringLoop:
         except Exception as error:
             if isinstance(error, ReferenceProblem):
                 self._note_reference(error)
+            self._note_results(error)
             self._note("failed", trigger, reason=str(error))
             raise
         if isinstance(result, Skipped):
@@ -182,6 +184,7 @@ class MonitoringLoop:
         else:
             self._note_reference(None, result.reference_hash)
             self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
+        self._note_results(None)
         self._read = result.cursor
         self._tidy.set()
         self._deliver.set()
@@ -198,7 +201,9 @@ class MonitoringLoop:
                     self._delivery.undelivered, limiter=self._delivering
                 )
                 self._update(undelivered=undelivered)
+                self._note_results(None)
             except Exception as error:  # noqa: BLE001 - a full disk, perhaps; next time it may go
+                self._note_results(error)
                 log.error("delivery_failed", reason=told(error))  # noqa: TRY400 - says it all
             await self._deliver.wait()
 
@@ -238,6 +243,11 @@ class MonitoringLoop:
             reference_hash=expected,
             reference_error=str(error) if error is not None else None,
         )
+
+    def _note_results(self, error: Exception | None) -> None:
+        """That they could be read, or not; an error of something else says neither."""
+        if error is None or isinstance(error, ResultsUnreadable):
+            self._update(results_error=str(error) if error is not None else None)
 
     def _note(
         self,

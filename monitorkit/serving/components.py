@@ -165,6 +165,7 @@ def schemas(served: Served | None) -> Schema:
                         "error": {"type": ["string", "null"]},
                     }
                 ),
+                "results": _object({"error": {"type": ["string", "null"]}}),
                 "last_cycle": {"type": ["object", "null"]},
                 "queue": _object(
                     {

@@ -57,6 +57,10 @@ def health(services: Services) -> dict[str, Any]:
                 status.reference in ("missing", "changed", "unreadable"),
                 f"the reference is {status.reference}: monitoring is off, serving goes on",
             ),
+            (
+                status.results_error is not None,
+                "the results cannot be read: monitoring is off, serving goes on",
+            ),
         )
         if wrong
     ]
@@ -71,6 +75,7 @@ def health(services: Services) -> dict[str, Any]:
         "log": {"failure": services.writer.failure},
         "disk": services.disk.health(),
         "reference": reference(status),
+        "results": {"error": status.results_error},
         "last_cycle": asdict(status.last_cycle) if status.last_cycle is not None else None,
         "queue": {
             "waiting_rows": batcher.waiting_rows,

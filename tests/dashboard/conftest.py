@@ -29,6 +29,7 @@ STATUS = MonitoringStatus(
     reference="ok",
     reference_hash=None,
     reference_error=None,
+    results_error=None,
     cycles={"completed": 0, "skipped": 0, "failed": 0},
     last_cycle=None,
     next_cycle_at=LAST,

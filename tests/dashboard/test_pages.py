@@ -22,6 +22,7 @@ from monitorkit.delivered import Delivered
 
 Show = Callable[..., AbstractAsyncContextManager[Any]]
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 VOID = {"meta", "link", "input", "br", "wbr"}
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'</title></style>{{ 7*7 }}"
 
@@ -224,6 +225,39 @@ async def test_what_is_not_there_is_not_found(show: Show) -> None:
             response = await shown.client.get(f"/dashboard/static/{file}")
             assert response.status_code == 200
             assert "://" not in response.text.replace("http://www.w3.org/2000/svg", "")
+
+
+async def test_a_result_that_is_gone_is_a_page_with_a_way_back(show: Show) -> None:
+    async with show() as shown:
+        response = await shown.client.get("/dashboard/results/<b>", headers=BROWSER)
+    checked = Checked(response.text)
+    assert response.status_code == 404
+    assert response.headers["content-type"].startswith("text/html")
+    assert "There is no such result" in checked.said
+    assert "<b>: it was never there" in checked.said
+    assert 'href="../../dashboard"' in response.text
+    assert "refresh" not in response.text
+
+
+async def test_results_that_cannot_be_read_are_a_page_that_asks_again(
+    show: Show, history: list[RunResult]
+) -> None:
+    async with show(history[0]) as shown:
+        folder = shown.results.folder
+        folder.rename(folder.with_name("elsewhere"))
+        folder.write_text("a file in its place")
+        for address in ("/dashboard", f"/dashboard/results/{history[0].run_id}"):
+            told = await shown.client.get(address)
+            assert told.json()["type"].endswith(":results-unreadable"), address
+            response = await shown.client.get(address, headers=BROWSER)
+            checked = Checked(response.text)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "5"), address
+            assert response.headers["content-type"].startswith("text/html")
+            assert f"the results in {folder} cannot be read: Not a directory" in checked.said
+            assert '<meta http-equiv="refresh" content="5">' in response.text
+        folder.unlink()
+        folder.with_name("elsewhere").rename(folder)
+        assert (await shown.client.get("/dashboard")).status_code == 200
 
 
 async def test_an_alarm_that_cannot_be_judged_now_is_shown(

@@ -139,8 +139,10 @@ async def test_results_that_cannot_be_read_fail_cycles_without_a_traceback(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(monitoring.run)
             await until(lambda: monitoring.status().cycles["failed"] >= 2)
+            assert f"{folder} cannot be read" in (monitoring.status().results_error or "")
             folder.unlink()
             await until(lambda: monitoring.status().cycles["completed"] >= 1)
+            await until(lambda: monitoring.status().results_error is None)
             tasks.cancel_scope.cancel()
     failed = [event for event in events if event["event"].endswith("_failed")]
     assert {event["event"] for event in failed} == {"cycle_failed", "delivery_failed"}

@@ -109,6 +109,7 @@ STATUS = MonitoringStatus(
     reference="ok",
     reference_hash="ab" * 32,
     reference_error=None,
+    results_error=None,
     cycles={"completed": 0, "skipped": 0, "failed": 0},
     last_cycle=None,
     next_cycle_at=datetime(2025, 1, 1, tzinfo=UTC),

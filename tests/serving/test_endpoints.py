@@ -149,6 +149,21 @@ async def test_a_changed_reference_degrades_health_but_not_readiness(
         assert (await client.post("/predict", json=row)).status_code == 200
 
 
+async def test_results_that_cannot_be_read_degrade_health_but_not_readiness(
+    serve: Serve, status: MonitoringStatus, row: dict[str, Any]
+) -> None:
+    trouble = replace(status, results_error="the results in r cannot be read: Not a directory")
+    async with serve(status=trouble) as (_, client):
+        health = (await client.get("/health")).json()
+        assert health["status"] == "degraded"
+        assert health["reasons"] == [
+            "the results cannot be read: monitoring is off, serving goes on"
+        ]
+        assert health["results"]["error"] == trouble.results_error
+        assert (await client.get("/ready")).json() == {"ready": True}
+        assert (await client.post("/predict", json=row)).status_code == 200
+
+
 async def test_health_answers_without_a_model(
     services: Services, client: httpx.AsyncClient
 ) -> None:
