@@ -32,6 +32,7 @@ from monitorkit.settings import (
     Telemetry,
     Training,
 )
+from monitorkit.suggestions import suggestion
 from monitorkit.units import format_duration
 
 DEFAULT_PATH = Path("config/monitorkit.toml")
@@ -249,7 +250,8 @@ def _unknown_variables(given: environment.Overrides) -> Iterator[str]:
     for key, variable in given.variables.items():
         if key[0] not in known:
             near = difflib.get_close_matches(variable.upper(), _variables(), n=1, cutoff=0.9)
-            hint = f"; did you mean `{near[0]}`?" if near else _suggestion(key[0], known)
+            wanted = suggestion(key[0], sorted(known), "`")
+            hint = f"; did you mean `{near[0]}`?" if near else wanted
             yield f"unknown variable {variable}{hint}"
 
 
@@ -272,7 +274,7 @@ def _problems(
         variable = given.variable_of(key)
         by = f"set by {variable}" if variable is not None else ""
         if problem["type"] == "extra_forbidden":
-            hint = _suggestion(str(key[-1]), _keys_beside(key))
+            hint = suggestion(str(key[-1]), sorted(_keys_beside(key)), "`")
             yield f"unknown key `{path}`{f' ({by})' if by else ''}{hint}"
         elif path:
             # Not whole tables, which may hold a password further down; and whoever writes a key
@@ -316,8 +318,3 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
-
-
-def _suggestion(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(sorted(known))}"

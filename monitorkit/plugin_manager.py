@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -25,6 +24,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import Chunk, Monitor, Options, Sink, SinkContext
 from monitorkit.errors import ConfigError, PluginError
 from monitorkit.settings import MonitorEntry, SinkEntry
+from monitorkit.suggestions import suggestion
 
 log = logs.get(__name__)
 
@@ -198,7 +198,7 @@ def check(known: Sequence[Kind], config: Config) -> None:
     verdict = config.monitoring.verdict.monitor
     names = [entry.name for entry in config.monitors]
     if names and verdict not in names:
-        hint = _hint(verdict, names)
+        hint = suggestion(verdict, names)
         problems.append(f"`monitoring.verdict.monitor`: no monitor is called {verdict!r}{hint}")
     if problems:
         raise ConfigError("configuration", tuple(problems))
@@ -221,7 +221,7 @@ def _register(manager: Manager, source: str, plugin: object) -> None:
             raise PluginError(source, f"{name} is not decorated with @monitorkit.hookimpl")
     for name in hooks:
         if name not in _HOOKS:
-            raise PluginError(source, f"there is no hook {name!r}{_hint(name, list(_HOOKS))}")
+            raise PluginError(source, f"there is no hook {name!r}{suggestion(name, list(_HOOKS))}")
     if not hooks:
         raise PluginError(
             source, f"it defines neither {' nor '.join(_HOOKS)}, so it registers nothing"
@@ -334,7 +334,7 @@ def _find(known: Sequence[Kind], type_: str, use: str, where: str) -> Kind:
         if (kind.type, kind.kind) == (type_, use):
             return kind
     names = [kind.kind for kind in known if kind.type == type_]
-    problem = f"`{where}.use`: unknown {type_} {use!r}{_hint(use, names)}"
+    problem = f"`{where}.use`: unknown {type_} {use!r}{suggestion(use, names)}"
     if any(kind.kind == use for kind in known if kind.type in {"monitor", "sink"}):
         problem += f" ({use!r} is the other: [[monitors]] use monitors, [[sinks]] use sinks)"
     broken = [kind for kind in known if kind.type == "broken"]
@@ -354,15 +354,10 @@ def _options(kind: Kind, given: Mapping[str, Any], where: str) -> Options:
         for problem in error.errors(include_url=False):
             key = ".".join((where, "options", *map(str, problem["loc"])))
             if problem["type"] == "extra_forbidden":
-                hint = _hint(str(problem["loc"][-1]), known)
+                hint = suggestion(str(problem["loc"][-1]), known)
                 problems.append(f"unknown key `{key}`{hint}")
             else:
                 message = problem["msg"].removeprefix("Value error, ")
                 problems.append(f"`{key}`: {message[:1].lower()}{message[1:]}")
         raise ConfigError("configuration", tuple(problems)) from error
     return options
-
-
-def _hint(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known) or 'none'}"

@@ -159,7 +159,7 @@ def test_the_file_in_the_default_place_is_found() -> None:
         ),
         (
             "[log]\nzzz = 1",
-            "known: archives, compress, durability, instance, retention, rotate",
+            "there are: archives, compress, durability, instance, retention, rotate",
         ),
         ("[training]\nseed = 5000000000", "`training.seed`: input should be less than or equal to"),
         ('[log]\ninstance = "a-b"', "`log.instance`: string should match pattern"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from monitorkit.errors import ConfigError, DataError
 from monitorkit.prediction_log.rows import FIXED
 from monitorkit.schema import FeatureSchema, spellings
+from monitorkit.suggestions import suggestion
 
 OPTION = "--map"
 OPTIONAL = ("prediction_id", "prediction")
@@ -102,7 +103,7 @@ class Columns:
         features = {name for schema in schemas for name in schema.names}
         ours = [*FIXED, *sorted(features)]
         problems = tuple(
-            f"we have no column {name!r}{_hint(name, ours)}"
+            f"we have no column {name!r}{suggestion(name, ours)}"
             for name in self.given
             if name not in ours
         )
@@ -151,10 +152,5 @@ def _split(text: str, theirs: Sequence[str]) -> tuple[str, str, str | None]:
     if ours in theirs:
         problem = f"ours comes first: write {column}={ours}, not {text}"
     else:
-        problem = f"{text}: the file has no column {column!r}{_hint(column, theirs)}"
+        problem = f"{text}: the file has no column {column!r}{suggestion(column, theirs)}"
     return ours, column, problem
-
-
-def _hint(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"

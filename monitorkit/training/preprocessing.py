@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from monitorkit import logs
 from monitorkit.errors import ConfigError
 from monitorkit.settings import Training
+from monitorkit.suggestions import suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def _estimator(training: Training) -> Any:
     arguments: dict[str, Any] = getattr(training, training.estimator)
     known = sorted(kind().get_params())
     problems = tuple(
-        f"unknown argument `{name}` of {kind.__name__}{_suggestion(name, known)}"
+        f"unknown argument `{name}` of {kind.__name__}{suggestion(name, known, quote='`')}"
         for name in arguments
         if name not in known
     )
@@ -118,8 +118,3 @@ def _by_class(weights: dict[Any, Any], labels: NDArray[Any], table: str) -> dict
         problem = f"class_weight names {unknown[0]!r}, and the classes of the data are {known}"
         raise ConfigError(table, (problem,))
     return {classes[str(key)]: weight for key, weight in weights.items()}
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
