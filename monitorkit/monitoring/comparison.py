@@ -54,7 +54,8 @@ class Compared:
         run_id: of the record.
         recorded: what the record says; None: there is none.
         replayed: what the replay says.
-        agreement: incomparable: the record was made under conditions that are gone; see `notes`.
+        agreement: incomparable: the record was made under conditions that are gone, or with other
+            monitors; see `notes`.
         differing: monitors of both whose status is not the same, or what they measured or judged.
             Thresholds alone are no difference: another configuration has others.
         notes: what one has to know to compare them.
@@ -105,6 +106,10 @@ def compare(
         outcomes = [part for part in record.outcomes if selected(part.name)]
         record = replace(record, outcomes=outcomes)
     notes, incomparable = _notes(record, outcome, gone, horizon)
+    apart = _apart(record, outcome)
+    if apart:
+        notes.append("the record has none of these monitors")
+        incomparable = True
     differing = _differing(record, outcome)
     recorded = _seen(record) if record is not None else None
     replayed = _seen(outcome)
@@ -115,7 +120,7 @@ def compare(
     agreement: Agreement
     if record is None:
         agreement = "unrecorded"
-    elif not differing and isinstance(outcome, RunResult):
+    elif not differing and isinstance(outcome, RunResult) and not apart:
         agreement = "same"
     else:
         agreement = "incomparable" if incomparable else "different"
@@ -161,6 +166,13 @@ def _notes(
     if alike and window.rows != then.rows:  # the log was edited, or buckets are others
         notes.append(f"recorded with {then.rows:,} rows")
     return notes, other
+
+
+def _apart(record: RunResult | None, outcome: RunResult | Skipped | Failed) -> bool:
+    """Whether there is nothing to compare: no monitor is in both."""
+    if record is None or not isinstance(outcome, RunResult) or not outcome.outcomes:
+        return False
+    return all(record.outcome(part.name) is None for part in outcome.outcomes)
 
 
 def _are(count: int) -> str:

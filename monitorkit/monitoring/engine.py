@@ -137,7 +137,7 @@ class LocalEngine:
 
     def _pass_over(self, step: Step, rows: Track) -> None:
         """Segments that are gone, or too old, can keep no track from being where the others are."""
-        here, too_old = self._reader.identities(), self._reader.too_old
+        here, too_old = self._reader.begun(), self._reader.too_old
         gone = {
             segment: at
             for segment, at in rows.cursor.items()

@@ -13,6 +13,7 @@ from monitorkit.monitoring.arrivals import Arrivals, find_arrivals
 from monitorkit.monitoring.steps import first_step, start_of, step_of
 from monitorkit.prediction_log import Cursor, Reader
 from monitorkit.results import Results, time_of
+from monitorkit.units import timestamp
 
 MISSED = 1.5
 """So many intervals without a record, and at least one cycle did not take place."""
@@ -127,17 +128,13 @@ def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Pl
     interval = config.monitoring.interval
     reader = Reader(config.storage.predictions, config.log.archives)
     run_ids = results.run_ids()
-    # A segment that no record knows was put there later, with rows of an earlier time perhaps.
-    known = set(cursor_of(results, run_ids[-1] if run_ids else None))
-    unknown = dict.fromkeys(reader.identities() - known, _TO_ITS_END)
-    oldest = None if span.since is None else span.since - horizon
+    begun = reader.begun()
     parts: list[str | Gap] = []
     for after, before in pairwise([None, *run_ids, None]):
         numbers = _missing(after, before, span, interval)
         if numbers:
-            to = None
-            if before is not None:
-                to = {**cursor_of(results, before), **(unknown if after is None else {})}
+            to = None if before is None else _there_by(before, results, begun)
+            oldest = start_of(numbers.start, interval) - horizon
             blocks = reader.read(cursor_of(results, after), since=oldest, until=to)
             arrivals = find_arrivals(blocks, numbers, interval, span.present)
             silence = horizon // interval
@@ -149,6 +146,16 @@ def plan(config: Config, results: Results, span: Span, horizon: timedelta) -> Pl
         if before is not None and _inside(time_of(before), span):
             parts.append(before)
     return Plan(parts, interval, results)
+
+
+def _there_by(before: str, results: Results, begun: Mapping[str, str]) -> Mapping[str, int]:
+    """Up to where segments hold what came before a record.
+
+    One that begins earlier and that it does not know was put there later: an import, for example.
+    """
+    known, time = cursor_of(results, before), timestamp(time_of(before))
+    later = (segment for segment, first in begun.items() if segment not in known and first < time)
+    return {**known, **dict.fromkeys(later, _TO_ITS_END)}
 
 
 def _inside(time: datetime, span: Span) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ def replay(
         ReferenceProblem: the reference is missing or is not what was frozen.
     """
     horizon = longest_lookback(config)
-    here = Reader(config.storage.predictions, config.log.archives).identities()
+    here = Reader(config.storage.predictions, config.log.archives).begun()
     pruned = Pruned(here, todo.results, horizon)
     past = _Past(todo.results)
     with ExitStack() as stack:
@@ -148,7 +148,7 @@ class _Bench:
     config: Config
     engine_aside: EngineAside
     stack: ExitStack
-    here: set[str]
+    here: Collection[str]
     reached: Cursor = field(default_factory=dict)
     aside: tuple[Config, Engine] | None = None
     run_id: str | None = None

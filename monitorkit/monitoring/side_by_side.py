@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +24,26 @@ NAMES = 4
 STYLES = {"drift": "red", "failed": "red", "flagged": "yellow", "skipped": "dim", "ok": ""}
 
 
+@dataclass(slots=True)
+class _Run:
+    """Cycles, one after the other, that read the same: a drift that lasts is two lines, not 2,000.
+
+    Attributes:
+        first, last: of them.
+        cycles: how many there are.
+        ends: how many cycles there were in all when the last one had come.
+    """
+
+    first: Compared
+    last: Compared
+    cycles: int
+    ends: int
+
+    def goes_on(self, compared: Compared, number: int) -> bool:
+        """Whether a cycle is the next one, and reads the same."""
+        return self.ends + 1 == number and _reading(self.last) == _reading(compared)
+
+
 class Report:
     """Takes one cycle after the other, and sums up in the end.
 
@@ -36,7 +57,7 @@ class Report:
         self._planned = planned
         self._console = console or (tables.console() if sys.stdout.isatty() else None)
         self._late = late
-        self._shown: list[Compared] = []
+        self._shown: list[_Run] = []
         self._cycles: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -58,8 +79,9 @@ class Report:
             self._counts[replayed.verdict] += 1
         if replayed.reason is not None and replayed.verdict == "failed":
             self._reasons.setdefault("failed", replayed.reason)
-        for note in compared.notes:
-            self._reasons.setdefault("incomparable", note)
+        if compared.agreement == "incomparable":
+            for note in compared.notes:
+                self._reasons.setdefault("incomparable", note)
         for monitor, reason in replayed.failures.items():
             self._failed[monitor] += 1
             self._reasons.setdefault(f"monitor {monitor}", reason)
@@ -67,7 +89,12 @@ class Report:
         if self._console is None:
             log.info("cycle_replayed", **self._cycles[-1])
         elif compared.noteworthy:
-            self._shown.append(compared)
+            number = self._counts["cycles"]
+            if self._shown and self._shown[-1].goes_on(compared, number):
+                run = self._shown[-1]
+                run.last, run.cycles, run.ends = compared, run.cycles + 1, number
+            else:
+                self._shown.append(_Run(compared, compared, 1, number))
 
     def finish(self) -> None:
         """Print the table and what it comes to; or one last event. Also before all is done."""
@@ -133,21 +160,38 @@ _FLAGGED = (
 )
 
 
-def _table(shown: Sequence[Compared]) -> Table:
+def _table(shown: Sequence[_Run]) -> Table:
     table = Table("time (UTC)", box=None, pad_edge=False)
     table.add_column("rows", justify="right")
     for heading in ("recorded", "replayed", ""):
         table.add_column(heading)
-    for compared in shown:
-        rows = compared.replayed.rows
-        table.add_row(
-            Text(f"{compared.now:%Y-%m-%d %H:%M:%S}", no_wrap=True),
-            "" if rows is None else f"{rows:,}",
-            _cell(compared.recorded),
-            _cell(compared.replayed),
-            Text("; ".join(_remarks(compared))),
-        )
+    for run in shown:
+        _add_row(table, run.first)
+        if run.cycles > 1:
+            _add_row(table, run.last, *_together(run.cycles))
     return table
+
+
+def _together(cycles: int) -> Iterator[str]:
+    if cycles > 2:  # noqa: PLR2004 - two are both there to see
+        yield f"the last of {cycles:,} in a row"
+
+
+def _add_row(table: Table, compared: Compared, *remarks: str) -> None:
+    rows = compared.replayed.rows
+    table.add_row(
+        Text(f"{compared.now:%Y-%m-%d %H:%M:%S}", no_wrap=True),
+        "" if rows is None else f"{rows:,}",
+        _cell(compared.recorded),
+        _cell(compared.replayed),
+        Text("; ".join((*_remarks(compared), *remarks))),
+    )
+
+
+def _reading(compared: Compared) -> tuple[str, ...]:
+    """What a row of the table says, but for its time and its rows."""
+    sides = _cell(compared.recorded), _cell(compared.replayed)
+    return *(side.plain for side in sides), *_remarks(compared)
 
 
 def _cell(seen: Seen | None) -> Text:

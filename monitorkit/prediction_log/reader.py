@@ -162,10 +162,14 @@ class Reader:
                 cursor = {piece.identity: int(ends[-1])}
                 yield Block(version, chunk, cursor, piece.identity, ends)
 
-    def identities(self) -> set[str]:
-        """The segments that can be read now."""
+    def begun(self) -> dict[str, str]:
+        """The segments that can be read now, each with the time of its first row as it is written.
+
+        That is "" where it cannot be told.
+        """
         with ExitStack() as stack:
-            return {found.identity for _, found in self._segments(stack)}
+            segments = self._segments(stack)
+            return {found.identity: found.head.first_timestamp or "" for _, found in segments}
 
     @staticmethod
     def _last_row_end(new: _New) -> int | None:

@@ -317,6 +317,56 @@ def test_a_segment_that_was_put_there_later_counts_in_its_own_time(place: Make) 
     assert recorded.agreement == "same"
 
 
+def test_an_import_into_a_gap_is_watched_there_whatever_cycles_came_later(place: Make) -> None:
+    """Another service answered while this one was down; records after it know of the import."""
+    here = place(monitors=MONITORS[:1], monitoring=SETTINGS)
+    history = History(here, start())
+    history.rows(100, until=124, shift=(60, 0, 0))
+    theirs = here.folder / "theirs.csv"
+    (here.config.storage.predictions / "predictions.csv").rename(theirs)
+    history.rows(60, until=4)
+    history.cycle(5)
+    history.rows(60, until=304)
+    history.cycle(305)
+    assert import_file(here.config, theirs, Options()).rows == 100
+    for _ in range(2):
+        rows = {compared.now: compared.replayed.rows for compared, _ in history.replay()}
+        assert rows[history.at(125)] == 100
+        assert rows[history.at(305)] == 60  # it was recorded so
+        history.rows(60, until=309)
+        history.cycle(310)
+
+
+def test_history_that_was_imported_before_the_first_record_stays_there(place: Make) -> None:
+    here = place(monitors=MONITORS[:1], monitoring=SETTINGS)
+    history = History(here, start())
+    history.rows(100, until=4)
+    theirs = here.folder / "theirs.csv"
+    (here.config.storage.predictions / "predictions.csv").rename(theirs)
+    history.rows(60, until=184)
+    history.cycle(185)
+    import_file(here.config, theirs, Options())
+    history.rows(60, until=189)
+    history.cycle(190)
+    beside = [compared for compared, _ in history.replay()]
+    assert (beside[0].now, beside[0].replayed.rows) == (history.at(5), 100)
+    assert [c.now for c in beside if c.recorded is not None] == [history.at(185), history.at(190)]
+
+
+def test_where_no_monitor_is_the_same_nothing_is_compared(place: Make) -> None:
+    history = eventful(place(monitors=MONITORS, monitoring=SETTINGS))
+    config = history.here.config
+    psi = next(entry for entry in config.monitors if entry.use == "psi")
+    another = psi.model_copy(update={"name": "another-name"})
+    verdict = config.monitoring.verdict.model_copy(update={"monitor": another.name})
+    monitoring = config.monitoring.model_copy(update={"verdict": verdict})
+    other = config.model_copy(update={"monitors": (another,), "monitoring": monitoring})
+    beside = history.replay(config=other)
+    recorded = [compared for compared, _ in beside if compared.recorded is not None]
+    assert {compared.agreement for compared in recorded} == {"incomparable"}
+    assert "the record has none of these monitors" in recorded[0].notes
+
+
 def test_a_time_stamp_in_the_future_holds_nothing_back(place: Make) -> None:
     here = place(monitors=MONITORS[:1], monitoring=SETTINGS)
     history = History(here, start())

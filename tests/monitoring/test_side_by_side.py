@@ -58,6 +58,34 @@ def test_only_cycles_with_something_to_see_are_in_the_table() -> None:
     ]
 
 
+def test_the_reason_is_that_of_a_cycle_that_cannot_be_compared() -> None:
+    lines = shown(
+        cycle(0, None, OK, "unrecorded", notes=["rows may be missing"]),
+        cycle(5, OK, OK, "incomparable", notes=["recorded against another reference"]),
+    )
+    assert lines[-1] == (
+        "1 cycle cannot be compared; the first: recorded against another reference."
+    )
+
+
+def test_a_drift_that_lasts_is_two_lines() -> None:
+    lines = shown(
+        *(cycle(5 * n, INCOME, INCOME, "same") for n in range(40)),
+        cycle(200, INCOME, OK, "different", differing=["psi"]),
+        cycle(205, INCOME, OK, "different", differing=["psi"]),
+        cycle(210, OK, OK, "same"),
+        cycle(215, INCOME, INCOME, "same"),
+    )
+    assert [line.split(maxsplit=2)[1:] for line in lines[1:6]] == [
+        ["03:05:00", "250  flagged income  flagged income"],
+        ["06:20:00", "250  flagged income  flagged income  the last of 40 in a row"],
+        ["06:25:00", "250  flagged income  ok              differs: psi"],
+        ["06:30:00", "250  flagged income  ok              differs: psi"],
+        ["06:40:00", "250  flagged income  flagged income"],
+    ]
+    assert lines[6].startswith("44 cycles: 44 recorded")
+
+
 def test_a_monitor_that_fails_is_told_of_once_with_how_often() -> None:
     failed = Seen("ok", 250, {}, {"bad": "ValueError: no [good]"})
     lines = shown(cycle(0, OK, failed, "same"), cycle(5, OK, failed, "same"))

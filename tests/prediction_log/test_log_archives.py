@@ -262,7 +262,7 @@ def test_a_network_that_fails_in_the_middle_costs_no_rows(
     made = rows(30)
     put("memory://failing", f"{NAMES[0]}.parquet", packed(tmp_path / "work", made, NAMES[0], 500))
     reader = Reader(tmp_path, ["memory://failing"])
-    reader.identities()
+    reader.begun()
     reads = 0
 
     class Failing:
