@@ -28,6 +28,9 @@ from monitorkit import (
 
 REPORT = "evidently_drift.html"
 
+BINS = 32
+"""As many as Evidently makes of a column at most: ten, or what Sturges' and Doane's rules give."""
+
 # Deprecations inside Evidently's dependencies when it is imported: ours to know of, not to mend.
 IMPORT_WARNINGS = (
     "Call to deprecated function 'Dependency'",
@@ -247,7 +250,23 @@ def _nothing_to_compare(reference: NDArray[np.float64], window: NDArray[np.float
         return "no values in the window"
     if np.all(reference == reference[0]) and np.all(window == reference[0]):
         return "constant: one and the same value in the reference and the window"
+    for values, where in ((reference, "reference"), (window, "window")):
+        if not _have_bins(values):
+            return (
+                f"in the {where} its values are so large, for how far they are apart, that "
+                "Evidently has no bins for its histogram"
+            )
     return None
+
+
+def _have_bins(values: NDArray[np.float64]) -> bool:
+    """Whether there are numbers between the values; else Evidently fails, for all columns."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            edges = np.histogram_bin_edges(values, bins=BINS)
+    except ValueError:
+        return False
+    return bool(np.isfinite(edges).all())
 
 
 def _finding(metric: Mapping[str, Any]) -> Finding:

@@ -65,6 +65,12 @@ _RELATIVE = {
     "==": "== reference",
     "!=": "<= reference",
 }
+_RELATIVE_BELOW_ZERO = _RELATIVE | {
+    "<": "<= 0.5 * reference",
+    "<=": "<= 0.5 * reference",
+    ">": ">= 2 * reference",
+    ">=": ">= 2 * reference",
+}
 
 
 def _as_list(value: object) -> object:
@@ -187,9 +193,11 @@ class RuleMonitor(Monitor[RuleOptions, Measured]):
         elif holds_there is None:
             says = "not judged: the rule has no value on the reference"
         elif not holds_there:
+            below = of_reference is not None and of_reference < 0
+            limits = _RELATIVE_BELOW_ZERO if below else _RELATIVE
             says = (
                 f"not judged: the reference itself breaks it ({_short(of_reference)}); "
-                f"choose another limit, such as `{_RELATIVE[rule.sign]}`"
+                f"choose another limit, such as `{limits[rule.sign]}`"
             )
         else:
             drift = not holds

@@ -71,6 +71,26 @@ def odd_columns(rows: int, seed: int, shift: float = 0.0) -> Chunk:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [[1e16], [1e38], [2.0**53, 2.0**53 + 2, 2.0**53 + 4]],
+    ids=["1e16", "1e38", "neighbours"],
+)
+def test_a_column_that_evidently_has_no_bins_for_harms_no_other(values: list[float]) -> None:
+    """A client may send such numbers, and the other columns are judged all the same."""
+    monitor = EvidentlyDrift(EvidentlyOptions(sample=300), odd_columns(600, 0))
+    chunk = odd_columns(500, 1, shift=2.0)
+    features = chunk.features.copy()
+    features[:, 3] = np.resize(values, 500)
+    judged = judge_summaries(monitor, [monitor.summarise(replace(chunk, features=features))])
+    drifted = {f.column for f in judged.findings if f.measure == "evidently_drift" and f.drift}
+    assert drifted == {"usual"}
+    (left_out,) = [f for f in judged.findings if f.column == "was_constant"]
+    assert left_out.measure == "excluded"
+    assert "no bins" in str(left_out.detail)
+
+
+@pytest.mark.slow
 def test_evidently_judges_and_the_page_is_made_when_a_verdict_changes() -> None:
     monitor = EvidentlyDrift(EvidentlyOptions(sample=300), odd_columns(600, 0))
     usual = monitor.summarise(odd_columns(500, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,16 @@ def test_a_rule_that_the_reference_breaks_is_measured_and_not_judged() -> None:
     assert (finding.value, finding.drift) == (0.25, None)
     assert "the reference itself breaks it (0.5)" in str(finding.detail["says"])
     assert "<= 2 * reference" in str(finding.detail["says"])
+
+
+@pytest.mark.parametrize("mean", [3.0, -3.0])
+@pytest.mark.parametrize("sign", ["<", "<=", ">", ">=", "==", "!="])
+def test_the_limit_that_is_proposed_then_holds_on_the_reference(sign: str, mean: float) -> None:
+    reference = chunk(c=[mean - 1, mean + 1])
+    broken = {"<": mean - 2, "<=": mean - 2, ">": mean + 2, ">=": mean + 2, "==": 7, "!=": mean}
+    says = str(judged(f"mean(c) {sign} {broken[sign]}", reference, reference).detail["says"])
+    (proposed,) = re.findall(r"such as `(.*)`", says)
+    assert judged(f"mean(c) {proposed}", reference, reference).drift is False
 
 
 @pytest.mark.parametrize("rule", ["mean(a) < 1", "1 / count(a > 0) + min(a) < 1", "max(a) < 1"])
