@@ -19,6 +19,9 @@ CURRENT_FILE = "current.json"
 NAME_BYTES = 255
 """No file system that we know takes a longer name."""
 
+LARGEST = 2**31 - 1
+"""MLflow numbers versions in a column of 32 bits; a database refuses to look for a larger one."""
+
 SHOWN = 40
 """So much of a version is quoted: anything may stand in a log."""
 
@@ -67,6 +70,8 @@ def folder(address: Address, store: Path, version: str) -> Path:
 
 def can_be_kept(version: str) -> bool:
     """Whether a version can have a folder; one that cannot is none of a registry's."""
+    if version.isascii() and version.isdigit():
+        return len(version) <= len(str(LARGEST)) and int(version) <= LARGEST
     return len(_folder_name(version)) <= NAME_BYTES
 
 

@@ -389,6 +389,21 @@ def test_a_model_whose_files_are_gone_is_not_found(here: Address, tmp_path: Path
         registry.fetch(here, version, tmp_path, TRUSTED)
 
 
+@pytest.mark.parametrize("version", [str(2**31), "9" * 20, "9" * 255, "0" * 11])
+def test_a_number_that_no_registry_gives_is_no_trouble_with_it(
+    here: Address, tmp_path: Path, version: str
+) -> None:
+    with pytest.raises(ModelNotFound, match="No version has such a name"):
+        registry.fetch(here, version, tmp_path / "store", TRUSTED)
+
+
+def test_the_largest_number_that_a_registry_gives_is_looked_for(
+    here: Address, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelNotFound, match=r"version 2147483647 .* Versions: "):
+        registry.fetch(here, str(2**31 - 1), tmp_path / "store", TRUSTED)
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [

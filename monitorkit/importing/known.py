@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +22,7 @@ from monitorkit.prediction_log.compressed import is_of_the_disk
 from monitorkit.prediction_log.folder import Folder, Found, damaged, last_timestamp
 from monitorkit.prediction_log.folders import each_once
 from monitorkit.prediction_log.rows import FIXED
+from monitorkit.units import timestamp
 
 Keys = NDArray[np.int64]
 
@@ -30,6 +32,9 @@ IN_MEMORY = 256 * 1024
 
 BLOCK_BYTES = 4 * 1024 * 1024
 BATCH_ROWS = 65_536
+
+SET_BACK = timedelta(days=1)
+"""So far a clock may have been set back in a segment, whose first row is not its earliest then."""
 
 _KEY = re.compile(rb"^(%b,%b)," % (segment.ID_FIELD, segment.TIMESTAMP), re.MULTILINE)
 
@@ -159,7 +164,15 @@ def _segment(folder: Folder, found: Found) -> _Segment:
     name, first = found.name, found.head.first_timestamp
     stamps = [stamp for stamp in (_as_written(name.time) if name.closed else None, first) if stamp]
     last = last_timestamp(folder, found) if found.ended else None
-    return _Segment(folder, found, min(stamps, default=""), last)
+    return _Segment(folder, found, _earliest(min(stamps)) if stamps else "", last)
+
+
+def _earliest(first: str) -> str:
+    """No row of a segment is earlier, of which one is the first."""
+    try:
+        return timestamp(datetime.fromisoformat(first) - SET_BACK)
+    except (ValueError, OverflowError):  # somebody edited it, or it is of the year 1
+        return ""
 
 
 def _as_written(name: str) -> str:

@@ -83,6 +83,7 @@ def test_commands_beside_a_service_take_turns_with_its_cycles(folder: Path, star
     # One after the other: each has read at least what the one before had.
     for earlier, later in pairwise(found):
         assert earlier["run_id"] < later["run_id"]
+        assert earlier["finished_at"] <= later["started_at"]
         assert earlier["window"]["rows"] <= later["window"]["rows"]
         assert all(later["cursor"][one] >= at for one, at in earlier["cursor"].items())
     LogEvidence(folder / "monitoring/predictions").check(traffic.answered)

@@ -88,6 +88,16 @@ def test_rows_of_all_segments_are_found(
     assert found == [True] * 4500 + [False] * 500
 
 
+def test_rows_behind_a_clock_that_was_set_back_are_found(tmp_path: Path, opened: ExitStack) -> None:
+    """The first row of such a segment, which names it, is not its earliest."""
+    (late,), _ = lines([3600])
+    rest, _ = lines(list(range(1, 6)))
+    name = "predictions-20260102T040405.123456Z.csv"
+    (tmp_path / name).write_bytes(header(SHORT.names) + late + b"".join(rest))
+    logged, _ = known_rows(tmp_path, opened).check(*lines(list(range(1, 8))))
+    assert logged.tolist() == [True] * 5 + [False] * 2
+
+
 def compress(folder: Path, numbers: list[int]) -> Path:
     path = folder / "predictions-20260102T030405.123456Z.csv"
     path.write_bytes(header(SHORT.names) + b"".join(lines(numbers)[0]))
