@@ -106,8 +106,9 @@ class _Endpoints:
         return Response(html, 404, _SELF_CONTAINED, media_type="text/html")
 
     def _unreadable(self, error: ResultsUnreadable, back: str | None) -> Response:
-        title = "The results cannot be read"
-        html = trouble.html(self._model_name, title, str(error), back=back, again=True)
+        title, text = "The results cannot be read", str(error)
+        text = text[:1].upper() + text[1:]
+        html = trouble.html(self._model_name, title, text, back=back, again=True)
         headers = {**_SELF_CONTAINED, "Retry-After": str(trouble.RELOAD)}
         return Response(html, 503, headers, media_type="text/html")
 

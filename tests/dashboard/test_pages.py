@@ -253,7 +253,7 @@ async def test_results_that_cannot_be_read_are_a_page_that_asks_again(
             checked = Checked(response.text)
             assert (response.status_code, response.headers["retry-after"]) == (503, "5"), address
             assert response.headers["content-type"].startswith("text/html")
-            assert f"the results in {folder} cannot be read: Not a directory" in checked.said
+            assert f"The results in {folder} cannot be read: Not a directory" in checked.said
             assert '<meta http-equiv="refresh" content="5">' in response.text
         folder.unlink()
         folder.with_name("elsewhere").rename(folder)
