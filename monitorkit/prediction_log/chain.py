@@ -163,10 +163,12 @@ def read(path: Path) -> Iterator[Link]:
 
 
 def last_of(path: Path, stem: str) -> dict[Event, Record]:
-    """The newest record of each kind that a chain has of a segment."""
+    """The newest record of each kind that a chain has of a segment, since it was closed last."""
     found: dict[Event, Record] = {}
     for link in read(path):
         if link.record is not None and link.record.stem == stem:
+            if link.record.event == "closed":  # again, by an import of what was pruned
+                found.clear()
             found[link.record.event] = link.record
     return found
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.prediction_log import chain, inspection, names, segment
+from monitorkit.prediction_log import chain, imported, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
 from monitorkit.prediction_log.digest import digest_of
 from monitorkit.prediction_log.inspection import Source
 from monitorkit.prediction_log.names import Name
+from monitorkit.prediction_log.parsing import Rows
 from monitorkit.prediction_log.remote_folder import reaching
 from monitorkit.prediction_log.repeats import Repeats, keys
 from monitorkit.prediction_log.verified import Finding, Head, Report, Verified
@@ -216,7 +217,7 @@ class _Verification:
 
         for _, rows in inspection.rows(source, tell):
             verified.rows += len(rows.ends)
-            self._repeats.add(keys(rows.ids))
+            self._repeats.add(keys(_identities(source.name, rows)))
             times = rows.times if before is None else np.concatenate([[before], rows.times])
             verified.backwards += int(np.count_nonzero(times[1:] < times[:-1]))
             before = rows.times[-1]
@@ -253,6 +254,11 @@ class _Verification:
                 if source is not None:
                     self._look_at(source, events, [], archive=archive)
                     return
+        if name is not None:
+            again = chain.last_of(chain.path_of(self._folder, name), stem)
+            if "pruned" in again:  # since the chains were read
+                self._check_absent(stem, again, known, listed, unsealed)
+                return
         hashes = {each.sha256 for each in events.values()}
         renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
         problem = f"this closed segment of {record.rows} rows was removed"
@@ -274,7 +280,7 @@ class _Verification:
         for each in listed:
             if each.closed or each.writer != name.writer:
                 continue
-            stems = [stem for stem in known if stem.startswith(f"{each.writer}-")]
+            stems = [stem for stem in known if _is_of(stem, each.writer)]
             newest = max((known[stem].get("closed") for stem in stems), key=_at, default=None)
             if newest is not record:
                 return False
@@ -320,8 +326,9 @@ class _Verification:
             if source is None:
                 return
             for lines, rows in inspection.rows(source, lambda _line, _reason: None):
-                for at in np.flatnonzero(np.isin(keys(rows.ids), wanted)).tolist():
-                    yield source.place, int(lines[at]), str(rows.ids[at])
+                identities = _identities(name, rows)
+                for at in np.flatnonzero(np.isin(keys(identities), wanted)).tolist():
+                    yield source.place, int(lines[at]), str(identities[at])
 
     # The rest
 
@@ -343,6 +350,23 @@ class _Verification:
     def _advance(self, read: int) -> None:
         self._done += read
         self._advance_to(min(self._done / self._total, 1.0))
+
+
+def _identities(name: Name, rows: Rows) -> NDArray[np.str_]:
+    """What no two rows have: the ids that we give, and of imported rows theirs with their times.
+
+    Those may count from 1 in each file, or name a customer.
+    """
+    if name.writer != imported.STEM:
+        return rows.ids
+    times = np.datetime_as_string(rows.times)
+    return np.strings.add(np.strings.add(rows.ids, " at "), times)
+
+
+def _is_of(stem: str, writer: str) -> bool:
+    """Whether a closed segment is a writer's: `predictions` begins the names of all the others."""
+    name = names.parse(f"{stem}.csv")
+    return name is not None and name.writer == writer
 
 
 def _at(record: Record | None) -> str:

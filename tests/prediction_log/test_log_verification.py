@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -387,6 +388,72 @@ async def test_instances_and_imports_have_chains_of_their_own(tmp_path: Path) ->
     imported = next(path for path in closed(tmp_path) if "import" in path.name)
     imported.write_bytes(imported.read_bytes().replace(b",0.", b",0.9", 1))
     assert verify(tmp_path).findings[0].file == str(imported)
+
+
+def import_rows(folder: Path, batch: Sequence[Prediction]) -> None:
+    with ImportedSegments(folder, 10**9) as segments:
+        lines = Formatter(SCHEMA).lines(batch).splitlines(keepends=True)
+        segments.add(SCHEMA.names, lines, [row.timestamp for row in batch])
+        segments.publish()
+
+
+def test_imported_ids_may_name_a_customer_and_count_with_their_time(tmp_path: Path) -> None:
+    batch = [row._replace(prediction_id="customer-7") for row in rows(4)]
+    import_rows(tmp_path, batch)
+    assert verify(tmp_path).findings == []
+    import_rows(tmp_path, batch[:1])
+    (finding,) = verify(tmp_path).findings
+    assert finding.problem.startswith(f"prediction_id customer-7 at {batch[0].timestamp[:-1]} ")
+
+
+@pytest.mark.parametrize("other", ["import", "b"])
+async def test_a_killed_closing_is_sound_whatever_others_close_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """Names of the writer without an instance begin those of all the others."""
+    writer = await Writer.open(tmp_path, SCHEMA, durability="os", rotate_bytes=1)
+    await writer.append(SCHEMA, rows(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", _refuse)
+        await writer.append(SCHEMA, rows(1))
+    if other == "import":
+        import_rows(tmp_path, rows(3))
+    else:
+        await write(tmp_path, [rows(2), rows(1)], instance=other)
+    assert verify(tmp_path).findings == []
+    await writer.close()
+
+
+def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_rows(tmp_path, rows(4))
+    (path,) = closed(tmp_path)
+    known = verification._known
+
+    def then_pruned(folder: Path) -> Any:
+        found = known(folder)
+        prune(path)
+        return found
+
+    monkeypatch.setattr(verification, "_known", then_pruned)
+    report = verify(tmp_path)
+    assert (report.findings, report.pruned, report.pruned_rows) == ([], 1, 4)
+    # What is imported again, and then removed by hand, is missing, whatever was pruned before.
+    monkeypatch.undo()
+    import_rows(tmp_path, rows(4))
+    (path,) = closed(tmp_path)
+    path.unlink()
+    assert "of 4 rows was removed" in only(verify(tmp_path)).problem
+
+
+def prune(path: Path) -> None:
+    """As retention does it: its line, then the file."""
+    where = path.with_name("predictions-import.chain")
+    record = chain.last_of(where, path.stem)["closed"]
+    told: dict[str, Any] = {"segment": record.segment, "rows": record.rows, "bytes": record.bytes}
+    chain.append(where, "pruned", **told, sha256=None, identity=record.identity, reason="old")
+    path.unlink()
 
 
 async def test_a_change_of_columns_closes_a_sealed_segment(tmp_path: Path) -> None:
