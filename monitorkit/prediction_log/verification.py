@@ -139,9 +139,12 @@ class _Verification:
         for name in listed:
             self._check(name, known, unsealed)
         stems = {name.stem for name in listed}
-        for stem, events in list(known.items()):
-            if stem not in stems:
-                self._check_absent(stem, events, known, listed, unsealed)
+        absent = {stem: events for stem, events in known.items() if stem not in stems}
+        if any("pruned" not in events for events in absent.values()):
+            # Retention tells the chain before it deletes: once more, now that the folder is listed.
+            known, _, _ = _known(self._folder)
+        for stem, events in absent.items():
+            self._check_absent(stem, known.get(stem, events), known, listed, unsealed)
         for name, _ in unsealed:
             if name.text not in self._renamed:
                 file = str(self._folder / name.text)
@@ -254,11 +257,6 @@ class _Verification:
                 if source is not None:
                     self._look_at(source, events, [], archive=archive)
                     return
-        if name is not None:
-            again = chain.last_of(chain.path_of(self._folder, name), stem)
-            if "pruned" in again:  # since the chains were read
-                self._check_absent(stem, again, known, listed, unsealed)
-                return
         hashes = {each.sha256 for each in events.values()}
         renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
         problem = f"this closed segment of {record.rows} rows was removed"

@@ -427,13 +427,15 @@ async def test_a_killed_closing_is_sound_whatever_others_close_after_it(
 def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import_rows(tmp_path, rows(4))
+    batch = rows(4)
+    import_rows(tmp_path, batch)
     (path,) = closed(tmp_path)
     known = verification._known
 
     def then_pruned(folder: Path) -> Any:
         found = known(folder)
-        prune(path)
+        if path.exists():
+            prune(path)
         return found
 
     monkeypatch.setattr(verification, "_known", then_pruned)
@@ -441,8 +443,9 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
     assert (report.findings, report.pruned, report.pruned_rows) == ([], 1, 4)
     # What is imported again, and then removed by hand, is missing, whatever was pruned before.
     monkeypatch.undo()
-    import_rows(tmp_path, rows(4))
-    (path,) = closed(tmp_path)
+    import_rows(tmp_path, batch)
+    assert closed(tmp_path) == [path]
+    assert list(chain.last_of(tmp_path / "predictions-import.chain", path.stem)) == ["closed"]
     path.unlink()
     assert "of 4 rows was removed" in only(verify(tmp_path)).problem
 
