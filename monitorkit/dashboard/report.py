@@ -6,8 +6,6 @@ import hashlib
 from base64 import b64encode
 from pathlib import Path
 
-from markupsafe import Markup
-
 from monitorkit import durable, logs
 from monitorkit.config import Config
 from monitorkit.contracts import Outcome, RunResult
@@ -17,9 +15,7 @@ from monitorkit.dashboard.formats import NOTHING
 from monitorkit.errors import ReportError
 from monitorkit.results import Results
 
-_STYLE = pages.asset("dashboard.css")
-
-_HASH = b64encode(hashlib.sha256(_STYLE).digest()).decode()
+_HASH = b64encode(hashlib.sha256(pages.asset("dashboard.css")).digest()).decode()
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{_HASH}'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -34,16 +30,15 @@ log = logs.get(__name__)
 def html(result: RunResult) -> bytes:
     """The page: UTF-8, no script, nothing from elsewhere."""
     rows = pages.rows(result)
-    template = pages.environment().get_template("report.html")
-    return template.render(
+    return pages.self_contained(
+        "report.html",
         result=result,
-        style=Markup(_STYLE.decode()),  # noqa: S704 - our own file
         sentence=glance.drifting(result, columns(result)),
         changed=pages.changed(rows),
         score=next((row for row in rows if row.column.is_score), None),
         features=[row for row in rows if not row.column.is_score],
         drifted={outcome.name: _drifted(outcome) for outcome in result.outcomes},
-    ).encode()
+    )
 
 
 def _drifted(outcome: Outcome) -> str:

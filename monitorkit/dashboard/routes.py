@@ -58,9 +58,7 @@ class _Endpoints:
         try:
             html = await self._live.page(request.query_params.get("before"))
         except ResultsUnreadable as error:
-            if not _wants_page(request):
-                raise
-            return self._unreadable(error, back=None)
+            return self._unreadable(error, request, back=None)
         return Response(html, headers=_HEADERS, media_type="text/html")
 
     async def fragment(self, request: Request) -> Response:
@@ -93,9 +91,7 @@ class _Endpoints:
         try:
             html = await to_thread.run_sync(self._report, run_id, limiter=self._threads)
         except ResultsUnreadable as error:
-            if not _wants_page(request):
-                raise
-            return self._unreadable(error, back=_BACK)
+            return self._unreadable(error, request, back=_BACK)
         if html is not None:
             return Response(html, headers=_SELF_CONTAINED, media_type="text/html")
         if not _wants_page(request):
@@ -105,7 +101,11 @@ class _Endpoints:
         html = trouble.html(self._model_name, title, text, back=_BACK, again=False)
         return Response(html, 404, _SELF_CONTAINED, media_type="text/html")
 
-    def _unreadable(self, error: ResultsUnreadable, back: str | None) -> Response:
+    def _unreadable(
+        self, error: ResultsUnreadable, request: Request, *, back: str | None
+    ) -> Response:
+        if not _wants_page(request):
+            raise error
         title, text = "The results cannot be read", str(error)
         text = text[:1].upper() + text[1:]
         html = trouble.html(self._model_name, title, text, back=back, again=True)

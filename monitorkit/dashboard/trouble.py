@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from monitorkit.dashboard import pages
 
 RELOAD = 5
@@ -20,16 +18,11 @@ def html(model_name: str, title: str, text: str, *, back: str | None, again: boo
         back: the address of the dashboard; None: this is the dashboard's.
         again: the browser asks again after a while.
     """
-    return (
-        pages.environment()
-        .get_template("trouble.html")
-        .render(
-            model_name=model_name,
-            title=title,
-            text=text,
-            back=back,
-            reload=RELOAD if again else None,
-            style=Markup(pages.asset("dashboard.css").decode()),  # noqa: S704 - our own file
-        )
-        .encode()
+    return pages.self_contained(
+        "trouble.html",
+        model_name=model_name,
+        title=title,
+        text=text,
+        back=back,
+        reload=RELOAD if again else None,
     )

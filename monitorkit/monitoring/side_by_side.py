@@ -168,23 +168,20 @@ def _table(shown: Sequence[_Run]) -> Table:
     for run in shown:
         _add_row(table, run.first)
         if run.cycles > 1:
-            _add_row(table, run.last, *_together(run.cycles))
+            _add_row(table, run.last, run.cycles)
     return table
 
 
-def _together(cycles: int) -> Iterator[str]:
+def _add_row(table: Table, compared: Compared, cycles: int = 1) -> None:
+    rows, remarks = compared.replayed.rows, list(_remarks(compared))
     if cycles > 2:  # noqa: PLR2004 - two are both there to see
-        yield f"the last of {cycles:,} in a row"
-
-
-def _add_row(table: Table, compared: Compared, *remarks: str) -> None:
-    rows = compared.replayed.rows
+        remarks.append(f"the last of {cycles:,} in a row")
     table.add_row(
         Text(f"{compared.now:%Y-%m-%d %H:%M:%S}", no_wrap=True),
         "" if rows is None else f"{rows:,}",
         _cell(compared.recorded),
         _cell(compared.replayed),
-        Text("; ".join((*_remarks(compared), *remarks))),
+        Text("; ".join(remarks)),
     )
 
 
