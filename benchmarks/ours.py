@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.bursts import Held, Repeated, Unique
+from monitorkit.sequential.repeats import Held, Repeated, Unique
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -63,7 +63,7 @@ class Ours:
         window = buckets(first, end, self.rate)
         now = BEGIN + end * CYCLE
         part, since = slice(first, end), now - DAY * CYCLE
-        repeats = self.weigher.repeats.design_effect(cycles.held(first, end))
+        repeats = self.weigher.repeats.of(cycles.held(first, end))
         weighed = self.weigher.weigh(window, tallies[part], repeats, (since, now), CYCLE)
         if weighed is None:
             return None
@@ -81,7 +81,7 @@ class Ours:
         if not columns:
             return found
         for end in range(self.first, min(DAY, cells.shape[1] + 1)):
-            found[end] = self.weigher.repeats.design_effect(cycles.held(0, end)) or 1.0
+            found[end] = self.weigher.repeats.of(cycles.held(0, end)).design_effect() or 1.0
         if cells.shape[1] >= DAY:
             beyond = [_least_beyond_chance(*each) for each in zip(cells, columns, strict=True)]
             found[DAY:] = 1.0 + np.maximum(np.minimum.reduce(beyond), 0.0)

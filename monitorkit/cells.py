@@ -342,7 +342,8 @@ class ReferenceCells:
         if known.size:
             with np.errstate(over="ignore", invalid="ignore"):
                 units[2:-1:2] *= np.diff(known)
-            units[[0, -1]] *= self._counters[index].scale
+                units[[0, -1]] *= self._counters[index].scale
+            units = np.nan_to_num(units)  # coarse ones, where a width is no finite number
         return rows, units
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from monitorkit.contracts import Finding, Judgement
 
@@ -43,7 +44,7 @@ def why_not(judgement: object) -> str | None:
 
 
 def _wrong_with(finding: Finding) -> str | None:
-    record = asdict(finding)
+    record = {name: getattr(finding, name) for name in _KINDS}
     for name, (kinds, what) in _KINDS.items():
         if not isinstance(record[name], kinds):
             return f"has no {what} as {name}: {record[name]!r}"
@@ -53,7 +54,14 @@ def _wrong_with(finding: Finding) -> str | None:
     if since is not None and since.utcoffset() is None:
         return f"has no time with a zone as since: {since!r}"
     try:
-        json.dumps(record, allow_nan=False)
+        json.dumps(record, allow_nan=False, default=_fields)
     except (TypeError, ValueError, RecursionError) as error:
         return f"is not JSON-safe: {error}"
     return None
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """A dataclass inside of a finding as the result will have it."""
+    if not is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"a {type(value).__name__} cannot stand in a result")
+    return {field.name: getattr(value, field.name) for field in fields(value)}

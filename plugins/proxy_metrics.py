@@ -42,7 +42,7 @@ class ProxyOptions(Options):
     """Options.
 
     Attributes:
-        threshold: a score from here on is a positive prediction.
+        threshold: a score above it is a positive prediction, as one above 0.5 is to the service.
         hours: the shorter windows in which everything is measured again.
     """
 
@@ -55,7 +55,7 @@ class Scores:
     """What is kept of some rows' scores, all of it exact; k grid bins are occupied.
 
     Attributes:
-        rows: all rows. `positives`: those with a score from the threshold on.
+        rows: all rows. `positives`: those with a score above the threshold.
         missing: (columns + 1,) int64, rows without a value; the score's own last.
         moments: (3,) int64, sums of the rounded scores and of their squares, the latter in units
             of 2**30 and what is left.
@@ -100,7 +100,7 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         missing = np.isnan(chunk.features).sum(axis=0, dtype=np.int64)
         return Scores(
             rows=len(chunk),
-            positives=int(scores.size - np.searchsorted(scores, self.options.threshold)),
+            positives=int(scores.size - np.searchsorted(scores, self.options.threshold, "right")),
             missing=np.append(missing, len(chunk) - scores.size),
             moments=np.array(
                 [steps.sum(), (squares >> _STEP_BITS).sum(), (squares & (_STEPS - 1)).sum()],

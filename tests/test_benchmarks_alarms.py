@@ -139,7 +139,7 @@ def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate
     ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
     windows = [cycles.held(max(end - DAY, 0), end) for end in ends]
 
-    exact = np.array([tallies.weigher.repeats.design_effect(window) for window in windows])
+    exact = np.array([tallies.weigher.repeats.of(window).design_effect() for window in windows])
     assert np.all(least[ends] <= exact + 1e-9)
     assert np.all(least[ends] > 0.9 * exact)
     assert exact.min() > 3

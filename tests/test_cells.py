@@ -290,3 +290,15 @@ def test_counts_beyond_four_billion_are_exact() -> None:
     assert total.rows == 2**40
     assert cells.column(0, total).window.tolist() == [0, 2**40, 0, 0, 0]
     assert sorted(total.counts.tolist())[-2:] == [2**40, 2**40]  # of the score as well
+
+
+def test_gaps_of_no_finite_width_hold_distances_that_are_numbers() -> None:
+    reference = chunk_of([-1.7e308, 1.7e308])
+    cells = ReferenceCells(reference)
+    for values in ([0.0, 0.0], [-1.7e308], [-1e308, 1e308, np.inf]):
+        column = cells.column(0, cells.summarise(chunk_of(values)))
+        assert not np.isnan(column.distances).any()
+
+
+def chunk_of(values: list[float]) -> Chunk:
+    return Chunk.of_rows(("a",), np.array(values)[:, None], np.zeros(len(values)))

@@ -15,6 +15,7 @@ from monitorkit.dashboard import glance, pages
 from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.pages import Facts, Pages
 from monitorkit.dashboard.sources import Sources
+from monitorkit.disk_space import free_and_total
 from monitorkit.errors import ReferenceProblem, told
 
 MOST_LISTENERS = 64
@@ -168,7 +169,7 @@ class Live:
             watching=glance.watching(status.last_cycle, enabled=status.enabled),
             next_cycle_at=status.next_cycle_at,
             cycles=status.cycles,
-            disk=pages.disk(self._sources.root),
+            disk=free_and_total(self._sources.root),
             reference=self._metadata(status.reference_hash),
             undelivered=status.undelivered,
             delivered=self._delivered(),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -329,17 +327,6 @@ def _told(column: Column, cycles: int) -> str:
 def mlflow_run(outline: Outline) -> str:
     """The name of the run that the MLflow sink logs a result to."""
     return f"monitoring v{outline.version} {outline.finished_at:%Y-%m-%d}"
-
-
-def disk(root: Path) -> tuple[int, int] | None:
-    """Bytes free and in all where a folder is, or would be."""
-    for folder in (root, *root.absolute().parents):
-        try:
-            usage = shutil.disk_usage(folder)
-        except OSError:
-            continue
-        return usage.free, usage.total
-    return None
 
 
 def environment() -> Environment:

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from monitorkit import durable, progress, tables
 from monitorkit.config import Config
-from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, Timeline, Window
+from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, RunResult, Timeline
 from monitorkit.errors import CalibrationError
 from monitorkit.monitoring.ladder import Ladder
 from monitorkit.monitoring.merges import Merges
@@ -124,7 +124,7 @@ def run(
         raise CalibrationError(f"there is no monitor {name!r}", f"--monitor takes one of {known}")
     newest = Results(config.storage.results).latest()
     if rows_a_day is None:
-        rows_a_day = None if newest is None else _traffic(newest.window)
+        rows_a_day = None if newest is None else _traffic(newest)
         if rows_a_day is None:
             raise CalibrationError("no result says yet how many rows come", "give --rows-per-day")
     version = (newest and newest.window.model_version) or monitors.references.model_version
@@ -163,11 +163,15 @@ def _writing(file: Path) -> Iterator[None]:
         raise CalibrationError(problem, "name another file with --output") from error
 
 
-def _traffic(window: Window) -> float | None:
-    """Rows a day, from the first to the last one; None without any."""
-    if window.first is None or window.last is None:
+def _traffic(result: RunResult) -> float | None:
+    """Rows a day, from the first one of the window on; None without any.
+
+    Not to the last one: those of a nightly job all come within minutes.
+    """
+    first = result.window.first
+    if first is None:
         return None
-    return window.rows * (DAY / max(window.last - window.first, SHORTEST_TRAFFIC))
+    return result.window.rows * (DAY / max(result.started_at - first, SHORTEST_TRAFFIC))
 
 
 class Trial:
@@ -179,6 +183,7 @@ class Trial:
         settings = config.monitoring
         entry = next(entry for entry in config.monitors if entry.name == name)
         self._lookback = entry.lookback or settings.lookback
+        self._longest = max(self._lookback, settings.lookback)  # the gate has one of its own
         self._settings = settings
         self._monitor = monitor
         self._reference = monitor.reference
@@ -195,7 +200,7 @@ class Trial:
     ) -> tuple[int, list[tuple[timedelta, str]]]:
         """Cycles that were judged in so many days after a first look-back, and their alarms."""
         cycles, alarms = 0, []
-        begin = _BEGIN + self._lookback
+        begin = _BEGIN + self._longest
         end = begin + days * DAY
         findings: Sequence[Finding] = ()
         while self._now < end:
@@ -285,7 +290,7 @@ class Trial:
 
     def _ladder(self) -> Ladder:
         settings = self._settings
-        return Ladder(settings.bucket, settings.resolution, self._now, self._lookback)
+        return Ladder(settings.bucket, settings.resolution, self._now, self._longest)
 
     def _cycle(self, track: Track, rows: Chunk) -> None:
         self._now += self._settings.interval
@@ -295,11 +300,16 @@ class Trial:
 
     def _judge(self, track: Track, previous: Sequence[Finding]) -> Sequence[Finding] | None:
         """The findings; None below the gate."""
-        merge, since = self._monitor.merge, self._now - self._lookback
-        until = self._now + self._lookback
-        buckets = track.buckets(VERSION, since, until, self._ladder(), merge)
-        if sum(bucket.rows for bucket in buckets) < self._settings.min_rows:
+        merge, ladder, until = self._monitor.merge, self._ladder(), self._now + self._longest
+        looked_at = track.buckets(
+            VERSION, self._now - self._settings.lookback, until, ladder, merge
+        )
+        if sum(bucket.rows for bucket in looked_at) < self._settings.min_rows:
             return None
+        since = self._now - self._lookback
+        buckets = track.buckets(VERSION, since, until, ladder, merge)
+        if not buckets:  # what it found before stands
+            return previous
         merged = partial(self._merges.merged, merge=merge)
         timeline = Timeline(buckets, self._now, merge, False, merged, self._settings.bucket, since)
         findings = self._monitor.judge(timeline, previous).findings

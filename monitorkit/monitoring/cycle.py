@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -23,7 +25,7 @@ from monitorkit.contracts import (
     Trigger,
     found_no_rows,
 )
-from monitorkit.errors import ConfigError, CycleBusy, WorkerTimeout, told
+from monitorkit.errors import ConfigError, CycleBusy, MonitorkitError, WorkerTimeout, told
 from monitorkit.monitoring.protocol import Absorbed, Case, Engine
 from monitorkit.monitoring.reports import Reports
 from monitorkit.prediction_log import Cursor
@@ -34,8 +36,7 @@ from monitorkit.units import several
 
 log = logs.get(__name__)
 
-LOOK_BACK_RESULTS = 10  # of a model version, in which a monitor's previous findings are looked for
-LOOK_THROUGH_RESULTS = 100  # of any version, in which those are looked for
+LOOK_THROUGH_RESULTS = 100  # of any version, in which a monitor's previous findings are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +184,6 @@ class _Cycle:
         )
         try:
             judgement = self.engine.judge(case)
-            paths = [
-                self.store.write(self.run_id, entry.name, name, content)
-                for name, content in judgement.attachments.items()
-                if self.store is not None
-            ]
         except Exception as error:
             if self.cancelled():
                 raise
@@ -201,8 +197,23 @@ class _Cycle:
             status="drift" if any(finding.drift for finding in judgement.findings) else "ok",
             findings=tuple(judgement.findings),
             seconds=time.perf_counter() - started,
-            reports=tuple(paths),
+            reports=tuple(self._written(entry.name, judgement.attachments)),
         )
+
+    def _written(self, monitor: str, attachments: Mapping[str, bytes]) -> Iterator[str]:
+        """Where they are; one that cannot be written can be made again, and costs no finding."""
+        for name, content in attachments.items():
+            if self.store is not None:
+                try:
+                    yield self.store.write(self.run_id, monitor, name, content)
+                except OSError as error:
+                    log.error(  # noqa: TRY400 - the reason says it all
+                        "report_not_written",
+                        monitor=monitor,
+                        run_id=self.run_id,
+                        folder=str(self.store.folder),
+                        reason=told(error),
+                    )
 
 
 def _run(
@@ -238,10 +249,21 @@ def _run(
         )
         return outcome
     results.commit(outcome)
-    results.prune(_limits(config.monitoring.results))
-    store.prune(_limits(config.monitoring.reports))
     _say(outcome)
+    with _told_of(results.folder):
+        results.prune(_limits(config.monitoring.results))
+    with _told_of(store.folder):
+        store.prune(_limits(config.monitoring.reports))
     return outcome
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """What is old and cannot be deleted harms no cycle, whose result is there."""
+    try:
+        yield
+    except (OSError, MonitorkitError) as error:
+        log.warning("retention_failed", folder=str(folder), reason=told(error))
 
 
 def judge(
@@ -326,20 +348,16 @@ def _previous(
     Not every result has every monitor: one may have failed, or been left out by `--only`.
     """
     found: dict[str, Sequence[Finding]] = {}
-    same = 0
     for result in earlier:
         if result.reference_hash != absorbed.reference_hash:
             break
         if result.window.model_version != absorbed.window.model_version:
             continue  # versions may take turns; an alarm of one is no news when it is back
-        quiet = False
         for outcome in result.outcomes:
-            if found_no_rows(outcome.findings):
-                quiet = True
-            elif outcome.error is None:
+            # Without rows it said nothing, which would hide what it said before.
+            if outcome.error is None and not found_no_rows(outcome.findings):
                 found.setdefault(outcome.name, outcome.findings)
-        same += not quiet  # such results would hide what a monitor said before them
-        if set(names) <= set(found) or same == LOOK_BACK_RESULTS:
+        if set(names) <= set(found):
             break
     return found
 
@@ -375,7 +393,8 @@ def summarise_drift(
         share_threshold=share_threshold,
         drifted_features=tuple(drifted),
         num_features_evaluated=len(verdicts),
-        excluded_features=left_out,
+        # Only in part left out is what another measure could judge: whether it is missing, say.
+        excluded_features={name: why for name, why in left_out.items() if name not in verdicts},
     )
 
 

@@ -247,10 +247,12 @@ class _Verification:
             return
         if record is None or self._is_being_closed(record, known, listed):
             return
-        name = names.parse(record.segment)
-        if name is not None and (self._folder / name.text).exists():  # it got its name just now
-            self._check(name, known, unsealed)
-            return
+        for text in (record.segment, stem + names.COMPRESSED):
+            name = names.parse(text)
+            # It got its name just now, and may have been compressed since.
+            if name is not None and (self._folder / text).exists():
+                self._check(name, known, unsealed)
+                return
         for archive in self._archives:
             with ExitStack() as stack, reaching(archive):
                 source = _in_archive(archive, stem, stack)

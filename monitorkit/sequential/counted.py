@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.cells import Counts
-from monitorkit.sequential.bursts import Held, Repeated, Repeats
 from monitorkit.sequential.events import Events
+from monitorkit.sequential.repeats import Held, Repeated, Repeats, WindowRepeats
 from monitorkit.sequential.table import Table
 
 
@@ -39,11 +39,11 @@ class Counted:
         self._events, self._repeats = events, repeats
         self._known: WeakKeyDictionary[Counts, _OfBucket] = WeakKeyDictionary()
 
-    def of(self, window: Sequence[Counts]) -> tuple[NDArray[np.int64], float | None]:
+    def of(self, window: Sequence[Counts]) -> tuple[NDArray[np.int64], WindowRepeats]:
         """Count what is new of a window's buckets, one at least.
 
         Returns:
-            (buckets, ...) tallies, and the design effect that repeated rows show.
+            (buckets, ...) tallies, and how often rows repeat each other.
         """
         new = [each for each in window if each not in self._known]
         counted = (
@@ -59,4 +59,4 @@ class Counted:
             Held(of.repeated, partial(self._repeats.cells, each))
             for each, of in zip(window, known, strict=True)
         ]
-        return np.stack([of.tally for of in known]), self._repeats.design_effect(held)
+        return np.stack([of.tally for of in known]), self._repeats.of(held)

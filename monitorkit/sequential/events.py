@@ -132,6 +132,10 @@ class Events:
         self.lowest, self.highest = np.where(matters, lowest, 0.0), np.minimum(highest, 1.0)
         self._absolute = np.array([event.absolute for event in events], np.bool_)
         near = np.array([self.tolerance[column] for column in self.column.tolist()])
+        # Which rows have a value is known of all rows, however few of them have one.
+        missing = self.measure == MEASURES.index("missing")
+        error = np.maximum(limits.tolerance, np.maximum(high - share, share - low))
+        near = np.where(missing, error, near)
         self.lowest, self.highest = self.within(near)
         self.groups = np.flatnonzero(
             np.diff(self.column * len(MEASURES) + self.measure, prepend=-1)

@@ -117,7 +117,6 @@ class Rule:
         if weighed is None:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
-        effective = weighed.design_effect
         begins = [buckets[at].start for at in starts.tolist()]
         best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
@@ -132,6 +131,7 @@ class Rule:
         judged = []
         for group, start in enumerate(best.tolist()):
             column, measure = self.weigher.groups[group]
+            effect = float(weighed.effects[start])
             verdict: Verdict = "drifted" if drifted[group] else "undecided"
             common = {
                 "column": column,
@@ -145,12 +145,11 @@ class Rule:
                 if begin not in merged:
                     merged[begin] = _merged_from(timeline, begin)
                 columns[column] = self._cells.column(column, merged[begin])
-                judged.append(
-                    self._distance(columns[column], lower[group], verdict, effective, common)
-                )
+                cells = columns[column]
+                judged.append(self._distance(cells, lower[group], verdict, effect, common))
             else:
-                judged.append(self._share(shares, group, verdict, effective, common))
-        return Look(judged, effective, weighed.estimated, columns)
+                judged.append(self._share(shares, group, verdict, effect, common))
+        return Look(judged, weighed.design_effect, weighed.estimated, columns)
 
     def _best(
         self,

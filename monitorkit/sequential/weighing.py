@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Bucket
-from monitorkit.sequential.bursts import Repeats, design_effect
+from monitorkit.sequential.bursts import design_effect
 from monitorkit.sequential.events import MEASURES, PARTS, Events, Limits, Measure
 from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
+from monitorkit.sequential.repeats import Repeats, WindowRepeats
 from monitorkit.sequential.starts import grid_step, starts_at
 
 ASSUMED_DESIGN_EFFECT = 5.0
@@ -33,6 +34,7 @@ class Weighed:
         evidence: (starts, groups) natural logarithms; a group is a measure of a column.
         needed: (starts, groups) so much of it is a drift.
         design_effect, estimated: as in `Look`.
+        effects: (starts,) design effects of what came since then, at least that of the window.
         successes, trials: (starts, events) since then, in effective rows.
         since: (starts, ...) tallies.
     """
@@ -42,6 +44,7 @@ class Weighed:
     needed: NDArray[np.float64]
     design_effect: float
     estimated: bool
+    effects: NDArray[np.float64]
     successes: NDArray[np.float64]
     trials: NDArray[np.float64]
     since: NDArray[np.int64]
@@ -83,7 +86,7 @@ class Weigher:
         self,
         buckets: Sequence[Bucket[Any]],
         tallies: NDArray[np.int64],
-        repeats: float | None,
+        repeats: WindowRepeats,
         window: tuple[datetime, datetime],
         bucket: timedelta,
     ) -> Weighed | None:
@@ -92,24 +95,29 @@ class Weigher:
         Args:
             buckets: in time order.
             tallies: (buckets, ...) what `Events.tally` says of each.
-            repeats: what `Repeats.design_effect` says of them.
+            repeats: how often their rows repeat each other.
             window: when it begins and ends.
             bucket: the length of the shortest ones.
         """
         starts = starts_at(buckets, *window, grid_step(bucket))
         if not starts.buckets.size:
             return None
-        estimates = self._variation(buckets, tallies), repeats
+        repeated = repeats.design_effect()
+        estimates = self._variation(buckets, tallies), repeated
         known = [estimate for estimate in estimates if estimate is not None]
-        effective = max(known, default=ASSUMED_DESIGN_EFFECT)
+        effect = max(known, default=ASSUMED_DESIGN_EFFECT)
+        effects = np.full(starts.buckets.size, effect)
+        if repeated is not None:
+            effects = repeats.of_starts(starts.buckets, effect)
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
-        successes, trials = (part / effective for part in self.events.count(since))
+        successes, trials = (part / effects[:, None] for part in self.events.count(since))
         return Weighed(
             starts.buckets,
-            self._evidence(successes, trials, since, effective),
+            self._evidence(successes, trials, since, effects),
             self.needed(starts.allowances),
-            effective,
+            effect,
             bool(known),
+            effects,
             successes,
             trials,
             since,
@@ -149,7 +157,7 @@ class Weigher:
         for place, (group, start) in enumerate(zip(groups.tolist(), starts.tolist(), strict=True)):
             few = events.few.get(self.groups[group][0])
             if few is not None:
-                counts = few.count(weighed.since[start]) / weighed.design_effect
+                counts = few.count(weighed.since[start]) / weighed.effects[start]
                 subset = few.log_evidence(counts, float(distances[place]))
                 found[place] = _mean_of_two(found[place], subset)
         return found
@@ -168,7 +176,7 @@ class Weigher:
         successes: NDArray[np.float64],
         trials: NDArray[np.float64],
         since: NDArray[np.int64],
-        effective: float,
+        effects: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
         events = self.events
@@ -176,7 +184,7 @@ class Weigher:
         found = _mean(successes, trials, bounds, self._log_weights, events.groups)
         for column, few in events.few.items():
             group = self.place[column, "distance"]
-            subset = few.log_evidence(few.count(since) / effective, events.tolerance[column])
+            subset = few.log_evidence(few.count(since) / effects[:, None], events.tolerance[column])
             found[:, group] = _mean_of_two(found[:, group], subset)
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from monitorkit import logs
+from monitorkit.disk_space import free_and_total
 from monitorkit.serving.patient import Patient
 from monitorkit.settings import Storage
 
@@ -73,16 +73,17 @@ class Disk:
 
     async def look(self) -> None:
         """Look at the free space, and tell when the disk is almost full, and when not any more."""
-        free = await to_thread.run_sync(
-            free_bytes, self._root, limiter=self._limiter, abandon_on_cancel=True
+        space = await to_thread.run_sync(
+            free_and_total, self._root, limiter=self._limiter, abandon_on_cancel=True
         )
-        self.free = free
-        if free is None:
+        if space is None:
+            self.free = None
             if not self._unreadable:
                 log.warning("disk_not_measured", folder=str(self._root))
             self._unreadable = True
             return
         self._unreadable = False
+        self.free = free = space[0]
         if not self.almost_full and free < self._warning:
             self.almost_full = True
             log.warning(
@@ -113,22 +114,6 @@ class Disk:
     def _measure(self) -> None:
         self.sizes = {what: sum(_sizes(folder)) for what, folder in self._folders.items()}
         self._measured_at = time.monotonic()
-
-
-def free_bytes(folder: Path) -> int | None:
-    """What this user may still write to the disk of a folder; None when that cannot be told.
-
-    Args:
-        folder: need not be there yet.
-    """
-    for place in (folder.absolute(), *folder.absolute().parents):
-        try:
-            return shutil.disk_usage(place).free
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return None
-    return None
 
 
 def _sizes(folder: Path) -> Iterator[int]:

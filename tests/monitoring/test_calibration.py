@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,29 @@ def test_the_traffic_is_that_of_the_newest_result(here: Place) -> None:
     run_cycle(here.config, LocalEngine(here.config), here.results, trigger="once")
     found = calibrate(here.config, rows_a_day=None).rows_a_day
     assert found == pytest.approx(86400 / 10, rel=1e-3)
+
+
+def test_rows_of_a_nightly_job_are_those_of_a_day(here: Place) -> None:
+    ends = datetime.now(UTC) - timedelta(hours=10)
+    here.append(draw(3000, seed=2), ends=ends, seconds=0.2)
+    run_cycle(here.config, LocalEngine(here.config), here.results, trigger="once")
+    found = calibrate(here.config, rows_a_day=None).rows_a_day
+    assert found == pytest.approx(3000 * 24 / (10 + 1 / 6), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("lookback", "rows_a_day", "cycles"), [("1h", 2400.0, 24), ("48h", 150.0, 0)]
+)
+def test_the_gate_has_the_look_back_that_it_has_in_a_cycle(
+    place: Make, lookback: str, rows_a_day: float, cycles: int
+) -> None:
+    """Of a day, whatever that of the monitor is; 200 rows are needed."""
+    here = place(monitors=[{**ANYTIME, "lookback": lookback}], monitoring=HOURLY)
+    if cycles:
+        assert calibrate(here.config, rows_a_day=rows_a_day).cycles == cycles
+    else:
+        with pytest.raises(CalibrationError, match="no cycle had enough"):
+            calibrate(here.config, rows_a_day=rows_a_day)
 
 
 def test_another_monitor_is_one_that_is_configured(here: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from filelock import FileLock
 from monitoring_place import Place, draw, store_model
 from otlp_receiver import attributes, receiving
 from scipy import stats
+from structlog.testing import capture_logs
 
 from monitorkit import telemetry
 from monitorkit.contracts import Finding, Outcome, RunResult, Skipped, found_no_rows
@@ -26,7 +28,6 @@ from monitorkit.errors import (
     WorkerDied,
 )
 from monitorkit.monitoring.cycle import (
-    LOOK_BACK_RESULTS,
     Moment,
     Selection,
     judge,
@@ -37,7 +38,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.reports import Reports
 from monitorkit.monitoring.store import FILE
-from monitorkit.results import new_run_id
+from monitorkit.results import Results, new_run_id
 from monitorkit.retention import Limits
 from monitorkit.settings import Telemetry
 from monitorkit.worker import Worker
@@ -228,7 +229,7 @@ def test_an_alarm_goes_on_when_its_version_is_back_after_many_cycles(place: Make
     here.append(draw(1500, seed=2, shift=(40, 0, 0)))
     assert "new" in alarms(cycle(here, engine))
     here.append(draw(1500, seed=3), version="2")
-    for _ in range(LOOK_BACK_RESULTS + 2):
+    for _ in range(12):
         assert cycle(here, engine).window.model_version == "2"
     here.append(draw(300, seed=4, shift=(40, 0, 0)))
     assert alarms(cycle(here, engine)) == {"continuing"}
@@ -248,7 +249,7 @@ def test_an_alarm_goes_on_after_an_hour_without_rows(place: Make) -> None:
     begin = datetime.now(UTC) - timedelta(hours=5)
     earlier: list[RunResult] = []
     found = []
-    quiet = [(90 + 5 * n, 0) for n in range(LOOK_BACK_RESULTS + 2)]
+    quiet = [(90 + 5 * n, 0) for n in range(12)]
     for minutes, rows in ((0, 1500), *quiet, (160, 1500)):
         now = begin + timedelta(minutes=minutes)
         if rows:
@@ -261,6 +262,22 @@ def test_an_alarm_goes_on_after_an_hour_without_rows(place: Make) -> None:
         found.append((alarms(result), found_no_rows(result.outcomes[0].findings)))
     assert "new" in found[0][0]
     assert found[1:] == [(set(), True)] * len(quiet) + [({"continuing"}, False)]
+
+
+def test_an_alarm_goes_on_after_an_hour_in_which_its_monitor_failed(place: Make) -> None:
+    here = place(monitors=[{"name": "feature-drift", "use": "anytime_drift"}])
+    engine, store = LocalEngine(here.config), Reports(here.config.storage.reports)
+    here.append(draw(1500, seed=2, shift=(40, 0, 0)))
+    first = cycle(here, engine)
+    assert "new" in alarms(first)
+    (outcome,) = first.outcomes
+    failed = replace(outcome, status="timed_out", findings=(), error="it took longer than 60 s")
+    now = datetime.now(UTC)
+    earlier = [replace(first, outcomes=(failed,)) for _ in range(20)]
+    moment = Moment(now, new_run_id(now), "once", [*earlier, first])
+    result = judge(here.config, engine, moment, store=store)
+    assert isinstance(result, RunResult)
+    assert alarms(result) == {"continuing"}
 
 
 def test_a_version_that_nobody_has_is_an_error_and_reads_again_once_it_is_there(
@@ -377,6 +394,36 @@ def test_attachments_are_written_beside_the_result(place: Make) -> None:
     assert len(cycle(here, reports=True).outcomes[0].reports) == 1
 
 
+def test_a_report_that_cannot_be_written_costs_no_finding(place: Make) -> None:
+    here = place(monitors=[{"name": "evidently", "use": "evidently_drift"}])
+    here.append(draw(300, seed=2))
+    here.config.storage.reports.parent.mkdir(parents=True, exist_ok=True)
+    here.config.storage.reports.write_bytes(b"no folder")
+    with capture_logs() as events:
+        (outcome,) = cycle(here).outcomes
+    assert (outcome.status, outcome.error, outcome.reports) == ("ok", None, ())
+    assert len(outcome.findings) > 3
+    (event,) = (each for each in events if each["event"] == "report_not_written")
+    assert (event["monitor"], event["folder"]) == ("evidently", str(here.config.storage.reports))
+
+
+def test_old_files_that_cannot_be_deleted_fail_no_cycle(
+    place: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+
+    def refuse(_self: Results, _limits: Limits) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "old.json")
+
+    monkeypatch.setattr(Results, "prune", refuse)
+    with capture_logs() as events:
+        result = cycle(here)
+    assert here.results.run_ids() == [result.run_id]
+    assert [each["event"] for each in events if each["log_level"] != "info"] == ["retention_failed"]
+    assert "cycle_completed" in [each["event"] for each in events]
+
+
 def outcome(*findings: Finding, error: str | None = None) -> Outcome:
     return Outcome("m", "ks", "failed" if error else "ok", findings, 0.1, error)
 
@@ -389,6 +436,7 @@ def test_the_verdict_counts_features_and_not_the_score() -> None:
                 Finding("ks", 0.1, "b", drift=False),
                 Finding("ks", 0.5, "probability", drift=True),
                 Finding("excluded", None, "c", detail={"reason": "constant"}),
+                Finding("excluded", None, "b", detail={"reason": "no values in the reference"}),
                 Finding("rows", 3.0),
             )
         ],

@@ -52,7 +52,7 @@ def test_it_keeps_the_laws() -> None:
 def test_numpy_and_scipy_agree(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
     findings = found(scored(scores))
     assert value(findings, "predictions") == len(scores)
-    assert value(findings, "positive_rate") == np.mean(scores >= 0.5)
+    assert value(findings, "positive_rate") == np.mean(scores > 0.5)
     assert value(findings, "probability_mean") == pytest.approx(
         np.mean(scores), abs=MOMENT_ERROR + 1e-15
     )

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prediction_rows import OTHER, SCHEMA, START, closed, rows, stamp
 
-from monitorkit.prediction_log import Prediction, Reader, Writer, chain, verification
+from monitorkit.prediction_log import Prediction, Reader, Writer, chain, names, verification
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.imported import ImportedSegments
 from monitorkit.prediction_log.repeats import Repeats
@@ -448,6 +448,27 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
     assert list(chain.last_of(tmp_path / "predictions-import.chain", path.stem)) == ["closed"]
     path.unlink()
     assert "of 4 rows was removed" in only(verify(tmp_path)).problem
+
+
+async def test_a_segment_that_gets_its_name_and_is_compressed_meanwhile_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(tmp_path, [rows(4), rows(1)])
+    (path,) = closed(tmp_path)
+    listing = names.segments
+
+    def then_compressed(folder: Path) -> list[names.Name]:
+        monkeypatch.undo()
+        aside = path.rename(tmp_path / "aside")  # the chain speaks of it, and it has no name yet
+        found = listing(folder)
+        aside.rename(path)
+        compress(folder)
+        return found
+
+    monkeypatch.setattr(names, "segments", then_compressed)
+    report = verify(tmp_path)
+    assert (report.findings, states(report)) == ([], ["open", "sealed"])
+    assert not path.exists()
 
 
 def prune(path: Path) -> None:

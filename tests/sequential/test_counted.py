@@ -10,9 +10,9 @@ import pytest
 
 from monitorkit.cells import Counts, ReferenceCells
 from monitorkit.contracts import Chunk
-from monitorkit.sequential.bursts import Repeats
 from monitorkit.sequential.counted import Counted
 from monitorkit.sequential.events import Events, Limits
+from monitorkit.sequential.repeats import Repeats
 from monitorkit.sequential.table import Table
 
 RANDOM = np.random.default_rng(6)
@@ -54,12 +54,13 @@ def test_a_window_that_slides_is_counted_as_if_it_were_new(tallied: list[int]) -
         together = CELLS.merge(window[2], window[3])
         window = [window[1], together, *window[4:], *day(2)]
         tallied.clear()
-        tallies, effect = counted.of(window)
+        tallies, repeats = counted.of(window)
         assert sum(tallied) == 3
 
-        again, effect_again = Counted(EVENTS, REPEATS).of(window)
+        again, repeats_again = Counted(EVENTS, REPEATS).of(window)
         assert np.array_equal(tallies, again)
-        assert effect == effect_again
+        effect = repeats.design_effect()
+        assert effect == repeats_again.design_effect()
         assert effect is not None
         assert effect > 1.5
 
@@ -72,7 +73,7 @@ def test_the_same_window_is_not_counted_again(tallied: list[int]) -> None:
 
     assert tallied == []
     assert np.array_equal(first[0], again[0])
-    assert first[1] == again[1]
+    assert first[1].design_effect() == again[1].design_effect()
 
 
 def test_a_bucket_that_comes_twice_counts_twice() -> None:
@@ -86,7 +87,7 @@ def test_a_bucket_that_comes_twice_counts_twice() -> None:
 def test_no_bucket_is_kept_alive_by_what_was_counted_of_it() -> None:
     """There is a monitor for each model version that ever was; their windows are not kept."""
     counted, window = Counted(EVENTS, REPEATS), day()
-    tallies, _ = counted.of(window)
+    tallies = counted.of(window)[0]
     old, base = weakref.ref(window[0]), weakref.ref(tallies)
     del window[:], tallies
     gc.collect()

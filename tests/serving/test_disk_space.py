@@ -15,8 +15,9 @@ from pydantic import ByteSize
 from small_disk import mounted
 
 from monitorkit.config import Config
+from monitorkit.disk_space import free_and_total
 from monitorkit.serving import disk as disk_module
-from monitorkit.serving.disk import Disk, free_bytes
+from monitorkit.serving.disk import Disk
 from monitorkit.serving.services import Services
 from monitorkit.settings import Storage
 
@@ -90,16 +91,18 @@ async def test_off_is_off(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_yet_has_the_space_of_its_parent(tmp_path: Path) -> None:
-    found = free_bytes(tmp_path / "not" / "yet")
+    found, there = free_and_total(tmp_path / "not" / "yet"), free_and_total(tmp_path)
     assert found is not None
-    assert abs(found - (free_bytes(tmp_path) or 0)) < 2**30
+    assert there is not None
+    assert abs(found[0] - there[0]) < 2**30
+    assert found[1] == there[1]
 
 
 async def test_a_disk_that_cannot_be_asked_is_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(Storage(root=tmp_path))
-    monkeypatch.setattr(disk_module, "free_bytes", lambda _: None)
+    monkeypatch.setattr(disk_module, "free_and_total", lambda _: None)
     with structlog.testing.capture_logs() as logged:
         await disk.look()
         await disk.look()
