@@ -221,6 +221,8 @@ def to_toml(config: Config) -> str:
     import tomli_w  # noqa: PLC0415 - for one command only
 
     table = _without_nulls(config.model_dump(mode="json", by_alias=True))
+    if not table["serving"]["keys"]:
+        del table["serving"]["keys"]  # `[[serving.keys]]` of `new-key` could not be added to it
     return redacted(tomli_w.dumps(table))
 
 

@@ -91,10 +91,16 @@ def stored(address: Address, store: Path, version: str) -> Path | None:
     return path if complete else None
 
 
-def holds(path: Path, source: str, created_at: str) -> bool:
+def holds(path: Path, source: str, created_at: str, sha256: str | None = None) -> bool:
     """Whether a folder holds, byte for byte, the version that was registered from there then.
 
     The number does not tell: a registry that was deleted and filled again counts from one again.
+
+    Args:
+        path: the folder.
+        source: where the version's files are.
+        created_at: when it was registered.
+        sha256: of its model file, as the registry says now; None: it does not.
     """
     if not path.exists():
         return False
@@ -103,6 +109,10 @@ def holds(path: Path, source: str, created_at: str) -> bool:
         model.read_bytes(path, card)
     except ModelRefused as error:
         log.warning("stored_model_damaged", reason=error.reason)
+        return False
+    if sha256 not in (None, card.sha256):
+        reason = f"{path}: its model has SHA-256 {card.sha256}, the registry says {sha256}"
+        log.warning("stored_model_damaged", reason=reason)
         return False
     same = (card.source, card.created_at) == (source, created_at)
     if not same:

@@ -87,7 +87,10 @@ def _prepare(config: Config) -> None:
         registry.finish_first(address)
     folder = fetch_production(config)
     if not reference.exists(config.storage.reference):
-        _freeze(config, folder, None)
+        frozen = _freeze(config, folder, None)
+        # Not before: a version that cannot be served must not replace the one that could.
+        with _writing(config.storage.models):
+            registry.set_last_good(address, config.storage.models, frozen.model_version)
 
 
 def bootstrap(config: Config, source: Path | None = None) -> reference.Metadata:
@@ -121,9 +124,7 @@ def fetch_production(config: Config) -> Path:
         version = registry.production_version(address)
         trusted = config.registry.trust
         with _writing(config.storage.models):
-            folder = registry.fetch(address, version, config.storage.models, trusted)
-            registry.set_last_good(address, config.storage.models, version)
-    return folder
+            return registry.fetch(address, version, config.storage.models, trusted)
 
 
 def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Metadata:

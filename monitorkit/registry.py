@@ -202,6 +202,8 @@ def promote(address: Address, version: str) -> None:
         RegistryUnavailable: no answer.
     """
     client = connect(address)
+    if not can_be_kept(version):
+        raise _no_version(address, version)
     _model_version(address, client, version)
     with reported(address):
         client.set_registered_model_alias(address.model_name, address.alias, version)
@@ -251,7 +253,8 @@ def fetch(address: Address, version: str, store: Path, trust: Trust) -> Path:
     folder = folder_of(address, store, version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / "fetch.lock"):
-        if holds(folder, _source(registered), _created_at(registered)):
+        expected = registered.tags.get(SHA256_TAG)
+        if holds(folder, _source(registered), _created_at(registered), expected):
             return folder
         for left in folder.parent.glob(f"{TEMPORARY}*"):  # of a process that was killed
             shutil.rmtree(left)
@@ -331,11 +334,14 @@ def _model_version(address: Address, client: MlflowClient, version: str) -> Mode
     with reported(address), _missing() as missing:
         found = client.get_model_version(address.model_name, version)
     if missing:
-        known = ", ".join(versions(address)) or "none"
-        raise ModelNotFound(
-            f"version {version} of model {address.model_name!r}", f"Versions: {known}."
-        )
+        raise _no_version(address, version)
     return found
+
+
+def _no_version(address: Address, version: str) -> ModelNotFound:
+    known = ", ".join(versions(address)) or "none"
+    what = f"version {shown(version)} of model {address.model_name!r}"
+    return ModelNotFound(what, f"Versions: {known}.")
 
 
 def _refuse_moved(address: Address, client: MlflowClient) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from monitorkit import config, keys, logs, plugin_manager, preparation, telemetry
+from monitorkit import config, keys, logs, plugin_manager, preparation, registry, telemetry
 from monitorkit.config import Config
 from monitorkit.serving import server, tls
 
@@ -65,7 +65,8 @@ def open_ui(settings: Config, port: int) -> None:
         log.info("mlflow_ui", url=uri)
         webbrowser.open(uri)
         return
-    settings.storage.mlflow.mkdir(parents=True, exist_ok=True)
+    # MLflow would make the tables, too, but leave half a store behind when it is stopped meanwhile.
+    registry.connect(registry.address(settings))
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     log.info("mlflow_ui", url=f"http://127.0.0.1:{port}", store=uri)

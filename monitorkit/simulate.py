@@ -31,6 +31,7 @@ CONCURRENCY = 8
 ATTEMPTS = 5
 LONGEST_WAIT = 5.0
 TIMEOUT = 60.0
+_WANT_A_KEY = {str(int(status)) for status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)}
 
 log = logs.get(__name__)
 
@@ -110,7 +111,10 @@ def run(
         summary = sender.summary()
         _tell(summary)
     if summary.answered < summary.sent:
-        raise SimulationFailed(address, summary.sent, summary.answered, dict(summary.failed))
+        for status in _WANT_A_KEY.intersection(sender.reasons):
+            raise KeyRefused(address, sender.reasons[status])
+        failed = {sender.reasons.get(why, why): count for why, count in summary.failed.items()}
+        raise SimulationFailed(address, summary.sent, summary.answered, failed)
     return summary
 
 
@@ -159,7 +163,7 @@ def fetch_schema(url: str) -> FeatureSchema:
     try:
         with httpx.Client(timeout=TIMEOUT, **service.options(url)) as client:
             answer = client.get(f"{url}/model/info")
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if str(answer.status_code) in _WANT_A_KEY:
             raise KeyRefused(url, _reason(answer))
         if answer.status_code != httpx.codes.OK:
             raise ServiceUnreachable(url, _reason(answer))
@@ -190,6 +194,7 @@ class _Sender:
     answered: int = 0
     retried: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)
 
     async def send(self, advance: progress.Advance) -> None:
@@ -250,7 +255,9 @@ class _Sender:
                 return None
             wait = _seconds_to_wait(answer)
             if wait is None or attempt == ATTEMPTS:
-                return str(answer.status_code)
+                status = str(answer.status_code)
+                self.reasons.setdefault(status, _reason(answer))  # of the first one
+                return status
             self.retried += 1
             await anyio.sleep(wait)
         raise AssertionError  # the last attempt returns

@@ -17,12 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from monitorkit import model, model_store, preparation, reference
+from monitorkit import model, model_store, preparation, reference, registry
 from monitorkit.config import Config
-from monitorkit.errors import DataError
+from monitorkit.errors import DataError, SchemaError
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.serving.served import Served
+from monitorkit.training.train import train
 
 SCHEMA = FeatureSchema((Feature("region", "integer"), Feature("income", nullable=True)))
 
@@ -116,3 +117,30 @@ def test_missing_values_that_the_model_takes_are_frozen(tmp_path: Path) -> None:
     frame.loc[3, "income"] = np.nan
     frame.to_csv(config.data.path, index=False)
     assert preparation._freeze(config, where, config.data.path).num_samples == len(frame)
+
+
+def test_a_version_that_cannot_be_served_does_not_replace_the_last_good_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.random((300, 3)), columns=["a", "b", "c"])
+    frame["y"] = (frame["b"] > 0.5).astype(int)
+    path = tmp_path / "rows.csv"
+    settings: dict[str, Any] = {
+        "storage": {"root": tmp_path / "root"},
+        "data": {"path": path, "target": "y"},
+        "schema": {"a": {"minimum": 0}},
+        "training": {"estimator": "logistic_regression"},
+    }
+    config = Config.model_validate(settings)
+    frame[["a", "b", "y"]].to_csv(path, index=False)
+    preparation.prepare_here(config)
+    address, store = model_store.address(config), config.storage.models
+    assert model_store.last_good(address, store) == "1"
+
+    frame[["b", "c", "y"]].to_csv(path, index=False)
+    train(Config.model_validate({**settings, "schema": {}}))
+    registry.promote(address, "2")
+    config.storage.reference.rename(tmp_path / "aside")
+    for begin in (preparation.bootstrap, preparation.prepare_here):
+        with pytest.raises(SchemaError, match="'a'"):
+            begin(config)
+        assert model_store.last_good(address, store) == "1"

@@ -536,6 +536,27 @@ def test_a_file_that_is_not_the_one_that_was_registered_is_refused(
         registry.fetch(here, version, tmp_path, TRUSTED)
 
 
+def test_a_hash_that_is_set_later_is_compared_with_the_copy_that_is_here(
+    here: Address, tmp_path: Path
+) -> None:
+    version = register(here)
+    folder = registry.fetch(here, version, tmp_path, TRUSTED)
+    client = registry.connect(here)
+    found = model.read_card(folder).sha256
+    client.set_model_version_tag(here.model_name, version, registry.SHA256_TAG, found)
+    assert registry.fetch(here, version, tmp_path, TRUSTED) == folder
+    client.set_model_version_tag(here.model_name, version, registry.SHA256_TAG, "0" * 64)
+    with pytest.raises(ModelRefused, match=f"not the one that was registered.*{'0' * 64}"):
+        registry.fetch(here, version, tmp_path, TRUSTED)
+    assert model.read_card(folder).sha256 == found  # it stays as it was, refused
+
+
+def test_a_version_that_no_registry_has_is_none_to_promote(here: Address) -> None:
+    register(here)
+    with pytest.raises(ModelNotFound, match=r"version 9{20} of model .* Versions: 1\."):
+        registry.promote(here, "9" * 20)
+
+
 @pytest.mark.parametrize("work", ["model", "run", "experiment"])
 def test_a_store_that_holds_something_is_kept_whatever_its_mark_says(
     blank: Path, tmp_path: Path, work: str

@@ -27,7 +27,13 @@ from structlog.testing import capture_logs
 
 from monitorkit import simulate
 from monitorkit.config import Config
-from monitorkit.errors import ConfigError, DataError, ServiceUnreachable, SimulationFailed
+from monitorkit.errors import (
+    ConfigError,
+    DataError,
+    KeyRefused,
+    ServiceUnreachable,
+    SimulationFailed,
+)
 from monitorkit.scenario import plan
 
 # The service that these tests talk to is small, but its HTTP is real.
@@ -286,12 +292,22 @@ def test_ctrl_c_ends_it_with_an_account_of_what_was_sent(data: Path, tmp_path: P
 
 def test_rows_that_were_not_answered_are_an_error(data: Path) -> None:
     async def predict(_: Request) -> Response:
-        return JSONResponse({}, 422)
+        return JSONResponse({"detail": "too large."}, 422)
 
     with serving(service := Service(predict)), pytest.raises(SimulationFailed) as caught:
         simulate.run(Config(), rows=4, data=data, url=service.url)
     assert "answered 0 of 4 rows" in str(caught.value)
-    assert "4 x 422" in str(caught.value)
+    assert "4 x HTTP 422: too large" in str(caught.value)
+
+
+def test_a_key_that_may_read_only_is_told_of_as_a_key(data: Path) -> None:
+    async def predict(_: Request) -> Response:
+        return JSONResponse({"detail": "The key has no scope `predict`."}, 403)
+
+    with serving(service := Service(predict)), pytest.raises(KeyRefused) as caught:
+        simulate.run(Config(), rows=4, data=data, url=service.url)
+    assert "The key has no scope `predict`" in str(caught.value)
+    assert "MONITORKIT_KEY" in str(caught.value)
 
 
 def test_a_data_set_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from monitorkit.errors import MonitorkitError
 from monitorkit.units import parse_moment
 
 _OFFERED = 20
+MOST_ROWS_A_DAY = 1e9
 
 
 def _offer(names: Iterable[str], begun: str) -> list[CompletionItem]:
@@ -112,6 +114,14 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
         raise click.BadParameter(str(error)) from None
 
 
+def _number(
+    _context: click.Context, _option: click.Parameter, number: float | None
+) -> float | None:
+    if number is not None and math.isnan(number):
+        raise click.BadParameter("nan is no number.")
+    return number
+
+
 @command("replay --from -6h", "replay --from 2026-01-31 --to now --config other.toml")
 @click.option(
     "--from",
@@ -152,7 +162,8 @@ def replay(
 @click.option(
     "--rows-per-day",
     "rows_a_day",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=1, max=MOST_ROWS_A_DAY),
+    callback=_number,
     help="The traffic; that of the newest result when not given.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of chance.")

@@ -26,6 +26,7 @@ from monitorkit.dashboard.formats import NOTHING, day_and_time, number, share
 from monitorkit.dashboard.glance import Sentence
 from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.outlines import Number
+from monitorkit.redaction import redacted
 from monitorkit.results import Results
 from monitorkit.units import several
 
@@ -121,7 +122,7 @@ def look(config: Config, url: str | None = None) -> Status:
             return Status(service, results.folder, elsewhere, history, told, found)
         except (KeyError, TypeError, ValidationError):
             service = Service(service.url, None, _FOREIGN)
-    nobody = Sentence("bad", "Not running", [f"{service.url}: {service.reason}"])
+    nobody = Sentence("bad", "Not running", [redacted(f"{service.url}: {service.reason}")])
     told = [("Serving", nobody), ("Drift", drift)]
     return Status(service, results.folder, None, history, told, found)
 

@@ -13,7 +13,7 @@ from typing import Literal
 from monitorkit import logs, plugin_manager, progress, reference, telemetry
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult, Skipped
-from monitorkit.errors import MonitorkitError, ResultsUnreadable, told
+from monitorkit.errors import ConfigError, MonitorkitError, ResultsUnreadable, told
 from monitorkit.monitoring import dask_engine, summary
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection, run_cycle
@@ -51,8 +51,22 @@ def run_once(
     Raises:
         ClusterError: there is no cluster.
         ReferenceProblem: the reference is missing or is not what was frozen; nothing is written.
+        ConfigError: the file system refuses to read or write something below the storage.
         MonitorkitError: see `run_cycle`.
     """
+    try:
+        return _run_once(config, selection, reports=reports, where=where)
+    except OSError as error:
+        problem = (
+            f"{error.filename or config.storage.root}: {error.strerror or error}. Free space, "
+        )
+        problem += "let this user read and write there, or choose another folder"
+        raise ConfigError("[storage] root", (problem,)) from error
+
+
+def _run_once(
+    config: Config, selection: Selection, *, reports: bool, where: Where
+) -> RunResult | Skipped:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers end with it
     with (
         progress.on_terminal("monitor", measured=False),

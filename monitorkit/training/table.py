@@ -21,6 +21,7 @@ MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
 """Spellings of a missing value."""
 
 _INDEX = ("", "Unnamed: 0")
+_FLAGS = {"true": 1.0, "false": 0.0}
 
 
 class Table:
@@ -74,6 +75,8 @@ class Table:
     def numbers(self, column: str) -> NDArray[np.float64]:
         """One column, each number the nearest float64 to what is written.
 
+        A column of true and false, as pandas writes them, is one of 1 and 0.
+
         Returns:
             (rows,) NaN where missing.
 
@@ -84,7 +87,9 @@ class Table:
         try:
             values = [math.nan if cell in MISSING else float(cell) for cell in cells]
         except ValueError:
-            raise self._wrong_number(column) from None
+            if not all(cell in MISSING or cell.lower() in _FLAGS for cell in cells):
+                raise self._wrong_number(column) from None
+            return np.array([_FLAGS.get(cell.lower(), math.nan) for cell in cells])
         numbers = np.array(values, dtype=np.float64)
         # float() also reads "-nan" and, past the largest float64, gives infinity.
         missing = int(np.isnan(numbers).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,39 @@ def test_a_person_reads_one_line_of_a_bug(here: Path) -> None:
     assert done.returncode == CRASHED
     assert "This is a bug: run it again with --debug" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("number", ["nan", "1e24", "inf", "0"])
+def test_rows_a_day_that_are_no_number_are_a_wrong_option(number: str) -> None:
+    assert invoke("calibrate", "--rows-per-day", number).exit_code == 2
+
+
+def test_a_new_key_can_be_added_to_the_printed_configuration(here: Path) -> None:
+    text = invoke("config").output
+    made = json.loads(invoke("new-key", "--scopes", "read", "--json").output)
+    (here / "my.toml").write_text(f"{text}\n{made['entry']}\n", encoding="utf-8")
+    done = invoke("config", "--config", "my.toml", "--json")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.output)["serving"]["keys"]) == 1
+
+
+def test_ui_makes_the_store_whole_before_it_hands_it_to_mlflow(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow, stopped in its first second, would leave tables behind that nobody finishes."""
+    found: list[str] = []
+
+    def started(_: str, command: list[str]) -> None:
+        with sqlite3.connect(here / "monitoring" / "mlflow" / "mlflow.db") as store:
+            found.extend(
+                name for (name,) in store.execute("SELECT version_num FROM alembic_version")
+            )
+        assert command[2:4] == ["mlflow", "ui"]
+
+    monkeypatch.setattr(os, "execv", started)
+    assert invoke("ui").exit_code == 0
+    assert len(found) == 1
+    assert list((here / "monitoring" / "mlflow").glob("*unfinished*")) == []
 
 
 def test_a_wrong_option_ends_with_2() -> None:

@@ -204,6 +204,12 @@ def test_without_a_service_it_says_so_and_shows_the_results(
     assert "1 of 3 features drifted" in text
 
 
+def test_a_password_in_the_address_is_not_shown(config: Config) -> None:
+    text = shown(terminal.look(config, NOBODY.replace("//", "//user:topsecret@")))
+    assert "Not running" in text
+    assert "topsecret" not in text
+
+
 def test_without_anything_it_says_what_to_do(config: Config) -> None:
     text = shown(terminal.look(config, NOBODY))
     assert "no cycle has judged anything so far" in text

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from monitorkit.config import Config
 from monitorkit.contracts import RunResult
-from monitorkit.errors import ReferenceMissing
+from monitorkit.errors import ConfigError, ReferenceMissing
 from monitorkit.monitoring import compressing, standalone
 from monitorkit.monitoring.compressing import Compressing
 from monitorkit.monitoring.cycle import Selection
@@ -76,6 +76,17 @@ def test_once_in_a_wrong_folder_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ReferenceMissing):
         standalone.run_once(config, Selection(), reports=False, where=standalone.Where())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_once_where_nothing_may_be_written_is_refused_with_the_path(place: Make) -> None:
+    here = place()
+    here.append(draw(300, seed=2))
+    lock = here.config.storage.state / "cycle.lock"
+    lock.mkdir(parents=True)
+    with pytest.raises(ConfigError) as caught:
+        standalone.run_once(here.config, Selection(), reports=False, where=standalone.Where())
+    assert "[storage] root" in str(caught.value)
+    assert str(lock) in str(caught.value)
 
 
 def test_once_ends_with_a_whole_segment_compressed_however_short_the_interval(

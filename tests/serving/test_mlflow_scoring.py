@@ -445,6 +445,7 @@ HEAD = ",".join(COLUMNS)
         ("\n\n", "BAD_REQUEST", "The body is empty"),
         (f"{HEAD}\n45,2\n", "BAD_REQUEST", "Expected 5 columns, got 2"),
         (f'{HEAD}\n45,2,"0.25,1,1\n', "BAD_REQUEST", "The body is not a CSV table"),
+        (f'{HEAD}\n45,2,0.25,1,1\n45,2,0.25,1,"1', "BAD_REQUEST", "unexpected end of data"),
         ("45,2,0.25,5400.5,1\n", "BAD_REQUEST", "Columns are missing: 'age'"),
         (
             f"{HEAD}\n45,2,secret,1,1\n45,2,1,nan,maybe\n45,2,1,1,1\n",

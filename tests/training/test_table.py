@@ -62,6 +62,17 @@ def test_the_row_number_is_no_column(name: str) -> None:
     assert table(f"{name},a\n1,2\n").columns == ["a"]
 
 
+@pytest.mark.parametrize("words", [("True", "False"), ("true", "FALSE")])
+def test_a_column_of_true_and_false_is_one_of_1_and_0(words: tuple[str, str]) -> None:
+    numbers = table(f"a,b\n1,{words[0]}\n2,{words[1]}\n3,\n4,{words[0]}\n").numbers("b")
+    np.testing.assert_array_equal(numbers, [1, 0, np.nan, 1])
+
+
+def test_true_among_numbers_is_none() -> None:
+    assert refusal("a,b\n1,2\n1,True\n", "b").problem == "'True' is not a number"
+    assert refusal("a,b\n1,yes\n1,True\n", "b").problem == "'yes' is not a number"
+
+
 @pytest.mark.parametrize(
     "value", ["abc", "1,5", "0x10", "1_000", "\u0661\u0662", "-nan", " ", "True"]
 )
