@@ -100,7 +100,12 @@ def our_stream(key: Key) -> bool:
     rows = _drawn(tallies, kind, rate, seed)
     counted, cells = by_cycle(tallies.rows, rows, rate), tallies.cells_of(rows, rate)
     ours = ours_of(name, split, rate)
-    return ours.first_alarm(counted, Cycles(cells), bursty=kind == "bursts") is not None
+    return (
+        ours.first_alarm(
+            counted, Cycles(cells, tallies.weigher.repeats.columns), bursty=kind == "bursts"
+        )
+        is not None
+    )
 
 
 def others_stream(key: Key, thresholds: Thresholds) -> Mapping[str, bool]:
@@ -267,7 +272,7 @@ def one_change(key: Key, thresholds: Thresholds) -> Mapping[str, int | None]:
     drawn = quiet(size, LONGEST_DELAY * rate, random)
     counted = np.concatenate((before, by_cycle(tallies.of(population), drawn, rate)))
     calm_cells, cells = tallies.cells_of(calm, rate), tallies.cells_of(drawn, rate, population)
-    cycles = Cycles(np.concatenate((calm_cells, cells), axis=1))
+    cycles = Cycles(np.concatenate((calm_cells, cells), axis=1), tallies.weigher.repeats.columns)
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
     ours = ours_of(name, split, rate)
     for end in range(DAY + 1, len(counted) + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,25 +147,33 @@ class Cycles:
 
     Args:
         cells: (columns that show repeats, cycles, rate); negative where a value is missing.
+        columns: those that show repeats.
     """
 
-    def __init__(self, cells: NDArray[np.int64]) -> None:
+    def __init__(self, cells: NDArray[np.int64], columns: Sequence[Unique]) -> None:
         self.cells = cells
+        self._columns = columns
         self._held: dict[int, Held] = {}
 
     def held(self, first: int, end: int) -> list[Held]:
         """Of the cycles from one to before another one; each is counted once."""
         for cycle in range(first, end):
             if cycle not in self._held:
-                self._held[cycle] = _held(self.cells[:, cycle])
+                self._held[cycle] = _held(self.cells[:, cycle], self._columns)
         return [self._held[cycle] for cycle in range(first, end)]
 
 
-def _held(cells: NDArray[np.int64]) -> Held:
+def _held(cells: NDArray[np.int64], columns: Sequence[Unique]) -> Held:
     """Of a cycle's cells (columns, rate)."""
     parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
     repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
         np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
+        np.array(
+            [
+                column.largest(part) if part[0].size else 0.0
+                for column, part in zip(columns, parts, strict=True)
+            ]
+        ),
     )
     return Held(repeated, parts.__getitem__)

@@ -239,7 +239,9 @@ class Few:
         rest = total - known.sum(axis=-1)
         return np.concatenate((known, rest[..., None]), axis=-1)
 
-    def log_evidence(self, counts: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    def log_evidence(
+        self, counts: NDArray[np.float64], burst: NDArray[np.float64] | float, tolerance: float
+    ) -> NDArray[np.float64]:
         """(...,) of a total variation distance beyond a tolerance: the mean over all subsets.
 
         At least: the mean over all 2**k is not less than that of the one subset whose share grew
@@ -250,6 +252,8 @@ class Few:
             more = counts / total[..., None] > self.reference
         inside = np.where(more, counts, 0.0).sum(axis=-1)
         bound = np.minimum(np.where(more, self.reference, 0.0).sum(axis=-1) + tolerance, 1.0)
+        # Without the rows of one burst, which all may be inside.
+        inside, total = np.maximum(inside - burst, 0.0), np.maximum(total - burst, 0.0)
         found: NDArray[np.float64] = log_evidence_above(inside, total, bound)
         found -= counts.shape[-1] * float(np.log(2))
         return found

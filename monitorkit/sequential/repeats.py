@@ -37,6 +37,9 @@ FEW_CELLS = 16
 """Cells that hold more than one row in so many are those of a column that crowds, more likely than
 those of a client that repeats itself."""
 
+CHANCE_DEVIATIONS = 3.0
+"""So many standard deviations more rows in a cell than the reference has there may be chance."""
+
 BY_ITSELF = 1.2
 """A start counts by itself when its rows repeat each other so many times as much as those of the
 whole window."""
@@ -53,7 +56,7 @@ COMPARED_OF_A_START = 12
 """There are dozens of starts, of which most are short."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unique:
     """A column whose values hardly ever are the same.
 
@@ -61,12 +64,23 @@ class Unique:
         column: which.
         first, end: its cells.
         chance: that two independent rows are in one cell.
+        shares: (cells,) of the reference's rows; of a gap, that of one row.
     """
 
     column: int
     first: int
     end: int
     chance: float
+    shares: NDArray[np.float64]
+
+    def largest(self, cells: Cells) -> float:
+        """The most rows in a cell of some rows, beyond those that chance may put there.
+
+        Args:
+            cells: of the rows, one at least.
+        """
+        where, counts = cells
+        return float(_beyond(counts, self.shares.take(where) * counts.sum()).max())
 
     @property
     def together(self) -> int:
@@ -81,10 +95,12 @@ class Repeated:
     Attributes:
         rows: (columns,) that have a value.
         pairs: (columns,) ordered ones of rows in one cell.
+        largest: (columns,) as `Unique.largest`; 0.0 without rows.
     """
 
     rows: NDArray[np.int64]
     pairs: NDArray[np.int64]
+    largest: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,19 +149,41 @@ class Repeats:
                 # Spacings of N values have a mean square of 2/N^2 (R. Pyke, 1965).
                 chance = float(((counts[counts > 1] / rows) ** 2).sum()) + 2 / rows
                 first, end = cells.starts[column : column + 2].tolist()
-                found.append(Unique(column, first, end, chance))
+                shares = np.full(end - first, 1 / rows)
+                shares[1::2] = counts / rows
+                found.append(Unique(column, first, end, chance, shares))
         self.columns: tuple[Unique, ...] = tuple(found)
         self._reference = cells
         self._column = np.full(cells.starts[-1], len(found), np.int64)
+        self._shares = np.zeros(cells.starts[-1])
         for at, each in enumerate(found):
             self._column[each.first : each.end] = at
+            self._shares[each.first : each.end] = each.shares
 
     def repeated(self, table: Table) -> list[Repeated]:
         """Of each of a table's buckets by itself."""
         ordered = table.count * (table.count - 1)
         rows, pairs = table.sums(self._column, len(self.columns), table.count, ordered)
-        both = zip(rows, pairs, strict=True)
-        return [Repeated(of_rows.copy(), of_pairs.copy()) for of_rows, of_pairs in both]
+        largest = self._largest(table, rows)
+        return [
+            Repeated(*(each.copy() for each in of_bucket))
+            for of_bucket in zip(rows, pairs, largest, strict=True)
+        ]
+
+    def _largest(self, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(buckets, columns) `Unique.largest` of each."""
+        found = np.zeros(rows.shape)
+        column = self._column.take(table.cell)
+        shown = np.flatnonzero(column < len(self.columns))
+        if shown.size:
+            column = column[shown]
+            place = table.bucket[shown] * len(self.columns) + column  # ascending, as cells are
+            expected: NDArray[np.float64] = self._shares.take(table.cell[shown])
+            expected *= rows.ravel()[place]
+            begins = np.flatnonzero(np.diff(place, prepend=-1))
+            beyond = _beyond(table.count[shown], expected)
+            found.ravel()[place[begins]] = np.maximum.reduceat(beyond, begins)
+        return found
 
     def cells(self, counts: Counts, at: int) -> Cells:
         """Of the column at a position in `columns`."""
@@ -199,6 +237,16 @@ class WindowRepeats:
         """
         return np.array([self._since(start, least) for start in starts.tolist()])
 
+    def largest(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(starts,) rows of the largest burst from some buckets on, but for two: those are chance.
+
+        Args:
+            starts: positions of buckets.
+        """
+        found = [column.largest_since(starts) for column in self.columns]
+        least: NDArray[np.float64] = np.min(found, axis=0) if found else np.zeros(starts.size)
+        return np.maximum(least - 2.0, 0.0)
+
     def _since(self, start: int, least: float) -> float:
         enough = BY_ITSELF * least - 1.0
         found: list[Crowding] = []
@@ -229,6 +277,7 @@ class Crowding:
         pieces: their buckets.
         pairs: (pieces,) ordered ones of rows in one cell.
         many: (pieces,) rows.
+        largest: (pieces,) as `Unique.largest`.
     """
 
     at: int
@@ -238,6 +287,7 @@ class Crowding:
     pieces: Sequence[Sequence[Held]]
     pairs: NDArray[np.int64]
     many: NDArray[np.float64]
+    largest: NDArray[np.float64]
 
     @property
     def rows(self) -> float:
@@ -263,6 +313,14 @@ class Crowding:
             pairs=pairs,
             many=many,
         )
+
+    def largest_since(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(starts,) the most rows in a cell of a piece from a bucket on; 0.0 without rows."""
+        most = np.append(np.maximum.accumulate(self.largest[::-1])[::-1], 0.0)
+        piece = np.searchsorted(self.begins, np.searchsorted(self.buckets, starts), side="right")
+        # A piece in which a start lies counts as a whole.
+        piece = np.where(starts > self.buckets[-1], len(self.pieces), piece - 1)
+        return most.take(piece)
 
     def beyond_chance(self) -> float:
         """Pairs for each row beyond those that rows of the reference make."""
@@ -316,8 +374,23 @@ def _crowding(window: Sequence[Held], at: int, unique: Unique) -> Crowding | Non
     begins = np.flatnonzero(np.diff(piece, prepend=-1))
     pieces = [window[begin:end] for begin, end in pairwise([*begins.tolist(), len(window)])]
     pairs = np.array([_pairs(each, at) for each in pieces], np.int64)
+    largest = np.array([_largest(each, at, unique) for each in pieces])
     many = np.add.reduceat(rows, begins).astype(np.float64)
-    return Crowding(at, unique.chance, buckets, begins, pieces, pairs, many)
+    return Crowding(at, unique.chance, buckets, begins, pieces, pairs, many, largest)
+
+
+def _largest(piece: Sequence[Held], at: int, unique: Unique) -> float:
+    """`Unique.largest` once a piece's buckets are put together."""
+    if len(piece) == 1:
+        return float(piece[0].repeated.largest[at])
+    together = _together(piece, at)
+    occupied = np.flatnonzero(together)
+    return unique.largest((occupied, together[occupied].astype(np.int64)))
+
+
+def _beyond(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows in cells beyond those that chance may put there."""
+    return counts - expected - CHANCE_DEVIATIONS * np.sqrt(expected)
 
 
 def _pairs(piece: Sequence[Held], at: int) -> int:

@@ -35,6 +35,8 @@ class Weighed:
         needed: (starts, groups) so much of it is a drift.
         design_effect, estimated: as in `Look`.
         effects: (starts,) design effects of what came since then, at least that of the window.
+        burst: (starts,) the largest burst since then, in effective rows: what these events would
+            gain by all of it is no evidence.
         successes, trials: (starts, events) since then, in effective rows.
         since: (starts, ...) tallies.
     """
@@ -45,6 +47,7 @@ class Weighed:
     design_effect: float
     estimated: bool
     effects: NDArray[np.float64]
+    burst: NDArray[np.float64]
     successes: NDArray[np.float64]
     trials: NDArray[np.float64]
     since: NDArray[np.int64]
@@ -106,18 +109,20 @@ class Weigher:
         estimates = self._variation(buckets, tallies), repeated
         known = [estimate for estimate in estimates if estimate is not None]
         effect = max(known, default=ASSUMED_DESIGN_EFFECT)
-        effects = np.full(starts.buckets.size, effect)
+        effects, burst = np.full(starts.buckets.size, effect), np.zeros(starts.buckets.size)
         if repeated is not None:
             effects = repeats.of_starts(starts.buckets, effect)
+            burst = repeats.largest(starts.buckets) / effects
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
         successes, trials = (part / effects[:, None] for part in self.events.count(since))
         return Weighed(
             starts.buckets,
-            self._evidence(successes, trials, since, effects),
+            self._evidence(successes, trials, burst, since, effects),
             self.needed(starts.allowances),
             effect,
             bool(known),
             effects,
+            burst,
             successes,
             trials,
             since,
@@ -153,12 +158,15 @@ class Weigher:
         near[chosen] = np.repeat(distances, sizes)
         lowest, highest = (bound[chosen] for bound in events.within(near))
         s, n = weighed.successes[at], weighed.trials[at]
-        found = _mean(s, n, (lowest, highest), self._log_weights[chosen], begins)
+        burst = weighed.burst[starts]
+        bounds = lowest, highest
+        weights = self._log_weights[chosen]
+        found = _mean((s, n, np.repeat(burst, sizes)), bounds, weights, begins)
         for place, (group, start) in enumerate(zip(groups.tolist(), starts.tolist(), strict=True)):
             few = events.few.get(self.groups[group][0])
             if few is not None:
                 counts = few.count(weighed.since[start]) / weighed.effects[start]
-                subset = few.log_evidence(counts, float(distances[place]))
+                subset = few.log_evidence(counts, burst[place], float(distances[place]))
                 found[place] = _mean_of_two(found[place], subset)
         return found
 
@@ -175,32 +183,43 @@ class Weigher:
         self,
         successes: NDArray[np.float64],
         trials: NDArray[np.float64],
+        burst: NDArray[np.float64],
         since: NDArray[np.int64],
         effects: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
         events = self.events
         bounds = events.lowest, events.highest
-        found = _mean(successes, trials, bounds, self._log_weights, events.groups)
+        counted = successes, trials, burst[:, None]
+        found = _mean(counted, bounds, self._log_weights, events.groups)
         for column, few in events.few.items():
             group = self.place[column, "distance"]
-            subset = few.log_evidence(few.count(since) / effects[:, None], events.tolerance[column])
+            counts = few.count(since) / effects[:, None]
+            subset = few.log_evidence(counts, burst, events.tolerance[column])
             found[:, group] = _mean_of_two(found[:, group], subset)
         return found
 
 
 def _mean(
-    successes: NDArray[np.float64],
-    trials: NDArray[np.float64],
+    counted: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
     log_weights: NDArray[np.float64],
     begins: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """(..., groups) logarithms of the weighted evidence of events (...), up and down."""
-    lowest, highest = bounds
+    """(..., groups) logarithms of the weighted evidence of events (...), up and down.
+
+    Args:
+        counted: successes, trials, and the rows of one burst, without which there must be evidence:
+            an event may have happened in all of them, or in none.
+        bounds: lowest and highest shares that are near enough.
+        log_weights: of the events.
+        begins: (groups,) where each begins.
+    """
+    (successes, trials, burst), (lowest, highest) = counted, bounds
+    trials = np.maximum(trials - burst, 0.0)
     both = np.logaddexp(
-        log_evidence_above(successes, trials, highest),
-        log_evidence_below(successes, trials, lowest),
+        log_evidence_above(np.maximum(successes - burst, 0.0), trials, highest),
+        log_evidence_below(np.minimum(successes, trials), trials, lowest),
     )
     return _log_sums(both + log_weights, begins)
 

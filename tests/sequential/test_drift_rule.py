@@ -127,7 +127,7 @@ def new_category(rows: Rows) -> None:
         (halve, 2, "probability", "distance"),
         (nobody_late, 12, "late", "shares"),
         (all_missing, 1, "amount", "missing"),
-        (negative, 2, "amount", "out_of_range"),
+        (negative, 8, "amount", "out_of_range"),
         (new_category, 2, "late", "new_values"),
     ],
 )
@@ -305,3 +305,13 @@ def test_what_is_missing_is_told_of_all_rows_also_where_few_have_a_value() -> No
     (missing,) = (each for each in look.judged if each.measure == "missing")
     assert missing.verdict == "drifted"
     assert 0.92 < missing.lowest < 0.98 - 0.05 + 1e-3
+
+
+@pytest.mark.parametrize("copies", [15, 30, 60])
+@pytest.mark.parametrize("seed", range(6))
+def test_one_client_that_repeats_itself_in_a_quiet_day_is_no_drift(copies: int, seed: int) -> None:
+    """In a rare event, too: all of its rows are the largest amount that somebody had."""
+    parts = day(seed=20 + seed, rows=60)
+    largest = max((part[np.nanargmax(part[:, 0])] for part in parts), key=lambda row: row[0])
+    parts[-1] = np.concatenate([parts[-1], np.repeat(largest[None], copies, axis=0)])
+    assert drifted(RULE.look(timeline(parts))) == set()

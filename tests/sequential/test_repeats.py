@@ -285,3 +285,26 @@ def test_a_column_that_repeated_rows_leave_empty_shows_nothing() -> None:
     rows = np.concatenate([rows, random.normal(size=(100, 2))])
     held = window(finder, [cells.summarise(Chunk.of_rows(("a", "b"), rows, np.zeros(1100)))])
     assert finder.of(held).design_effect() == pytest.approx(1 + 50 * 20 * 19 / 1100, rel=0.05)
+
+
+def test_the_largest_burst_since_a_start_is_that_of_the_column_that_shows_least() -> None:
+    finder, held = day(40, 60, one_client_at_the_end)
+    starts = np.array([0, 20, 39])
+    assert finder.of(held).largest(starts) == pytest.approx(28, abs=1)
+    quiet, rows = day(40, 60, unchanged)
+    assert quiet.of(rows).largest(starts).max() < 2
+
+
+def test_what_the_reference_often_has_is_no_burst() -> None:
+    random = np.random.default_rng(7)
+
+    def chunk(rows: int) -> Chunk:
+        values = random.normal(size=(rows, 1))
+        values[random.random(rows) < 0.3] = 0.0
+        return Chunk.of_rows(("a",), values, np.zeros(rows))
+
+    cells = ReferenceCells(chunk(4000))
+    finder = Repeats(cells, (0,))
+    held = window(finder, [cells.summarise(chunk(200)) for _ in range(20)])
+    assert [each.column for each in finder.columns] == [0]
+    assert finder.of(held).largest(np.array([0])).max() < 5
