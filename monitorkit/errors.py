@@ -27,6 +27,7 @@ MonitorkitError
 ├── Overloaded               the prediction queue is full
 ├── TooManyListeners         no more pages may follow the dashboard
 ├── Stopping                 the service shuts down and takes no more rows
+├── CutOff                   a request that takes longer than a stopping service waits
 ├── PredictionFailed         the model gave no usable answer for these rows
 ├── PluginError              a plugin that cannot be loaded or configured
 ├── WorkerError              work in another process
@@ -404,6 +405,18 @@ class Stopping(MonitorkitError):
 
 
 @dataclass(eq=False)
+class CutOff(MonitorkitError):
+    """The service shuts down, and a request takes longer than that waits."""
+
+    def message(self) -> str:
+        """Say what may have happened."""
+        return (
+            "The service stopped before it could answer. Rows may have been logged all the same: "
+            "look for them before you send them again."
+        )
+
+
+@dataclass(eq=False)
 class PredictionFailed(MonitorkitError):
     """The model raised, or gave no probabilities; nothing was logged or answered."""
 
@@ -504,10 +517,8 @@ class CycleBusy(MonitorkitError):
 
     def message(self) -> str:
         """Say how long it waited."""
-        return (
-            f"another monitoring cycle has been running for the last {self.seconds:g} s. "
-            "Try again when it is done."
-        )
+        since = f" has been running for the last {self.seconds:g} s" if self.seconds else " runs"
+        return f"another monitoring cycle{since}. Try again when it is done."
 
 
 @dataclass(eq=False)

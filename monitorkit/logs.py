@@ -55,7 +55,10 @@ def configure(
         _collapse,
     ]
     # A traceback in the way of rich, which structlog prefers, would show the values of variables.
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(
+        colors=stream.isatty() and not os.environ.get("NO_COLOR"),
+        exception_formatter=structlog.dev.plain_traceback,
+    )
     renderer: list[Processor] = (
         [_one_line, console, _without_passwords]
         if pretty

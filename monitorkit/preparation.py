@@ -87,10 +87,7 @@ def _prepare(config: Config) -> None:
         registry.finish_first(address)
     folder = fetch_production(config)
     if not reference.exists(config.storage.reference):
-        frozen = _freeze(config, folder, None)
-        # Not before: a version that cannot be served must not replace the one that could.
-        with _writing(config.storage.models):
-            registry.set_last_good(address, config.storage.models, frozen.model_version)
+        _freeze(config, folder, None)
 
 
 def bootstrap(config: Config, source: Path | None = None) -> reference.Metadata:
@@ -149,6 +146,9 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
                 source=described,
                 model_version=card.version,
             )
+    # Not before: a version that cannot be served must not replace the one that could.
+    with _writing(config.storage.models):
+        registry.set_last_good(registry.address(config), config.storage.models, card.version)
     log.info(
         "reference_frozen",
         rows=metadata.num_samples,

@@ -25,6 +25,10 @@ linear models answer NaN when a sum of them overflows."""
 FeatureType = Literal["integer", "number"]
 
 
+RESERVED = ("prediction_id", "timestamp", "model_version", "prediction", "probability")
+"""What the columns of the prediction log before the features are called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One column that the model reads.
@@ -42,10 +46,13 @@ class Feature:
         """Refuse what could not be served or logged.
 
         Raises:
-            SchemaError: for an empty or unprintable name, an unknown type, wrong bounds.
+            SchemaError: for an empty, unprintable or reserved name, an unknown type, wrong bounds.
         """
         if not self.name or not self.name.isprintable():
             raise SchemaError(self.name, "the name is empty or not printable", "Rename the column.")
+        if self.name in RESERVED:
+            problem = "the prediction log has a column of this name, which is no feature"
+            raise SchemaError(self.name, problem, "Rename the column.")
         if self.type not in get_args(FeatureType):
             raise SchemaError(
                 self.name,

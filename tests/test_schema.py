@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from monitorkit import schema
 from monitorkit.errors import SchemaError
+from monitorkit.prediction_log.rows import FIXED
 from monitorkit.schema import Feature, FeatureSchema, FeatureType, request_model, spellings
 
 LATE = "NumberOfTime30-59DaysPastDueNotWorse"
@@ -151,6 +152,8 @@ def test_a_nullable_integer_is_an_integer_in_the_json_schema() -> None:
     [
         ({"name": ""}, "empty or not printable"),
         ({"name": "a\nb"}, "empty or not printable"),
+        ({"name": "probability"}, "a column of this name"),
+        ({"name": "timestamp"}, "a column of this name"),
         ({"name": "x", "type": "text"}, "type 'text' is unknown"),
         ({"name": "x", "minimum": 2, "maximum": 1}, "minimum 2 is above maximum 1"),
         ({"name": "x", "minimum": float("nan")}, "a bound is nan"),
@@ -250,3 +253,7 @@ def test_json_comes_back(found: FeatureSchema) -> None:
 def test_another_schema_version_is_refused() -> None:
     with pytest.raises(SchemaError, match="schema_version 2 is not 1"):
         FeatureSchema.from_json({**SCHEMA.to_json(), "schema_version": 2})
+
+
+def test_the_names_of_the_logs_own_columns_are_reserved() -> None:
+    assert schema.RESERVED == FIXED

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -104,6 +105,9 @@ def command(
     def decorate(function: Callable[..., Ended | None]) -> click.Command:
         @wraps(function)
         def run(*, debug: bool, as_json: bool = False, **arguments: Any) -> None:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, TextIOWrapper):  # a sign that a terminal lacks ends nothing
+                    stream.reconfigure(errors="replace")
             path = arguments.pop("config_path", None)
             with _aside(wanted=as_json) as (stdout, events), _told(events, debug=debug):
                 first: tuple[Any, ...] = (path,) if given == "path" else ()

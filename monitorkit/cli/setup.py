@@ -31,13 +31,14 @@ def config_(config_path: Path | None) -> Ended:
 @click.option("--name", default="client", show_default=True, help="Whose key it is.")
 @click.option(
     "--scopes",
-    default="predict",
+    default=("predict",),
     show_default=True,
+    multiple=True,
     help="What it may do, with commas between: predict, read, operate.",
 )
-def new_key(name: str, scopes: str) -> Ended:
+def new_key(name: str, scopes: tuple[str, ...]) -> Ended:
     """Make an API key: print it, once, and the entry for the configuration, which has its hash."""
-    granted = tuple(scope.strip() for scope in scopes.split(","))
+    granted = tuple(dict.fromkeys(scope.strip() for scope in ",".join(scopes).split(",")))
     key, entry = keys.new(name, granted)
     click.echo(f"Shown only now, and sent as `Authorization: Bearer KEY`:\n\n{key}\n")
     click.echo(f"For {config.DEFAULT_PATH}:\n\n{entry}", nl=False)

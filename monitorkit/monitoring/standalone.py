@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from monitorkit import logs, plugin_manager, progress, reference, telemetry
@@ -25,6 +27,8 @@ from monitorkit.monitoring.retention import LogRetention
 from monitorkit.results import Results
 
 log = logs.get(__name__)
+
+FULL = {errno.ENOSPC, errno.EROFS}  # of which the error may name no file
 
 PATIENCE = 600.0  # seconds to wait for a cycle of a running service
 
@@ -57,6 +61,10 @@ def run_once(
     try:
         return _run_once(config, selection, reports=reports, where=where)
     except OSError as error:
+        root = config.storage.root.absolute()
+        ours = Path(str(error.filename)).absolute().is_relative_to(root)
+        if error.errno not in FULL and not ours:
+            raise
         problem = (
             f"{error.filename or config.storage.root}: {error.strerror or error}. Free space, "
         )

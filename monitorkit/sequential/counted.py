@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -56,7 +56,7 @@ class Counted:
         self._known.update(zip(new, counted, strict=True))
         known = [self._known[each] for each in window]
         held = [
-            Held(of.repeated, partial(self._repeats.cells, each))
+            Held(of.repeated, cache(partial(self._repeats.cells, each)))
             for each, of in zip(window, known, strict=True)
         ]
         return np.stack([of.tally for of in known]), self._repeats.of(held)

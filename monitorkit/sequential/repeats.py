@@ -31,7 +31,11 @@ CROWDED = 0.05
 from."""
 
 WITH_VALUE = 0.9
-"""A column shows repeats of a window when so large a share of its rows, or more, have a value."""
+"""A column shows repeats where it has so large a share, or more, of the values that the reference's
+shares let one expect beside the other columns."""
+
+MOSTLY_FILLED = 0.5
+"""A column that has less values in the reference shows repeats only when there is no other one."""
 
 FEW_CELLS = 16
 """Cells that hold more than one row in so many are those of a column that crowds, more likely than
@@ -52,8 +56,11 @@ is farther: what lasts longer is no burst."""
 COMPARED = 96
 """So many times at most, or a little more."""
 
-COMPARED_OF_A_START = 12
+COMPARED_OF_A_START = 6
 """There are dozens of starts, of which most are short."""
+
+EXPLAINED = 0.75
+"""What times have in common explains a start's crowd when it makes so large a part of its pairs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,13 +71,15 @@ class Unique:
         column: which.
         first, end: its cells.
         chance: that two independent rows are in one cell.
-        shares: (cells,) of the reference's rows; of a gap, that of one row.
+        filled: share of the reference's rows that have a value.
+        shares: (cells,) of these; of a gap, that of one row.
     """
 
     column: int
     first: int
     end: int
     chance: float
+    filled: float
     shares: NDArray[np.float64]
 
     def largest(self, cells: Cells) -> float:
@@ -151,7 +160,8 @@ class Repeats:
                 first, end = cells.starts[column : column + 2].tolist()
                 shares = np.full(end - first, 1 / rows)
                 shares[1::2] = counts / rows
-                found.append(Unique(column, first, end, chance, shares))
+                filled = rows / cells.reference.rows
+                found.append(Unique(column, first, end, chance, filled, shares))
         self.columns: tuple[Unique, ...] = tuple(found)
         self._reference = cells
         self._column = np.full(cells.starts[-1], len(found), np.int64)
@@ -196,9 +206,7 @@ class Repeats:
             window: its buckets, in time order.
         """
         found = (_crowding(window, at, unique) for at, unique in enumerate(self.columns))
-        known = [each for each in found if each is not None]
-        most = max((each.rows for each in known), default=0.0)
-        return WindowRepeats(tuple(each for each in known if each.rows >= WITH_VALUE * most))
+        return WindowRepeats([each for each in found if each is not None])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,19 +214,19 @@ class WindowRepeats:
     """How often the rows of a window repeat each other.
 
     Attributes:
-        columns: that show it. (Where rows have no value they show nothing, and so might the rows
-            that are repeated.)
+        columns: that have values.
     """
 
     columns: Sequence[Crowding]
 
     def design_effect(self) -> float | None:
         """Of the window, at least 1; None: it cannot be told."""
-        beyond = [each.beyond_chance() for each in self.columns]
+        columns = _showing(self.columns)
+        beyond = [each.beyond_chance() for each in columns]
         if not beyond:
             return None
         if min(beyond) > CROWDED:
-            common = [each.beyond_common(COMPARED) for each in self.columns]
+            common = [each.beyond_common(COMPARED) for each in columns]
             told = [each for each in common if each is not None]
             if not told:
                 return None
@@ -235,34 +243,42 @@ class WindowRepeats:
             starts: positions of buckets.
             least: of the whole window.
         """
-        return np.array([self._since(start, least) for start in starts.tolist()])
+        rows = np.array([each.rows_since(starts) for each in self.columns]).reshape(-1, starts.size)
+        found = np.full(starts.size, least)
+        for at, start in enumerate(starts.tolist()):
+            columns = _showing(self.columns, rows[:, at])
+            found[at] = _since(columns, start, least)
+        return found
 
     def largest(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(starts,) rows of the largest burst from some buckets on, but for two: those are chance.
+        """(starts,) rows of the largest burst within a bucket from some on, but for two by chance.
 
         Args:
             starts: positions of buckets.
         """
-        found = [column.largest_since(starts) for column in self.columns]
+        found = [column.largest_since(starts) for column in _showing(self.columns)]
         least: NDArray[np.float64] = np.min(found, axis=0) if found else np.zeros(starts.size)
         return np.maximum(least - 2.0, 0.0)
 
-    def _since(self, start: int, least: float) -> float:
-        enough = BY_ITSELF * least - 1.0
-        found: list[Crowding] = []
-        for column in self.columns:
-            rest = column.since(start)
-            if rest is not None:
-                if rest.beyond_chance() <= enough:
-                    return least
-                found.append(rest)
-        if not found:
-            return least
-        beyond = [each.beyond_chance() for each in found]
+
+def _since(columns: Sequence[Crowding], start: int, least: float) -> float:
+    """The design effect of what comes from a bucket on, at least the window's."""
+    found, beyond = [], []
+    for column in columns:
+        rest = column.since(start)
+        if rest is not None:
+            beyond.append(rest.beyond_chance())
+            if beyond[-1] <= BY_ITSELF * least - 1.0:
+                return least
+            found.append(rest)
+    most = 0.0
+    for rest in found:
         # Where it cannot be told yet, later rows will tell.
-        common = [each.beyond_common(COMPARED_OF_A_START) for each in found]
-        told = (c if c is not None else b for c, b in zip(common, beyond, strict=True))
-        return max(least, 1.0 + min(*beyond, max(told)))
+        part = rest.explained(COMPARED_OF_A_START)
+        most = max(most, rest.beyond_chance() if part is None else rest.unexplained(part))
+        if most >= min(beyond):
+            break
+    return max(least, 1.0 + min(*beyond, most)) if found else least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,7 +293,9 @@ class Crowding:
         pieces: their buckets.
         pairs: (pieces,) ordered ones of rows in one cell.
         many: (pieces,) rows.
-        largest: (pieces,) as `Unique.largest`.
+        counts: (k,) rows of each bucket.
+        largest: (k,) as `Unique.largest`, of each bucket.
+        filled: as in `Unique`.
     """
 
     at: int
@@ -287,7 +305,9 @@ class Crowding:
     pieces: Sequence[Sequence[Held]]
     pairs: NDArray[np.int64]
     many: NDArray[np.float64]
+    counts: NDArray[np.int64]
     largest: NDArray[np.float64]
+    filled: float
 
     @property
     def rows(self) -> float:
@@ -312,15 +332,19 @@ class Crowding:
             pieces=[rest, *self.pieces[at + 1 :]],
             pairs=pairs,
             many=many,
+            counts=self.counts[bucket:],
+            largest=self.largest[bucket:],
         )
 
+    def rows_since(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(starts,) rows from a bucket on."""
+        rows = np.append(np.cumsum(self.counts[::-1])[::-1], 0)
+        return rows.take(np.searchsorted(self.buckets, starts))
+
     def largest_since(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(starts,) the most rows in a cell of a piece from a bucket on; 0.0 without rows."""
+        """(starts,) the largest of the buckets from one on; 0.0 without rows."""
         most = np.append(np.maximum.accumulate(self.largest[::-1])[::-1], 0.0)
-        piece = np.searchsorted(self.begins, np.searchsorted(self.buckets, starts), side="right")
-        # A piece in which a start lies counts as a whole.
-        piece = np.where(starts > self.buckets[-1], len(self.pieces), piece - 1)
-        return most.take(piece)
+        return most.take(np.searchsorted(self.buckets, starts))
 
     def beyond_chance(self) -> float:
         """Pairs for each row beyond those that rows of the reference make."""
@@ -345,6 +369,36 @@ class Crowding:
         common = self._expected(np.fmax(chances, self.chance))
         most = 2 * common > int(self.pairs.sum())
         return self._beyond(common) if most else self.beyond_chance()
+
+    def explained(self, compared: int) -> float | None:
+        """The part of the pairs that rows of different times would make, on the whole.
+
+        Args:
+            compared: as for `beyond_common`.
+
+        Returns:
+            None: no two times can be compared.
+        """
+        chances = _in_common(self.pieces, self.at, compared)
+        told = np.flatnonzero(~np.isnan(chances))
+        both = self.many * (self.many - 1)
+        pairs, known = float(self.pairs.sum()), float(both[told].sum())
+        if not pairs or not known:
+            return None
+        # Pieces that can be compared with none are like the others.
+        common = float((chances[told] * both[told]).sum()) / known
+        return self._expected(np.maximum(common, self.chance)) / pairs
+
+    def unexplained(self, part: float) -> float:
+        """Pairs for each row beyond such a part of them, once that is the larger one.
+
+        Where it is nearly all, the rest is what the comparison is off by.
+        """
+        if part > EXPLAINED:
+            return 0.0
+        return (
+            self._beyond(part * float(self.pairs.sum())) if part > 1 / 2 else self.beyond_chance()
+        )
 
     def _in_few_cells(self, which: NDArray[np.bool_]) -> bool:
         """Whether most pairs of some pieces are of rows in cells that hold many of their rows."""
@@ -374,18 +428,29 @@ def _crowding(window: Sequence[Held], at: int, unique: Unique) -> Crowding | Non
     begins = np.flatnonzero(np.diff(piece, prepend=-1))
     pieces = [window[begin:end] for begin, end in pairwise([*begins.tolist(), len(window)])]
     pairs = np.array([_pairs(each, at) for each in pieces], np.int64)
-    largest = np.array([_largest(each, at, unique) for each in pieces])
+    largest = np.array([held.repeated.largest[at] for held in window])
     many = np.add.reduceat(rows, begins).astype(np.float64)
-    return Crowding(at, unique.chance, buckets, begins, pieces, pairs, many, largest)
+    return Crowding(
+        at, unique.chance, buckets, begins, pieces, pairs, many, rows, largest, unique.filled
+    )
 
 
-def _largest(piece: Sequence[Held], at: int, unique: Unique) -> float:
-    """`Unique.largest` once a piece's buckets are put together."""
-    if len(piece) == 1:
-        return float(piece[0].repeated.largest[at])
-    together = _together(piece, at)
-    occupied = np.flatnonzero(together)
-    return unique.largest((occupied, together[occupied].astype(np.int64)))
+def _showing(
+    columns: Sequence[Crowding], rows: Sequence[float] | NDArray[np.int64] | None = None
+) -> Sequence[Crowding]:
+    """Those in which repeated rows would show: a row shows nothing where it has no value.
+
+    As many rows may lack one as in the reference; where far more do, all that are repeated may.
+
+    Args:
+        columns: to choose from.
+        rows: of each that have a value; None: those of all its pieces.
+    """
+    counted = [each.rows for each in columns] if rows is None else rows
+    both = [(each, many / each.filled) for each, many in zip(columns, counted, strict=True)]
+    usual = [(each, of) for each, of in both if each.filled >= MOSTLY_FILLED] or both
+    most = max((of for _, of in usual), default=0.0)
+    return [each for each, of in usual if of >= WITH_VALUE * most]
 
 
 def _beyond(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:

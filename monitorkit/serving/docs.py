@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from monitorkit.serving import problems
 
@@ -80,4 +80,9 @@ async def asset(request: Request) -> Response:
     if name not in ASSETS:
         raise problems.not_found(f"There is no file {name} here.")
     headers = {**_POLICY, "Cache-Control": "public, max-age=86400"}
-    return FileResponse(assets() / name, headers=headers, media_type=ASSETS[name])
+    return Response(_content(name), headers=headers, media_type=ASSETS[name])
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (assets() / name).read_bytes()

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from monitorkit import logs
-from monitorkit.errors import Stopping
+from monitorkit.errors import CutOff
 from monitorkit.serving import problems, request_ids
 from monitorkit.serving.traffic import NOWHERE, Traffic
 
@@ -73,7 +73,7 @@ class Edge:
         except asyncio.CancelledError:  # it takes longer than a stopping service waits
             if status:
                 raise
-            await problems.told(Stopping(), scope)(scope, receive, watched)
+            await problems.told(CutOff(), scope)(scope, receive, watched)
         finally:
             if self._access_log:
                 log.info(

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from monitorkit import logs
 from monitorkit.errors import (
+    CutOff,
     CycleBusy,
     LogWriteFailed,
     MonitorkitError,
@@ -303,7 +304,7 @@ def of_error(error: MonitorkitError) -> Problem | None:  # noqa: PLR0911 - a tab
                 str(error),
                 headers={"Retry-After": "30"},
             )
-        case Stopping():
+        case Stopping() | CutOff():
             return Problem("stopping", str(error), headers=RETRY_AFTER)
         case LogWriteFailed():
             return Problem(

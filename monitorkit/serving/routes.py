@@ -15,13 +15,13 @@ from starlette.routing import Route
 from monitorkit import logs
 from monitorkit.contracts import Skipped
 from monitorkit.errors import MonitorkitError
+from monitorkit.model import ModelCard
 from monitorkit.results import encode
 from monitorkit.serving import attachments, docs, openapi, problems, status
 from monitorkit.serving.predict import Predict, PredictBatch
 from monitorkit.serving.problems import Problem
 from monitorkit.serving.protocols import mlflow_scoring, open_inference
 from monitorkit.serving.requests import read_json_body, whole_numbers
-from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
 
 log = logs.get(__name__)
@@ -90,7 +90,8 @@ class Endpoints:
         self._services = services
         # Reading results must wait for nobody else's threads, and nobody for it.
         self._threads = CapacityLimiter(2)
-        self._openapi: tuple[Served | None, bytes] | None = None
+        self._ready = CapacityLimiter(1)
+        self._openapi: tuple[ModelCard | None, bytes] | None = None
 
     async def index(self, request: Request) -> Response:
         """GET /: for browsers the way to the dashboard."""
@@ -111,7 +112,12 @@ class Endpoints:
         Raises:
             Problem: 503.
         """
-        await to_thread.run_sync(status.check_ready, self._services, limiter=self._threads)
+        if self._services.writer.failure is None:  # then nothing on the disk is asked
+            status.check_ready(self._services)
+        else:
+            await to_thread.run_sync(
+                status.check_ready, self._services, limiter=self._ready, abandon_on_cancel=True
+            )
         return _json({"ready": True})
 
     async def model_info(self, _: Request) -> Response:
@@ -256,9 +262,10 @@ class Endpoints:
     async def openapi(self, _: Request) -> Response:
         """GET /openapi.json, made anew when another model is served."""
         served = self._services.slot.current
-        if self._openapi is None or self._openapi[0] is not served:
+        card = served.model.card if served is not None else None  # not the model: it may be large
+        if self._openapi is None or self._openapi[0] is not card:
             document = openapi.document(served, self._services.config)
-            self._openapi = (served, to_json(document))
+            self._openapi = (card, to_json(document))
         return Response(self._openapi[1], headers=NO_STORE, media_type="application/json")
 
 

@@ -125,10 +125,20 @@ def bind(settings: Serving) -> socket.socket:
         AddressInUse: somebody else has it, or it is not ours.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # this system has no IPv6
+        problem = AddressInUse(settings.host, settings.port, error.strerror or str(error))
+        problem.remedy = OTHER_HOST
+        raise problem from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
+    except (TypeError, UnicodeError) as error:
+        listener.close()
+        problem = AddressInUse(settings.host, settings.port, "it is no host's name")
+        problem.remedy = OTHER_HOST
+        raise problem from error
     except OSError as error:
         listener.close()
         problem = AddressInUse(settings.host, settings.port, error.strerror or str(error))

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from monitorkit.contracts import MonitoringStatus, RunResult, Status
+from monitorkit.contracts import SCORE_COLUMN, MonitoringStatus, RunResult, Status
 from monitorkit.errors import ResultsUnreadable
 from monitorkit.results import Changes, Results
 from monitorkit.serving import status
@@ -96,8 +96,7 @@ class State(Collector):
         interval = self._services.config.monitoring.interval.total_seconds()
         yield from _cycles(monitoring, interval)
         if self._latest is not None:
-            features = served.schema.names if served is not None else ()
-            yield from _result(self._latest, features)
+            yield from _result(self._latest)
 
 
 def _cycles(monitoring: MonitoringStatus, interval: float) -> Iterator[Metric]:
@@ -122,6 +121,11 @@ def _cycles(monitoring: MonitoringStatus, interval: float) -> Iterator[Metric]:
     )
     if monitoring.last_cycle is not None:
         yield GaugeMetricFamily(
+            "monitorkit_last_cycle_failed",
+            "1 when the last cycle of this service failed, else 0.",
+            float(monitoring.last_cycle.outcome == "failed"),
+        )
+        yield GaugeMetricFamily(
             "monitorkit_last_cycle_timestamp_seconds",
             "When the last cycle of this service ended, however it did, in Unix time.",
             monitoring.last_cycle.finished_at.timestamp(),
@@ -136,7 +140,7 @@ def _cycles(monitoring: MonitoringStatus, interval: float) -> Iterator[Metric]:
     )
 
 
-def _result(result: RunResult, features: tuple[str, ...]) -> Iterator[Metric]:
+def _result(result: RunResult) -> Iterator[Metric]:
     """The newest result, whoever made it: `monitor --once` beside the service, too."""
     yield GaugeMetricFamily(
         "monitorkit_last_result_timestamp_seconds",
@@ -180,14 +184,19 @@ def _result(result: RunResult, features: tuple[str, ...]) -> Iterator[Metric]:
         "monitorkit_features_drifted", "Of these, the drifted ones.", drift.num_drifted_features
     )
     drifted = set(drift.drifted_features)
-    columns = drifted | (set(features) - set(drift.excluded_features))
+    judged = result.outcome(drift.monitor)
+    columns = {
+        finding.column
+        for finding in (judged.findings if judged is not None else ())
+        if finding.drift is not None and finding.column not in {None, SCORE_COLUMN}
+    }
     yield _by_label(
         GaugeMetricFamily(
             "monitorkit_feature_drifted",
-            "1 for each feature that drifted in the newest result, else 0.",
+            "1 for each feature that drifted in the newest result, 0 for others that were judged.",
             labels=["feature"],
         ),
-        {column: float(column in drifted) for column in sorted(columns)},
+        {str(column): float(column in drifted) for column in sorted(map(str, columns))},
     )
 
 

@@ -40,6 +40,7 @@ def health(services: Services) -> dict[str, Any]:
     """GET /health: everything that may be wrong, from what is known already."""
     served = services.slot.current
     status = services.monitoring_status()
+    last = status.last_cycle
     batcher = services.pipeline.batcher
     reasons = [
         reason
@@ -60,6 +61,13 @@ def health(services: Services) -> dict[str, Any]:
             (
                 status.results_error is not None,
                 "the results cannot be read: monitoring is off, serving goes on",
+            ),
+            (
+                last is not None
+                and last.outcome == "failed"
+                and status.results_error is None
+                and status.reference not in ("missing", "changed", "unreadable"),
+                "the last monitoring cycle failed, serving goes on: see last_cycle.reason",
             ),
         )
         if wrong

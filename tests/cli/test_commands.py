@@ -188,6 +188,33 @@ def test_rows_a_day_that_are_no_number_are_a_wrong_option(number: str) -> None:
     assert invoke("calibrate", "--rows-per-day", number).exit_code == 2
 
 
+def test_scopes_may_be_given_one_by_one() -> None:
+    made = invoke("new-key", "--scopes", "predict", "--scopes", "read,operate", "--json")
+    assert json.loads(made.output)["scopes"] == ["predict", "read", "operate"]
+
+
+def test_a_sign_that_the_terminal_has_not_ends_no_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitorkit", "status"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "MONITORKIT_SERVING__PORT": "1", "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 3, done.stderr
+    assert b"Not running" in done.stdout
+
+
+def test_events_for_people_have_no_colours_in_a_pipe() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitorkit", "verify"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "MONITORKIT_LOGGING__FORMAT": "console"},
+    )
+    assert b"refused" in done.stdout
+    assert b"\x1b" not in done.stdout
+
+
 def test_a_new_key_can_be_added_to_the_printed_configuration(here: Path) -> None:
     text = invoke("config").output
     made = json.loads(invoke("new-key", "--scopes", "read", "--json").output)

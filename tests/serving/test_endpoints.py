@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
+import anyio
 import httpx
 import jsonschema
 import pytest
@@ -147,6 +149,40 @@ async def test_a_changed_reference_degrades_health_but_not_readiness(
         assert health["reference"]["error"] == "expected a, found b"
         assert (await client.get("/ready")).json() == {"ready": True}
         assert (await client.post("/predict", json=row)).status_code == 200
+
+
+async def test_a_cycle_that_failed_degrades_health_until_one_does_not(
+    serve: Serve, status: MonitoringStatus
+) -> None:
+    failed = replace(
+        status, last_cycle=CycleNote("failed", datetime.now(UTC), "periodic", reason="x")
+    )
+    async with serve(status=failed) as (_, client):
+        health = (await client.get("/health")).json()
+        assert health["status"] == "degraded"
+        assert health["reasons"] == [
+            "the last monitoring cycle failed, serving goes on: see last_cycle.reason"
+        ]
+        assert (await client.get("/ready")).json() == {"ready": True}
+
+
+async def test_readers_of_results_never_hold_up_readiness(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def hang(*_: object) -> list[object]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(services.results, "list", hang)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(client.get, "/monitoring/results")
+        await anyio.sleep(0.2)
+        with anyio.fail_after(2):
+            assert (await client.get("/ready")).json() == {"ready": True}
+        release.set()
 
 
 async def test_results_that_cannot_be_read_degrade_health_but_not_readiness(

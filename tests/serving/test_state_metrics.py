@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitorkit.contracts import (
     CycleNote,
     DriftSummary,
+    Finding,
     MonitoringStatus,
     Outcome,
     RunResult,
@@ -51,10 +52,21 @@ def result(number: int, drifted: tuple[str, ...] = ("age",)) -> RunResult:
             excluded_features={"MonthlyIncome": "constant in the reference"},
         ),
         outcomes=[
-            Outcome("feature-drift", "anytime_drift", "drift", [], 0.25),
+            Outcome("feature-drift", "anytime_drift", "drift", judged(drifted), 0.25),
             Outcome("ks", "ks", "timed_out", [], 60.0, "no answer within 60s"),
         ],
     )
+
+
+def judged(drifted: tuple[str, ...]) -> list[Finding]:
+    """Of three features and the score; a fourth was left out, and others nobody judged."""
+    late = "NumberOfTime30-59DaysPastDueNotWorse"
+    found = [Finding("ks", 0.1, name, drift=name in drifted) for name in ("age", late, "DebtRatio")]
+    found += [
+        Finding("ks", 0.9, "probability", drift=True),
+        Finding("rows", 3.0, "NumberOfDependents"),
+    ]
+    return [*found, Finding("excluded", None, "MonthlyIncome", detail={"reason": "constant"})]
 
 
 async def scraped(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -101,6 +113,7 @@ async def test_what_the_service_knows_of_its_monitoring(
         ("failed",): 1,
     }
     assert samples["monitorkit_last_cycle_timestamp_seconds"] == START.timestamp()
+    assert samples["monitorkit_last_cycle_failed"] == 1
     assert samples["monitorkit_undelivered_results"] == {("mlflow",): 4}
 
 
