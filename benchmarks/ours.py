@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.repeats import Held, Repeated, Unique
+from monitorkit.sequential.crowding import Held, Repeated, Unique
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200

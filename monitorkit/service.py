@@ -42,6 +42,7 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
         # What is wrong is told before a training, not after.
         keys.configured(settings.serving.keys)
         tls.context(settings.serving)
+        telemetry.require(settings.telemetry)
         with server.bind(settings.serving) as listener:
             if preparation.needed(settings):
                 plugin_manager.checked(settings)

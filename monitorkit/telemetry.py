@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,21 @@ _current: list[_Tracing] = []
 """Of this process: one, or none."""
 
 
+def require(settings: Telemetry) -> None:
+    """Make sure that the packages are there which the configuration needs.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    if settings.traces:
+        try:
+            import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            import_module("opentelemetry.sdk.trace.export")
+        except ImportError as error:
+            reason = f"needs {error.name}: `pip install 'monitorkit[otel]'`"
+            raise ConfigError("[telemetry] traces", (reason,)) from error
+
+
 @contextmanager
 def traces(settings: Telemetry) -> Iterator[None]:
     """Send spans for a while, if the configuration says where to.
@@ -43,16 +59,14 @@ def traces(settings: Telemetry) -> Iterator[None]:
     if not settings.traces:
         yield
         return
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - an extra
-            OTLPSpanExporter,
-        )
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - the same
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
-    except ImportError as error:
-        reason = f"needs {error.name}: `pip install 'monitorkit[otel]'`"
-        raise ConfigError("[telemetry] traces", (reason,)) from error
+    require(settings)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - an extra
+        OTLPSpanExporter,
+    )
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - the same
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
+
     about = {"service.name": settings.service_name, "service.version": version("monitorkit")}
     # The sampler is that of OTEL_TRACES_SAMPLER.
     provider = TracerProvider(resource=Resource.create(about))

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.cells import Counts
+from monitorkit.sequential.crowding import Held, Repeated
 from monitorkit.sequential.events import Events
-from monitorkit.sequential.repeats import Held, Repeated, Repeats, WindowRepeats
+from monitorkit.sequential.repeats import Repeats, WindowRepeats
 from monitorkit.sequential.table import Table
 
 

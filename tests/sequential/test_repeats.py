@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from monitorkit.cells import Counts, ReferenceCells
 from monitorkit.contracts import Chunk
-from monitorkit.sequential.repeats import Held, Repeats
+from monitorkit.sequential.crowding import Held
+from monitorkit.sequential.repeats import Repeats
 from monitorkit.sequential.table import Table
 
 
