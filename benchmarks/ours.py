@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.crowding import Held, Repeated, Unique
+from monitorkit.cells import Cells
+from monitorkit.sequential.crowding import Held, Repeated, Unique, rows_beyond
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -169,11 +170,13 @@ def _held(cells: NDArray[np.int64], columns: Sequence[Unique]) -> Held:
     repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
         np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
-        np.array(
-            [
-                column.largest(part) if part[0].size else 0.0
-                for column, part in zip(columns, parts, strict=True)
-            ]
-        ),
+        np.array([_largest(*each) for each in zip(columns, parts, strict=True)]),
     )
     return Held(repeated, parts.__getitem__)
+
+
+def _largest(column: Unique, part: Cells) -> float:
+    """As `Repeats.repeated` counts it of a table."""
+    where, counts = part
+    expected = column.shares.take(where) * counts.sum()
+    return float(rows_beyond(counts, expected).max(initial=0.0))

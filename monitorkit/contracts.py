@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -183,6 +183,16 @@ def no_rows() -> Finding:
 def found_no_rows(findings: Sequence[Finding]) -> bool:
     """Whether a monitor had nothing to judge."""
     return any(finding.measure == NO_ROWS for finding in findings)
+
+
+def feature_verdicts(findings: Iterable[Finding]) -> dict[str, bool]:
+    """The features that findings judge, not the score, and whether one of them says drift."""
+    verdicts: dict[str, bool] = {}
+    for finding in findings:
+        if finding.column not in {None, SCORE_COLUMN} and finding.drift is not None:
+            name = str(finding.column)
+            verdicts[name] = verdicts.get(name, False) or finding.drift
+    return verdicts
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,6 @@ def _wrong_with(finding: Finding) -> str | None:
 
 def _fields(value: object) -> dict[str, Any]:
     """A dataclass inside of a finding as the result will have it."""
-    if not is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"a {type(value).__name__} cannot stand in a result")
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"a {type(value).__name__} cannot stand in a result")

@@ -111,8 +111,8 @@ def run(
         summary = sender.summary()
         _tell(summary)
     if summary.answered < summary.sent:
-        for status in _WANT_A_KEY.intersection(sender.reasons):
-            raise KeyRefused(address, sender.reasons[status])
+        if want_a_key := _WANT_A_KEY.intersection(sender.reasons):
+            raise KeyRefused(address, sender.reasons[min(want_a_key)])
         failed = {sender.reasons.get(why, why): count for why, count in summary.failed.items()}
         raise SimulationFailed(address, summary.sent, summary.answered, failed)
     return summary

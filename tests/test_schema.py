@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from monitorkit import schema
+from monitorkit.contracts import SCORE_COLUMN
 from monitorkit.errors import SchemaError
 from monitorkit.prediction_log.rows import FIXED
 from monitorkit.schema import Feature, FeatureSchema, FeatureType, request_model, spellings
@@ -257,3 +258,4 @@ def test_another_schema_version_is_refused() -> None:
 
 def test_the_names_of_the_logs_own_columns_are_reserved() -> None:
     assert schema.RESERVED == FIXED
+    assert FIXED[-1] == SCORE_COLUMN

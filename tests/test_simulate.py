@@ -290,24 +290,27 @@ def test_ctrl_c_ends_it_with_an_account_of_what_was_sent(data: Path, tmp_path: P
     assert simulated["failed"] == {"interrupted": simulate.CONCURRENCY}
 
 
-def test_rows_that_were_not_answered_are_an_error(data: Path) -> None:
-    async def predict(_: Request) -> Response:
-        return JSONResponse({"detail": "too large."}, 422)
+def refusal(kind: type[Exception], status: int, detail: str, data: Path) -> str:
+    """What is said when a service answers all predictions so."""
 
-    with serving(service := Service(predict)), pytest.raises(SimulationFailed) as caught:
+    async def predict(_: Request) -> Response:
+        return JSONResponse({"detail": detail}, status)
+
+    with serving(service := Service(predict)), pytest.raises(kind) as caught:
         simulate.run(Config(), rows=4, data=data, url=service.url)
-    assert "answered 0 of 4 rows" in str(caught.value)
-    assert "4 x HTTP 422: too large" in str(caught.value)
+    return str(caught.value)
+
+
+def test_rows_that_were_not_answered_are_an_error(data: Path) -> None:
+    told = refusal(SimulationFailed, 422, "too large.", data)
+    assert "answered 0 of 4 rows" in told
+    assert "4 x HTTP 422: too large" in told
 
 
 def test_a_key_that_may_read_only_is_told_of_as_a_key(data: Path) -> None:
-    async def predict(_: Request) -> Response:
-        return JSONResponse({"detail": "The key has no scope `predict`."}, 403)
-
-    with serving(service := Service(predict)), pytest.raises(KeyRefused) as caught:
-        simulate.run(Config(), rows=4, data=data, url=service.url)
-    assert "The key has no scope `predict`" in str(caught.value)
-    assert "MONITORKIT_KEY" in str(caught.value)
+    told = refusal(KeyRefused, 403, "The key has no scope `predict`.", data)
+    assert "The key has no scope `predict`" in told
+    assert "MONITORKIT_KEY" in told
 
 
 def test_a_data_set_of_another_model_is_refused(tmp_path: Path) -> None:

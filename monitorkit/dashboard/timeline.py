@@ -70,12 +70,10 @@ def panels(newest_first: Sequence[Outline]) -> list[Panel]:
             f"{of(values[-1])} now, {of(min(values))} to {of(max(values))} before."
         )
         top = max([*values, *(n.high for _, n in points if n.high is not None)]) * 1.08 or 1.0
-        if of is share:
-            top = min(top, 1.0)
         if measure == "predictions_1h":
             plot = plots.area([(band.x, band.value) for band in bands], label, top=top)
         else:
-            plot = plots.trend(bands, label, top=top)
+            plot = plots.trend(bands, label, top=min(top, 1.0))  # shares
         latest = points[-1][1]
         note = ""
         if latest.low is not None and latest.high is not None:

@@ -23,6 +23,7 @@ from monitorkit.contracts import (
     Skipped,
     Status,
     Trigger,
+    feature_verdicts,
     found_no_rows,
 )
 from monitorkit.errors import ConfigError, CycleBusy, MonitorkitError, WorkerTimeout, told
@@ -375,15 +376,13 @@ def summarise_drift(
     outcome = next((o for o in outcomes if o.name == monitor and o.error is None), None)
     if outcome is None:
         return None
-    verdicts: dict[str, bool] = {}
-    left_out: dict[str, str] = {}
-    for finding in outcome.findings:
-        if finding.column is None or finding.column == SCORE_COLUMN:
-            continue
-        if finding.measure == "excluded":
-            left_out[finding.column] = str(finding.detail.get("reason", ""))
-        elif finding.drift is not None:
-            verdicts[finding.column] = verdicts.get(finding.column, False) or finding.drift
+    verdicts = feature_verdicts(outcome.findings)
+    # Only in part left out is what another measure could judge: whether it is missing, say.
+    left_out = {
+        str(finding.column): str(finding.detail.get("reason", ""))
+        for finding in outcome.findings
+        if finding.measure == "excluded" and finding.column not in {None, SCORE_COLUMN, *verdicts}
+    }
     drifted = [column for column, drift in verdicts.items() if drift]
     share = len(drifted) / len(verdicts) if verdicts else None
     return DriftSummary(
@@ -393,8 +392,7 @@ def summarise_drift(
         share_threshold=share_threshold,
         drifted_features=tuple(drifted),
         num_features_evaluated=len(verdicts),
-        # Only in part left out is what another measure could judge: whether it is missing, say.
-        excluded_features={name: why for name, why in left_out.items() if name not in verdicts},
+        excluded_features=left_out,
     )
 
 

@@ -61,14 +61,14 @@ def run_once(
     try:
         return _run_once(config, selection, reports=reports, where=where)
     except OSError as error:
-        root = config.storage.root.absolute()
-        ours = Path(str(error.filename)).absolute().is_relative_to(root)
+        root, file = config.storage.root, error.filename
+        ours = Path(str(file)).absolute().is_relative_to(root.absolute())
         if error.errno not in FULL and not ours:
             raise
         problem = (
-            f"{error.filename or config.storage.root}: {error.strerror or error}. Free space, "
+            f"{file or root}: {error.strerror or error}. Free space, let this user read and write "
+            "there, or choose another folder"
         )
-        problem += "let this user read and write there, or choose another folder"
         raise ConfigError("[storage] root", (problem,)) from error
 
 

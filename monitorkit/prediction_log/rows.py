@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from monitorkit.contracts import SCORE_COLUMN
-from monitorkit.schema import FeatureSchema
+from monitorkit.schema import RESERVED, FeatureSchema
 
-FIXED = ("prediction_id", "timestamp", "model_version", "prediction", SCORE_COLUMN)
+FIXED = RESERVED
 """The columns before the features."""
 
 

@@ -156,13 +156,17 @@ class _Verification:
 
     def _check(self, name: Name, known: Known, unsealed: list[tuple[Name, str]]) -> None:
         """A segment in the folder; one that is gone since it was listed is in its other form."""
+        if not self._found_here(name, known, unsealed) and name.closed:
+            again = chain.last_of(chain.path_of(self._folder, name), name.stem)
+            self._check_absent(name.stem, again, known, [], unsealed)
+
+    def _found_here(self, name: Name, known: Known, unsealed: list[tuple[Name, str]]) -> bool:
+        """Look at a segment in the folder, in whichever form it is; false: it is not there."""
         with ExitStack() as stack:
             source = _here(self._folder, name, stack)
             if source is not None:
                 self._look_at(source, self._events(source.name, known), unsealed)
-            elif name.closed:
-                again = chain.last_of(chain.path_of(self._folder, name), name.stem)
-                self._check_absent(name.stem, again, known, [], unsealed)
+            return source is not None
 
     def _events(self, name: Name, known: Known) -> Mapping[chain.Event, Record]:
         """What the chain says of a segment, which may have been closed or compressed just now."""
@@ -247,12 +251,10 @@ class _Verification:
             return
         if record is None or self._is_being_closed(record, known, listed):
             return
-        for text in (record.segment, stem + names.COMPRESSED):
-            name = names.parse(text)
-            # It got its name just now, and may have been compressed since.
-            if name is not None and (self._folder / text).exists():
-                self._check(name, known, unsealed)
-                return
+        name = names.parse(record.segment)
+        # It may have got its name just now, and have been compressed since.
+        if name is not None and self._found_here(name, known, unsealed):
+            return
         for archive in self._archives:
             with ExitStack() as stack, reaching(archive):
                 source = _in_archive(archive, stem, stack)

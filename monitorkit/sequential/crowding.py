@@ -49,15 +49,6 @@ class Unique:
     filled: float
     shares: NDArray[np.float64]
 
-    def largest(self, cells: Cells) -> float:
-        """The most rows in a cell of some rows, beyond those that chance may put there.
-
-        Args:
-            cells: of the rows, one at least.
-        """
-        where, counts = cells
-        return float(rows_beyond(counts, self.shares.take(where) * counts.sum()).max())
-
     @property
     def together(self) -> int:
         """Rows among which each has less than `CHANCE_PAIRS` by chance."""
@@ -71,7 +62,8 @@ class Repeated:
     Attributes:
         rows: (columns,) that have a value.
         pairs: (columns,) ordered ones of rows in one cell.
-        largest: (columns,) as `Unique.largest`; 0.0 without rows.
+        largest: (columns,) the most rows in a cell, beyond those that chance may put there; 0.0
+            without rows.
     """
 
     rows: NDArray[np.int64]
@@ -99,19 +91,18 @@ class Crowding:
 
     Attributes:
         at: its position in `Repeats.columns`.
-        chance: that two rows of the reference are in one cell.
+        unique: the column.
         buckets: (k,) positions in the window of those that have rows.
         begins: (pieces,) the first bucket of each, of these.
         pieces: their buckets.
         pairs: (pieces,) ordered ones of rows in one cell.
         many: (pieces,) rows.
         counts: (k,) rows of each bucket.
-        largest: (k,) as `Unique.largest`, of each bucket.
-        filled: as in `Unique`.
+        largest: (k,) as in `Repeated`, of each bucket.
     """
 
     at: int
-    chance: float
+    unique: Unique
     buckets: NDArray[np.int64]
     begins: NDArray[np.int64]
     pieces: Sequence[Sequence[Held]]
@@ -119,7 +110,6 @@ class Crowding:
     many: NDArray[np.float64]
     counts: NDArray[np.int64]
     largest: NDArray[np.float64]
-    filled: float
 
     @property
     def rows(self) -> float:
@@ -136,7 +126,7 @@ class Crowding:
         pairs, many = self.pairs[at:].copy(), self.many[at:].copy()
         if len(rest) < len(self.pieces[at]):
             pairs[0] = _pairs(rest, self.at)
-            many[0] = sum(held.repeated.rows[self.at] for held in rest)
+            many[0] = self.counts[bucket : bucket + len(rest)].sum()
         return replace(
             self,
             buckets=self.buckets[bucket:],
@@ -160,7 +150,7 @@ class Crowding:
 
     def beyond_chance(self) -> float:
         """Pairs for each row beyond those that rows of the reference make."""
-        return self._beyond(self._expected(np.array(self.chance)))
+        return self._beyond(self._expected(np.array(self.unique.chance)))
 
     def beyond_common(self, compared: int) -> float | None:
         """The same beyond those that rows of different times make, when these are most of all.
@@ -178,12 +168,10 @@ class Crowding:
         untold = np.isnan(chances)
         if 2 * int(self.pairs[untold].sum()) > int(self.pairs.sum()) and self._in_few_cells(untold):
             return None
-        common = self._expected(np.fmax(chances, self.chance))
-        most = 2 * common > int(self.pairs.sum())
-        return self._beyond(common) if most else self.beyond_chance()
+        return self._beyond_most(self._expected(np.fmax(chances, self.unique.chance)))
 
-    def explained(self, compared: int) -> float | None:
-        """The part of the pairs that rows of different times would make, on the whole.
+    def beyond_common_on_the_whole(self, compared: int) -> float | None:
+        """The same where few times are compared: 0.0 when what is left is what that is off by.
 
         Args:
             compared: as for `beyond_common`.
@@ -194,23 +182,13 @@ class Crowding:
         chances = _in_common(self.pieces, self.at, compared)
         told = np.flatnonzero(~np.isnan(chances))
         both = self.many * (self.many - 1)
-        pairs, known = float(self.pairs.sum()), float(both[told].sum())
+        pairs, known = int(self.pairs.sum()), float(both[told].sum())
         if not pairs or not known:
             return None
         # Pieces that can be compared with none are like the others.
-        common = float((chances[told] * both[told]).sum()) / known
-        return self._expected(np.maximum(common, self.chance)) / pairs
-
-    def unexplained(self, part: float) -> float:
-        """Pairs for each row beyond such a part of them, once that is the larger one.
-
-        Where it is nearly all, the rest is what the comparison is off by.
-        """
-        if part > EXPLAINED:
-            return 0.0
-        return (
-            self._beyond(part * float(self.pairs.sum())) if part > 1 / 2 else self.beyond_chance()
-        )
+        chance = float((chances[told] * both[told]).sum()) / known
+        common = self._expected(np.maximum(chance, self.unique.chance))
+        return 0.0 if common > EXPLAINED * pairs else self._beyond_most(common)
 
     def _in_few_cells(self, which: NDArray[np.bool_]) -> bool:
         """Whether most pairs of some pieces are of rows in cells that hold many of their rows."""
@@ -224,6 +202,11 @@ class Crowding:
     def _expected(self, chances: NDArray[np.float64]) -> float:
         """Pairs, when two rows of a piece are in one cell by such a chance."""
         return float((chances * (self.many * (self.many - 1))).sum())
+
+    def _beyond_most(self, common: float) -> float:
+        """Pairs for each row beyond those in common, when these are most of all."""
+        most = 2 * common > int(self.pairs.sum())
+        return self._beyond(common) if most else self.beyond_chance()
 
     def _beyond(self, expected: float) -> float:
         return (int(self.pairs.sum()) - expected) / self.rows
@@ -242,9 +225,7 @@ def crowding(window: Sequence[Held], at: int, unique: Unique) -> Crowding | None
     pairs = np.array([_pairs(each, at) for each in pieces], np.int64)
     largest = np.array([held.repeated.largest[at] for held in window])
     many = np.add.reduceat(rows, begins).astype(np.float64)
-    return Crowding(
-        at, unique.chance, buckets, begins, pieces, pairs, many, rows, largest, unique.filled
-    )
+    return Crowding(at, unique, buckets, begins, pieces, pairs, many, rows, largest)
 
 
 def rows_beyond(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ class Repeats:
         ]
 
     def _largest(self, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(buckets, columns) `Unique.largest` of each."""
+        """(buckets, columns) as in `Repeated`."""
         found = np.zeros(rows.shape)
         column = self._column.take(table.cell)
         shown = np.flatnonzero(column < len(self.columns))
@@ -147,7 +147,7 @@ class WindowRepeats:
 
     def design_effect(self) -> float | None:
         """Of the window, at least 1; None: it cannot be told."""
-        columns = _showing(self.columns)
+        columns = self._showing_all_along()
         beyond = [each.beyond_chance() for each in columns]
         if not beyond:
             return None
@@ -182,9 +182,12 @@ class WindowRepeats:
         Args:
             starts: positions of buckets.
         """
-        found = [column.largest_since(starts) for column in _showing(self.columns)]
+        found = [column.largest_since(starts) for column in self._showing_all_along()]
         least: NDArray[np.float64] = np.min(found, axis=0) if found else np.zeros(starts.size)
         return np.maximum(least - 2.0, 0.0)
+
+    def _showing_all_along(self) -> Sequence[Crowding]:
+        return _showing(self.columns, [each.rows for each in self.columns])
 
 
 def _since(columns: Sequence[Crowding], start: int, least: float) -> float:
@@ -198,17 +201,17 @@ def _since(columns: Sequence[Crowding], start: int, least: float) -> float:
                 return least
             found.append(rest)
     most = 0.0
-    for rest in found:
+    for rest, by_chance in zip(found, beyond, strict=True):
+        common = rest.beyond_common_on_the_whole(COMPARED_OF_A_START)
         # Where it cannot be told yet, later rows will tell.
-        part = rest.explained(COMPARED_OF_A_START)
-        most = max(most, rest.beyond_chance() if part is None else rest.unexplained(part))
+        most = max(most, by_chance if common is None else common)
         if most >= min(beyond):
             break
     return max(least, 1.0 + min(*beyond, most)) if found else least
 
 
 def _showing(
-    columns: Sequence[Crowding], rows: Sequence[float] | NDArray[np.int64] | None = None
+    columns: Sequence[Crowding], rows: Sequence[float] | NDArray[np.int64]
 ) -> Sequence[Crowding]:
     """Those in which repeated rows would show: a row shows nothing where it has no value.
 
@@ -216,10 +219,9 @@ def _showing(
 
     Args:
         columns: to choose from.
-        rows: of each that have a value; None: those of all its pieces.
+        rows: of each that have a value.
     """
-    counted = [each.rows for each in columns] if rows is None else rows
-    both = [(each, many / each.filled) for each, many in zip(columns, counted, strict=True)]
-    usual = [(each, of) for each, of in both if each.filled >= MOSTLY_FILLED] or both
+    both = [(each, many / each.unique.filled) for each, many in zip(columns, rows, strict=True)]
+    usual = [(each, of) for each, of in both if each.unique.filled >= MOSTLY_FILLED] or both
     most = max((of for _, of in usual), default=0.0)
     return [each for each, of in usual if of >= WITH_VALUE * most]

@@ -125,27 +125,28 @@ def bind(settings: Serving) -> socket.socket:
         AddressInUse: somebody else has it, or it is not ours.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # this system has no IPv6
-        problem = AddressInUse(settings.host, settings.port, error.strerror or str(error))
-        problem.remedy = OTHER_HOST
-        raise problem from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-    except (TypeError, UnicodeError) as error:
-        listener.close()
-        problem = AddressInUse(settings.host, settings.port, "it is no host's name")
-        problem.remedy = OTHER_HOST
-        raise problem from error
-    except OSError as error:
-        listener.close()
-        problem = AddressInUse(settings.host, settings.port, error.strerror or str(error))
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            problem.remedy = OTHER_HOST
-        raise problem from error
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host, settings.port))
+        except (OSError, TypeError, UnicodeError) as error:
+            raise _refused(settings, error) from error
+        stack.pop_all()
     return listener
+
+
+def _refused(settings: Serving, error: Exception) -> AddressInUse:
+    reason, of_the_host = "it is no host's name", True
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        # Not ours, or of an IPv6 that this system has not.
+        of_the_host = error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+        of_the_host |= isinstance(error, socket.gaierror)
+    problem = AddressInUse(settings.host, settings.port, reason)
+    if of_the_host:
+        problem.remedy = OTHER_HOST
+    return problem
 
 
 def url(listener: socket.socket, settings: Serving) -> str:

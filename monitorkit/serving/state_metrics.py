@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from monitorkit.contracts import SCORE_COLUMN, MonitoringStatus, RunResult, Status
+from monitorkit.contracts import MonitoringStatus, RunResult, Status, feature_verdicts
 from monitorkit.errors import ResultsUnreadable
 from monitorkit.results import Changes, Results
 from monitorkit.serving import status
@@ -183,20 +183,15 @@ def _result(result: RunResult) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "monitorkit_features_drifted", "Of these, the drifted ones.", drift.num_drifted_features
     )
-    drifted = set(drift.drifted_features)
     judged = result.outcome(drift.monitor)
-    columns = {
-        finding.column
-        for finding in (judged.findings if judged is not None else ())
-        if finding.drift is not None and finding.column not in {None, SCORE_COLUMN}
-    }
+    verdicts = feature_verdicts(judged.findings if judged is not None else ())
     yield _by_label(
         GaugeMetricFamily(
             "monitorkit_feature_drifted",
             "1 for each feature that drifted in the newest result, 0 for others that were judged.",
             labels=["feature"],
         ),
-        {str(column): float(column in drifted) for column in sorted(map(str, columns))},
+        {feature: float(drifted) for feature, drifted in sorted(verdicts.items())},
     )
 
 

@@ -41,6 +41,8 @@ def health(services: Services) -> dict[str, Any]:
     served = services.slot.current
     status = services.monitoring_status()
     last = status.last_cycle
+    no_reference = status.reference in {"missing", "changed", "unreadable"}
+    no_results = status.results_error is not None
     batcher = services.pipeline.batcher
     reasons = [
         reason
@@ -55,18 +57,17 @@ def health(services: Services) -> dict[str, Any]:
                 ),
             ),
             (
-                status.reference in ("missing", "changed", "unreadable"),
+                no_reference,
                 f"the reference is {status.reference}: monitoring is off, serving goes on",
             ),
             (
-                status.results_error is not None,
+                no_results,
                 "the results cannot be read: monitoring is off, serving goes on",
             ),
             (
                 last is not None
                 and last.outcome == "failed"
-                and status.results_error is None
-                and status.reference not in ("missing", "changed", "unreadable"),
+                and not (no_reference or no_results),  # which say why
                 "the last monitoring cycle failed, serving goes on: see last_cycle.reason",
             ),
         )
