@@ -37,6 +37,8 @@ IMPORT_WARNINGS = (
     "Use of deprecated class 'DependencyKwarg'",
     "numpy.core is deprecated",
 )
+ARITHMETIC = r"(evidently|numpy|pandas|scipy)\."
+"""Where Evidently's numbers are made."""
 
 
 class EvidentlyOptions(Options):
@@ -301,10 +303,10 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in IMPORT_WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
-        # Correlations for the page, of columns that are constant on one side or of a single row.
-        warnings.filterwarnings(
-            "ignore", category=RuntimeWarning, module=r"numpy\.lib\._function_base_impl"
-        )
+        # Arithmetic on what clients send: a value that the reference never had is divided by zero
+        # (and drifts, with a p-value of 0), 1e300 has no square, a constant column no correlation.
+        # What comes out as no number is a finding's reason.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=ARITHMETIC)
         yield
 
 

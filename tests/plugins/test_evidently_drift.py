@@ -91,6 +91,28 @@ def test_a_column_that_evidently_has_no_bins_for_harms_no_other(values: list[flo
 
 
 @pytest.mark.slow
+def test_numbers_that_evidently_stumbles_over_are_no_warning_in_the_log() -> None:
+    """A value that the reference's sample never had; one whose square is no number; both as one.
+
+    Warnings are errors in this suite, and lines of a service's log.
+    """
+    chunk = make_chunk(200, ("late", "huge", "both"))
+    late = np.resize([0.0, 0.0, 1.0, 2.0], 200)
+    before = np.column_stack([late, np.resize([0.0, 1.0, 2.0], 200), late])
+    after = np.column_stack([np.where(late == 2, 3, late), np.resize([0.0, 1e300], 200), late])
+    after[:3, 2] = [1e300, -1e300, np.nan]
+    scores = np.linspace(0.01, 0.99, 200)
+    reference, window = (replace(chunk, features=rows, scores=scores) for rows in (before, after))
+    monitor = EvidentlyDrift(EvidentlyOptions(), reference)
+    judged = judge_summaries(monitor, [monitor.summarise(window)])
+    found = {f.column: f for f in judged.findings if f.measure == "evidently_drift"}
+    assert found["late"].statistic == "chi-square p_value"
+    assert found["late"].p_value == 0.0
+    assert {name for name, finding in found.items() if finding.drift} == {"late", "huge", "both"}
+    assert judged.attachments
+
+
+@pytest.mark.slow
 def test_evidently_judges_and_the_page_is_made_when_a_verdict_changes() -> None:
     monitor = EvidentlyDrift(EvidentlyOptions(sample=300), odd_columns(600, 0))
     usual = monitor.summarise(odd_columns(500, 1))
