@@ -209,14 +209,13 @@ class Tallies:
     def of(self, rows: Rows) -> NDArray[np.uint8]:
         """(rows, ...) a tally for each row."""
         cell = self._placed(rows)
-        bucket, column = np.nonzero(cell >= 0)
-        ones = np.ones(bucket.size, np.int64)
+        there = cell >= 0
         table = Table(
-            np.ones(len(rows), np.int64),
-            (cell < 0).astype(np.int64),
-            bucket,
-            cell[bucket, column],
-            ones,
+            rows=np.ones(len(rows), np.int64),
+            missing=(~there).astype(np.int64),
+            starts=np.cumsum([0, *np.count_nonzero(there, axis=1)]),
+            cell=cell[there],
+            count=np.ones(np.count_nonzero(there), np.int64),
         )
         return self.weigher.events.tallies(table).astype(np.uint8)
 

@@ -62,8 +62,8 @@ class Repeated:
     Attributes:
         rows: (columns,) that have a value.
         pairs: (columns,) ordered ones of rows in one cell.
-        largest: (columns,) the most rows in a cell, beyond those that chance may put there; 0.0
-            without rows.
+        largest: (columns,) the most rows in a cell, beyond those that chance may put there, of
+            cells with more than two; 0.0 without one.
     """
 
     rows: NDArray[np.int64]

@@ -103,7 +103,6 @@ class Events:
         self._edges = np.unique(np.array(edges, np.int64))
         local = np.arange(cells.starts[-1]) - np.repeat(cells.starts[:-1], np.diff(cells.starts))
         self._gaps = local % 2 == 0
-        self._places = np.searchsorted(self._edges, np.arange(self._gaps.size), side="right")
         self.column = np.array([event.column for event in events], np.int64)
         self.measure = np.array([MEASURES.index(event.measure) for event in events], np.int64)
         self.names = [event.name for event in events]
@@ -151,7 +150,8 @@ class Events:
 
     def tallies(self, table: Table) -> NDArray[np.int64]:
         """(buckets, ...) a tally of each bucket."""
-        parts = table.up_to(self._edges.size, self._places, self._gaps)
+        between = table.count * self._gaps.take(table.cell)
+        parts = table.before(self._edges, table.count, between)
         nothing = np.zeros_like(table.rows)
         return np.column_stack((nothing, table.rows, table.missing, *parts))
 

@@ -45,6 +45,9 @@ BY_ITSELF = 1.2
 """A start counts by itself when its rows repeat each other so many times as much as those of the
 whole window."""
 
+FEW = 2
+"""So many rows in a cell are no burst."""
+
 COMPARED = 96
 """So many times at most, or a little more."""
 
@@ -90,6 +93,7 @@ class Repeats:
                 found.append(Unique(column, first, end, chance, filled, shares))
         self.columns: tuple[Unique, ...] = tuple(found)
         self._reference = cells
+        self._edges = np.array([(each.first, each.end) for each in found], np.int64).ravel()
         self._column = np.full(cells.starts[-1], len(found), np.int64)
         self._shares = np.zeros(cells.starts[-1])
         for at, each in enumerate(found):
@@ -99,7 +103,8 @@ class Repeats:
     def repeated(self, table: Table) -> list[Repeated]:
         """Of each of a table's buckets by itself."""
         ordered = table.count * (table.count - 1)
-        rows, pairs = table.sums(self._column, len(self.columns), table.count, ordered)
+        before = table.before(self._edges, table.count, ordered)
+        rows, pairs = (each[:, 1::2] - each[:, ::2] for each in before)
         largest = self._largest(table, rows)
         return [
             Repeated(*(each.copy() for each in of_bucket))
@@ -109,15 +114,16 @@ class Repeats:
     def _largest(self, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(buckets, columns) as in `Repeated`."""
         found = np.zeros(rows.shape)
-        column = self._column.take(table.cell)
-        shown = np.flatnonzero(column < len(self.columns))
-        if shown.size:
-            column = column[shown]
-            place = table.bucket[shown] * len(self.columns) + column  # ascending, as cells are
-            expected: NDArray[np.float64] = self._shares.take(table.cell[shown])
+        many = np.flatnonzero(table.count > FEW)
+        column = self._column.take(table.cell[many])
+        shown = column < len(self.columns)
+        many, column = many[shown], column[shown]
+        if many.size:
+            place = table.bucket(many) * len(self.columns) + column  # ascending, as cells are
+            expected: NDArray[np.float64] = self._shares.take(table.cell[many])
             expected *= rows.ravel()[place]
             begins = np.flatnonzero(np.diff(place, prepend=-1))
-            beyond = rows_beyond(table.count[shown], expected)
+            beyond = rows_beyond(table.count[many], expected)
             found.ravel()[place[begins]] = np.maximum.reduceat(beyond, begins)
         return found
 
@@ -184,7 +190,7 @@ class WindowRepeats:
         """
         found = [column.largest_since(starts) for column in self._showing_all_along()]
         least: NDArray[np.float64] = np.min(found, axis=0) if found else np.zeros(starts.size)
-        return np.maximum(least - 2.0, 0.0)
+        return np.maximum(least - FEW, 0.0)
 
     def _showing_all_along(self) -> Sequence[Crowding]:
         return _showing(self.columns, [each.rows for each in self.columns])

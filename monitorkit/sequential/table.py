@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +22,15 @@ class Table:
 
     Attributes:
         rows: (buckets,). `missing`: (buckets, columns), rows without a value.
-        bucket, cell, count: (k,) buckets, cells that hold rows in them, and how many; sorted by
-            bucket. The cells of all columns are laid end to end.
+        starts: (buckets + 1,) where the entries of each begin.
+        cell, count: (k,) cells that hold rows, and how many: those of one bucket after the other,
+            ascending. The cells of all columns are laid end to end.
     """
 
     rows: NDArray[np.int64]
     missing: NDArray[np.int64]
-    bucket: NDArray[np.int64]
-    cell: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    cell: NDArray[np.integer[Any]]
     count: NDArray[np.int64]
 
     @classmethod
@@ -37,8 +40,8 @@ class Table:
         return cls(
             np.array([each.rows for each in summaries], np.int64),
             np.stack([each.missing for each in summaries]),
-            np.repeat(np.arange(len(summaries)), [each.size for each in cells]),
-            np.concatenate(cells).astype(np.int64),
+            np.cumsum([0, *(each.size for each in cells)]),
+            np.concatenate(cells),
             np.concatenate(counts),
         )
 
@@ -56,38 +59,24 @@ class Table:
         if run:
             yield cls.of(run)
 
-    def up_to(
-        self, edges: int, places: NDArray[np.int64], gaps: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of each bucket in the cells before each of some edges, and those in gaps.
+    def bucket(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The buckets of some entries."""
+        found: NDArray[np.int64] = np.searchsorted(self.starts, entries, side="right") - 1
+        return found
+
+    def before(self, edges: NDArray[np.int64], *each: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Sums over the cells of each bucket that are before some edges.
 
         Args:
-            edges: how many, n.
-            places: (cells,) of all cells, how many edges are at or before it.
-            gaps: (cells,) which of them lie between known values.
-
-        Returns:
-            (buckets, n) both.
-        """
-        in_gaps = self.count * gaps.take(self.cell)
-        before, between = self.sums(places, edges, self.count, in_gaps)
-        return np.cumsum(before, axis=1), np.cumsum(between, axis=1)
-
-    def sums(
-        self, group: NDArray[np.int64], groups: int, *each: NDArray[np.int64]
-    ) -> list[NDArray[np.int64]]:
-        """Sums over the cells of each group, by bucket.
-
-        Args:
-            group: (cells,) of all cells, which of the groups it is in; `groups`: in none.
-            groups: how many there are.
+            edges: (n,) cells.
             *each: (k,) what is summed up, of each entry.
 
         Returns:
-            (buckets, groups) of each.
+            (buckets, n) of each.
         """
-        shape = self.rows.size, groups + 1
-        place = self.bucket * shape[1]
-        place += group.take(self.cell)
-        found = (np.bincount(place, of, shape[0] * shape[1]).reshape(shape) for of in each)
-        return [sums[:, :-1].astype(np.int64) for sums in found]
+        edges = edges.astype(self.cell.dtype)  # else all cells would be made like the edges
+        found = [self.cell[first:end].searchsorted(edges) for first, end in pairwise(self.starts)]
+        begins = self.starts[:-1, np.newaxis]
+        places = np.stack(found) + begins
+        totals = [np.concatenate(([0], np.cumsum(of))) for of in each]
+        return [total.take(places) - total.take(begins) for total in totals]

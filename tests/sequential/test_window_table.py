@@ -33,7 +33,9 @@ def test_it_has_what_each_bucket_has() -> None:
     assert TABLE.missing.tolist() == [part.missing.tolist() for part in PARTS]
     for at, part in enumerate(PARTS):
         whole = np.zeros(CELLS.starts[-1], np.int64)
-        whole[TABLE.cell[TABLE.bucket == at]] = TABLE.count[TABLE.bucket == at]
+        entries = slice(*TABLE.starts[at : at + 2].tolist())
+        whole[TABLE.cell[entries]] = TABLE.count[entries]
+        assert set(TABLE.bucket(np.arange(TABLE.cell.size)[entries]).tolist()) <= {at}
         columns = [CELLS.column(index, part).window for index in range(len(CELLS.names))]
         assert whole.tolist() == np.concatenate(columns).tolist()
 
@@ -41,8 +43,7 @@ def test_it_has_what_each_bucket_has() -> None:
 def test_rows_before_edges_are_sums_of_cells() -> None:
     gaps = np.concatenate([np.arange(2 * known.size + 1) % 2 == 0 for known in CELLS.known])
     edges = np.array([0, 1, 7, int(CELLS.starts[1]), int(CELLS.starts[1]) + 90, gaps.size])
-    places = np.searchsorted(edges, np.arange(gaps.size), side="right")
-    found = TABLE.up_to(edges.size, places, gaps)
+    found = TABLE.before(edges, TABLE.count, TABLE.count * gaps[TABLE.cell])
     for at, part in enumerate(PARTS):
         columns = [CELLS.column(index, part).window for index in range(len(CELLS.names))]
         whole = np.concatenate(columns)
@@ -61,9 +62,8 @@ def test_runs_are_the_whole_in_parts_of_limited_size(
     for part in ("missing", "cell", "count"):
         together = np.concatenate([getattr(run, part) for run in runs])
         assert together.tolist() == getattr(TABLE, part).tolist()
-    firsts = np.cumsum([0, *(run.rows.size for run in runs)])
-    buckets = [run.bucket + first for run, first in zip(runs, firsts[:-1], strict=True)]
-    assert np.concatenate(buckets).tolist() == TABLE.bucket.tolist()
+    sizes = np.concatenate([np.diff(run.starts) for run in runs])
+    assert sizes.tolist() == np.diff(TABLE.starts).tolist()
     assert all(run.cell.size <= most for run in runs if run.rows.size > 1)
     assert (len(runs) == 1) == (most == 10_000)
     assert list(Table.runs([])) == []
