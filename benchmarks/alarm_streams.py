@@ -35,6 +35,7 @@ from benchmarks.streams import (
     Source,
     Tallies,
     bursts,
+    busy_client,
     by_cycle,
     quiet,
     real,
@@ -43,7 +44,7 @@ from benchmarks.streams import (
 )
 
 DAYS = 30
-KINDS = {"quiet": quiet, "bursts": bursts, "rhythm": rhythm}
+KINDS = {"quiet": quiet, "bursts": bursts, "rhythm": rhythm, "busy client": busy_client}
 SOURCES = {"synthetic": synthetic, "real": real}
 
 SPLITS = 10

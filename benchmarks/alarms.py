@@ -24,7 +24,6 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from benchmarks.alarm_streams import (
     DELAY_RATE,
-    KINDS,
     SOURCES,
     Thresholds,
     largest,
@@ -36,9 +35,9 @@ from benchmarks.alarm_streams import (
 )
 from benchmarks.alarms_report import (
     ALWAYS,
+    KINDS_AND_RATES,
     NEVER,
     OURS,
-    RATES,
     TUNED_ADWIN,
     Found,
     draw,
@@ -132,7 +131,9 @@ def main() -> None:
     """Draw, judge, print and write the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alarms", description=__doc__)
     parser.add_argument("--streams", type=int, default=1000, help="quiet ones of each rate")
-    parser.add_argument("--bursty", type=int, default=200, help="with bursts, and with a rhythm")
+    parser.add_argument(
+        "--bursty", type=int, default=200, help="with bursts, a rhythm, a busy client"
+    )
     parser.add_argument("--others", type=int, default=20, help="of each kind that others see")
     parser.add_argument("--tuning", type=int, default=200, help="quiet ones, for thresholds")
     parser.add_argument("--changes", type=int, default=20, help="streams for each change")
@@ -227,12 +228,11 @@ class _Search:
                 self._add(found, key, detector, hit=alarmed)
 
     def _keys(self, what: str, streams: int, bursty: int) -> list[Key]:
-        many = {kind: streams if kind == "quiet" else bursty for kind in KINDS}
+        many = {kind: streams if kind == "quiet" else bursty for kind, _ in KINDS_AND_RATES}
         return [
             (what, self.name, kind, rate, seed)
             for seed in range(max(many.values()))
-            for kind in KINDS
-            for rate in RATES
+            for kind, rate in KINDS_AND_RATES
             if seed < many[kind]
         ]
 

@@ -12,6 +12,7 @@ from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
 from monitorkit.cells import Cells
 from monitorkit.sequential.crowding import Held, Repeated, Unique, rows_beyond
+from monitorkit.sequential.repeats import FEW
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -170,13 +171,16 @@ def _held(cells: NDArray[np.int64], columns: Sequence[Unique]) -> Held:
     repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
         np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
-        np.array([_largest(*each) for each in zip(columns, parts, strict=True)]),
+        *(np.array(each) for each in zip(*map(_largest, columns, parts), strict=True)),
     )
     return Held(repeated, parts.__getitem__)
 
 
-def _largest(column: Unique, part: Cells) -> float:
-    """As `Repeats.repeated` counts it of a table."""
+def _largest(column: Unique, part: Cells) -> tuple[float, int]:
+    """As `Repeats.repeated` counts it of a table, and where."""
     where, counts = part
-    expected = column.shares.take(where) * counts.sum()
-    return float(rows_beyond(counts, expected).max(initial=0.0))
+    if not counts.size:
+        return 0.0, 0
+    beyond = rows_beyond(counts, column.shares.take(where) * counts.sum())
+    at = int(beyond.argmax())
+    return (float(beyond[at]) if beyond[at] > FEW else 0.0), int(where[at])

@@ -35,6 +35,9 @@ BUDGET = "1 in 3000 days"
 """1 % of streams of 30 days."""
 
 MOST_REPEATS = 20
+BUSY = 10, 21
+"""From so many repeats on to less than so many."""
+
 RHYTHM = 0.04
 """How far the share of the younger half of the population swings, up and down, in a day."""
 
@@ -229,6 +232,16 @@ def bursts(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int6
     """Each client's row comes one to twenty times in a row."""
     repeats = random.integers(1, MOST_REPEATS + 1, rows)
     return np.repeat(random.integers(0, size, rows), repeats)[:rows]
+
+
+def busy_client(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Independent rows, but for one client in each hour whose row comes ten to twenty times."""
+    drawn = quiet(size, rows, random)
+    an_hour = rows // (30 * 24)
+    for first in range(0, rows - an_hour + 1, an_hour):
+        at = first + int(random.integers(0, an_hour))
+        drawn[at : at + int(random.integers(*BUSY))] = drawn[at]
+    return drawn
 
 
 def rhythm(size: int, rows: int, random: np.random.Generator) -> NDArray[np.int64]:

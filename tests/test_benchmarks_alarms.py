@@ -17,11 +17,10 @@ from benchmarks.alarm_streams import THRESHOLD, scored, tallies_of, tuned
 from benchmarks.alarms_report import (
     ALL_TUNED,
     ALWAYS,
-    KINDS,
+    KINDS_AND_RATES,
     NEVER,
     OURS,
     PEERS,
-    RATES,
     TUNED,
     TUNED_ADWIN,
     Found,
@@ -48,6 +47,7 @@ from benchmarks.streams import (
     RHYTHM,
     Tallies,
     bursts,
+    busy_client,
     by_cycle,
     quiet,
     rhythm,
@@ -296,6 +296,13 @@ def test_bursts_repeat_rows_and_a_rhythm_has_two_halves() -> None:
     assert DAY * CYCLE.total_seconds() == 86400
 
 
+def test_a_busy_client_comes_once_an_hour_beside_others() -> None:
+    rows = busy_client(10_000, 30 * DAY * 100, np.random.default_rng(4)).reshape(720, 1200)
+    repeats = [int(np.unique(hour, return_counts=True)[1].max()) for hour in rows]
+    assert max(repeats) <= 21
+    assert np.mean(repeats) == pytest.approx(15, abs=0.5)
+
+
 def test_the_halves_of_a_rhythm_differ_by_as_much_as_it_swings(tallies: Tallies) -> None:
     age = tallies.source.population[:, tallies.source.columns.index("age")]
     noon = DAY // 4  # of a sine that begins at midnight
@@ -340,9 +347,8 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
         NEVER,
         ALWAYS,
     ):
-        for kind in KINDS:
-            for rate in RATES:
-                found.alarms["real", kind, rate, detector] = [detector == ALWAYS] * 10
+        for kind, rate in KINDS_AND_RATES:
+            found.alarms["real", kind, rate, detector] = [detector == ALWAYS] * 10
     for change in CHANGES:
         for detector in (
             OURS,

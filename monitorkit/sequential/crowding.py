@@ -62,13 +62,15 @@ class Repeated:
     Attributes:
         rows: (columns,) that have a value.
         pairs: (columns,) ordered ones of rows in one cell.
-        largest: (columns,) the most rows in a cell, beyond those that chance may put there, of
-            cells with more than two; 0.0 without one.
+        largest: (columns,) the most rows in a cell, beyond those that chance may put there; 0.0
+            where these are no more than two.
+        where: (columns,) in which cell these are.
     """
 
     rows: NDArray[np.int64]
     pairs: NDArray[np.int64]
     largest: NDArray[np.float64]
+    where: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +100,7 @@ class Crowding:
         pairs: (pieces,) ordered ones of rows in one cell.
         many: (pieces,) rows.
         counts: (k,) rows of each bucket.
-        largest: (k,) as in `Repeated`, of each bucket.
+        largest, where: (k,) as in `Repeated`, of each bucket.
     """
 
     at: int
@@ -110,6 +112,7 @@ class Crowding:
     many: NDArray[np.float64]
     counts: NDArray[np.int64]
     largest: NDArray[np.float64]
+    where: NDArray[np.int64]
 
     @property
     def rows(self) -> float:
@@ -136,6 +139,7 @@ class Crowding:
             many=many,
             counts=self.counts[bucket:],
             largest=self.largest[bucket:],
+            where=self.where[bucket:],
         )
 
     def rows_since(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -143,10 +147,27 @@ class Crowding:
         rows = np.append(np.cumsum(self.counts[::-1])[::-1], 0)
         return rows.take(np.searchsorted(self.buckets, starts))
 
-    def largest_since(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(starts,) the largest of the buckets from one on; 0.0 without rows."""
-        most = np.append(np.maximum.accumulate(self.largest[::-1])[::-1], 0.0)
-        return most.take(np.searchsorted(self.buckets, starts))
+    def bursts_since(
+        self, starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(starts,) rows of the largest burst from a bucket on, and of all of them.
+
+        A burst is the fullest cell of a bucket, with that of the next one when it is the same. What
+        is so for longer is one burst all the same, for this is how traffic is then.
+        """
+        largest, together = np.zeros(len(self.buckets) + 1), np.zeros(len(self.buckets) + 1)
+        after, next_rows, in_run, behind = (-1, -1), 0.0, 0.0, 0.0
+        each = zip(self.buckets.tolist(), self.where.tolist(), self.largest.tolist(), strict=True)
+        for at, (bucket, cell, rows) in reversed(list(enumerate(each))):
+            if rows:
+                if after != (bucket + 1, cell):
+                    next_rows, in_run, behind = 0.0, 0.0, together[at + 1]
+                in_run = max(in_run, rows + next_rows)
+                after, next_rows = (bucket, cell), rows
+            largest[at] = max(largest[at + 1], in_run if rows else 0.0)
+            together[at] = behind + in_run if rows else together[at + 1]
+        places = np.searchsorted(self.buckets, starts)
+        return largest.take(places), together.take(places)
 
     def beyond_chance(self) -> float:
         """Pairs for each row beyond those that rows of the reference make."""
@@ -224,8 +245,9 @@ def crowding(window: Sequence[Held], at: int, unique: Unique) -> Crowding | None
     pieces = [window[begin:end] for begin, end in pairwise([*begins.tolist(), len(window)])]
     pairs = np.array([_pairs(each, at) for each in pieces], np.int64)
     largest = np.array([held.repeated.largest[at] for held in window])
+    where = np.array([held.repeated.where[at] for held in window])
     many = np.add.reduceat(rows, begins).astype(np.float64)
-    return Crowding(at, unique, buckets, begins, pieces, pairs, many, rows, largest)
+    return Crowding(at, unique, buckets, begins, pieces, pairs, many, rows, largest, where)
 
 
 def rows_beyond(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.cells import Counts, ReferenceCells
+from monitorkit.sequential.clusters import Clusters, log_evidence_above_of_clusters
 from monitorkit.sequential.evidence import (
-    log_evidence_above,
     reference_distance_error,
     reference_variation_error,
     share_bounds,
@@ -240,21 +240,26 @@ class Few:
         return np.concatenate((known, rest[..., None]), axis=-1)
 
     def log_evidence(
-        self, counts: NDArray[np.float64], burst: NDArray[np.float64] | float, tolerance: float
+        self, counts: NDArray[np.int64], clusters: Clusters, tolerance: float
     ) -> NDArray[np.float64]:
         """(...,) of a total variation distance beyond a tolerance: the mean over all subsets.
 
         At least: the mean over all 2**k is not less than that of the one subset whose share grew
         most, divided by 2**k.
+
+        Args:
+            counts: (..., values + 1) rows.
+            clusters: (...,) each, how they came.
+            tolerance: what the distance may be.
         """
         total = counts.sum(axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
             more = counts / total[..., None] > self.reference
         inside = np.where(more, counts, 0.0).sum(axis=-1)
         bound = np.minimum(np.where(more, self.reference, 0.0).sum(axis=-1) + tolerance, 1.0)
-        # Without the rows of one burst, which all may be inside.
-        inside, total = np.maximum(inside - burst, 0.0), np.maximum(total - burst, 0.0)
-        found: NDArray[np.float64] = log_evidence_above(inside, total, bound)
+        found: NDArray[np.float64] = log_evidence_above_of_clusters(
+            inside / clusters.effect, total / clusters.effect, bound, clusters
+        )
         found -= counts.shape[-1] * float(np.log(2))
         return found
 

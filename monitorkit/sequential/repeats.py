@@ -105,15 +105,17 @@ class Repeats:
         ordered = table.count * (table.count - 1)
         before = table.before(self._edges, table.count, ordered)
         rows, pairs = (each[:, 1::2] - each[:, ::2] for each in before)
-        largest = self._largest(table, rows)
+        largest, where = self._largest(table, rows)
         return [
             Repeated(*(each.copy() for each in of_bucket))
-            for of_bucket in zip(rows, pairs, largest, strict=True)
+            for of_bucket in zip(rows, pairs, largest, where, strict=True)
         ]
 
-    def _largest(self, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(buckets, columns) as in `Repeated`."""
-        found = np.zeros(rows.shape)
+    def _largest(
+        self, table: Table, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """(buckets, columns) as in `Repeated`, both."""
+        found, where = np.zeros(rows.shape), np.zeros(rows.shape, np.int64)
         many = np.flatnonzero(table.count > FEW)
         column = self._column.take(table.cell[many])
         shown = column < len(self.columns)
@@ -124,8 +126,13 @@ class Repeats:
             expected *= rows.ravel()[place]
             begins = np.flatnonzero(np.diff(place, prepend=-1))
             beyond = rows_beyond(table.count[many], expected)
-            found.ravel()[place[begins]] = np.maximum.reduceat(beyond, begins)
-        return found
+            most = np.maximum.reduceat(beyond, begins)
+            sizes = np.diff(begins, append=many.size)
+            largest = np.flatnonzero(beyond == np.repeat(most, sizes))
+            largest = largest[np.diff(place[largest], prepend=-1) > 0]  # the first of equal ones
+            found.ravel()[place[begins]] = np.where(most > FEW, most, 0.0)
+            where.ravel()[place[begins]] = table.cell[many[largest]]
+        return found, where
 
     def cells(self, counts: Counts, at: int) -> Cells:
         """Of the column at a position in `columns`."""
@@ -182,15 +189,20 @@ class WindowRepeats:
             found[at] = _since(columns, start, least)
         return found
 
-    def largest(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(starts,) rows of the largest burst within a bucket from some on, but for two by chance.
+    def bursts(self, starts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(starts,) rows of the largest burst from a bucket on, and of all of them.
+
+        As much of it as two columns show, where there are so many: one of them may crowd by itself,
+        and others have no value in these rows, or one that many rows have.
 
         Args:
             starts: positions of buckets.
         """
-        found = [column.largest_since(starts) for column in self._showing_all_along()]
-        least: NDArray[np.float64] = np.min(found, axis=0) if found else np.zeros(starts.size)
-        return np.maximum(least - FEW, 0.0)
+        columns = self._showing_all_along()
+        if not columns:
+            return np.zeros(starts.size), np.zeros(starts.size)
+        largest, together = zip(*(column.bursts_since(starts) for column in columns), strict=True)
+        return np.sort(largest, axis=0)[-2:][0], np.sort(together, axis=0)[-2:][0]
 
     def _showing_all_along(self) -> Sequence[Crowding]:
         return _showing(self.columns, [each.rows for each in self.columns])

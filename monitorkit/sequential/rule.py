@@ -131,7 +131,7 @@ class Rule:
         judged = []
         for group, start in enumerate(best.tolist()):
             column, measure = self.weigher.groups[group]
-            effect = float(weighed.effects[start])
+            effect = float(weighed.clusters.effect[start])
             verdict: Verdict = "drifted" if drifted[group] else "undecided"
             common = {
                 "column": column,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Bucket
 from monitorkit.sequential.bursts import design_effect
+from monitorkit.sequential.clusters import Clusters, log_evidence_above_of_clusters
 from monitorkit.sequential.events import MEASURES, PARTS, Events, Limits, Measure
-from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
 from monitorkit.sequential.repeats import Repeats, WindowRepeats
 from monitorkit.sequential.starts import grid_step, starts_at
 
@@ -34,9 +34,8 @@ class Weighed:
         evidence: (starts, groups) natural logarithms; a group is a measure of a column.
         needed: (starts, groups) so much of it is a drift.
         design_effect, estimated: as in `Look`.
-        effects: (starts,) design effects of what came since then, at least that of the window.
-        burst: (starts,) the largest burst since then, in effective rows: what these events would
-            gain by all of it is no evidence.
+        clusters: (starts,) each, how rows came since then; design effects are at least those of the
+            window.
         successes, trials: (starts, events) since then, in effective rows.
         since: (starts, ...) tallies.
     """
@@ -46,8 +45,7 @@ class Weighed:
     needed: NDArray[np.float64]
     design_effect: float
     estimated: bool
-    effects: NDArray[np.float64]
-    burst: NDArray[np.float64]
+    clusters: Clusters
     successes: NDArray[np.float64]
     trials: NDArray[np.float64]
     since: NDArray[np.int64]
@@ -109,20 +107,20 @@ class Weigher:
         estimates = self._variation(buckets, tallies), repeated
         known = [estimate for estimate in estimates if estimate is not None]
         effect = max(known, default=ASSUMED_DESIGN_EFFECT)
-        effects, burst = np.full(starts.buckets.size, effect), np.zeros(starts.buckets.size)
+        nothing = np.zeros(starts.buckets.size)
+        clusters = Clusters(nothing + effect, nothing, nothing)
         if repeated is not None:
             effects = repeats.of_starts(starts.buckets, effect)
-            burst = repeats.largest(starts.buckets) / effects
+            clusters = Clusters(effects, *repeats.bursts(starts.buckets))
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
-        successes, trials = (part / effects[:, None] for part in self.events.count(since))
+        successes, trials = (part / clusters.effect[:, None] for part in self.events.count(since))
         return Weighed(
             starts.buckets,
-            self._evidence(successes, trials, burst, since, effects),
+            self._evidence(successes, trials, since, clusters),
             self.needed(starts.allowances),
             effect,
             bool(known),
-            effects,
-            burst,
+            clusters,
             successes,
             trials,
             since,
@@ -157,16 +155,16 @@ class Weigher:
         near = np.zeros(len(events.column))
         near[chosen] = np.repeat(distances, sizes)
         lowest, highest = (bound[chosen] for bound in events.within(near))
-        s, n = weighed.successes[at], weighed.trials[at]
-        burst = weighed.burst[starts]
-        bounds = lowest, highest
+        counted = weighed.successes[at], weighed.trials[at]
+        clusters = weighed.clusters.each(starts)
+        of_events = clusters.each(np.repeat(np.arange(starts.size), sizes))
         weights = self._log_weights[chosen]
-        found = _mean((s, n, np.repeat(burst, sizes)), bounds, weights, begins)
+        found = _mean(counted, of_events, (lowest, highest), weights, begins)
         for place, (group, start) in enumerate(zip(groups.tolist(), starts.tolist(), strict=True)):
             few = events.few.get(self.groups[group][0])
             if few is not None:
-                counts = few.count(weighed.since[start]) / weighed.effects[start]
-                subset = few.log_evidence(counts, burst[place], float(distances[place]))
+                counts = few.count(weighed.since[start])
+                subset = few.log_evidence(counts, clusters.each(place), float(distances[place]))
                 found[place] = _mean_of_two(found[place], subset)
         return found
 
@@ -183,25 +181,25 @@ class Weigher:
         self,
         successes: NDArray[np.float64],
         trials: NDArray[np.float64],
-        burst: NDArray[np.float64],
         since: NDArray[np.int64],
-        effects: NDArray[np.float64],
+        clusters: Clusters,
     ) -> NDArray[np.float64]:
         """(starts, groups) logarithms of the mean evidence of a group's events, up and down."""
         events = self.events
         bounds = events.lowest, events.highest
-        counted = successes, trials, burst[:, None]
-        found = _mean(counted, bounds, self._log_weights, events.groups)
+        counted, of_events = (successes, trials), clusters.each((slice(None), None))
+        found = _mean(counted, of_events, bounds, self._log_weights, events.groups)
         for column, few in events.few.items():
             group = self.place[column, "distance"]
-            counts = few.count(since) / effects[:, None]
-            subset = few.log_evidence(counts, burst, events.tolerance[column])
+            counts = few.count(since)
+            subset = few.log_evidence(counts, clusters, events.tolerance[column])
             found[:, group] = _mean_of_two(found[:, group], subset)
         return found
 
 
 def _mean(
-    counted: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    counted: tuple[NDArray[np.float64], NDArray[np.float64]],
+    clusters: Clusters,
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
     log_weights: NDArray[np.float64],
     begins: NDArray[np.int64],
@@ -209,17 +207,16 @@ def _mean(
     """(..., groups) logarithms of the weighted evidence of events (...), up and down.
 
     Args:
-        counted: successes, trials, and the rows of one burst, without which there must be evidence:
-            an event may have happened in all of them, or in none.
+        counted: successes and trials, in effective rows.
+        clusters: how the rows came.
         bounds: lowest and highest shares that are near enough.
         log_weights: of the events.
         begins: (groups,) where each begins.
     """
-    (successes, trials, burst), (lowest, highest) = counted, bounds
-    trials = np.maximum(trials - burst, 0.0)
+    (successes, trials), (lowest, highest) = counted, bounds
     both = np.logaddexp(
-        log_evidence_above(np.maximum(successes - burst, 0.0), trials, highest),
-        log_evidence_below(np.minimum(successes, trials), trials, lowest),
+        log_evidence_above_of_clusters(successes, trials, highest, clusters),
+        log_evidence_above_of_clusters(trials - successes, trials, 1 - lowest, clusters),
     )
     return _log_sums(both + log_weights, begins)
 

@@ -315,3 +315,17 @@ def test_one_client_that_repeats_itself_in_a_quiet_day_is_no_drift(copies: int, 
     largest = max((part[np.nanargmax(part[:, 0])] for part in parts), key=lambda row: row[0])
     parts[-1] = np.concatenate([parts[-1], np.repeat(largest[None], copies, axis=0)])
     assert drifted(RULE.look(timeline(parts))) == set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_busy_clients_that_have_something_in_common_are_no_drift(seed: int) -> None:
+    """In each hour one sends its row 15 times, and three of them have the largest amounts."""
+    parts = day(seed=40 + seed, rows=80)
+    every = np.concatenate(parts)
+    largest = every[np.argsort(np.nan_to_num(every[:, 0]))[-3:]]
+    random = np.random.default_rng(seed)
+    for hour in range(8):
+        one = largest[hour - 5] if hour >= 5 else population(random, 1)[0]
+        parts[hour * 15 + 7] = np.concatenate([parts[hour * 15 + 7], np.repeat(one[None], 15, 0)])
+    assert drifted(RULE.look(timeline(parts))) == set()
+    assert drifted(RULE.look(timeline(parts[: -15 + 8]))) == set()
