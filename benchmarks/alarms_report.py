@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -210,18 +210,8 @@ def targets(found: Found) -> list[str]:
         lines.append(f"| {what} | {target} | {source} | {measured} | {verdict} |")
 
     for source in dict.fromkeys(key[0] for key in found.alarms):
-        for kinds, what, most, bound in (
-            (("quiet",), "quiet streams with an alarm (upper bound)", MOST_SHARE, MOST_BOUND),
-            (("bursts", "rhythm"), "the same with bursts or a rhythm", MOST_BURSTY, None),
-            (("busy client",), "the same with a busy client an hour", MOST_BURSTY, None),
-        ):
-            hits = found.ours(source, kinds)
-            if not hits:  # time was short
-                continue
-            share, high = float(np.mean(hits)), upper_bound(sum(hits), len(hits))
-            met = share <= most and (bound is None or high <= bound)
-            target = f"≤ {most:.0%}" + ("" if bound is None else f" (≤ {bound:.1%})")
-            add(what, target, source, f"{share:.1%} of {len(hits):,} ({high:.1%})", met=met)
+        for what, target, measured, met in _false_alarms(found, source):
+            add(what, target, source, measured, met=met)
     for source in dict.fromkeys(key[0] for key in found.delays):
         delays = [delay for change in CHANGES for delay in found.of(source, change, OURS)]
         missed = sum(delay is None for delay in delays)
@@ -248,6 +238,21 @@ def targets(found: Found) -> list[str]:
         "`tests/sequential/test_drift_rule.py`.",
     ]
     return lines
+
+
+def _false_alarms(found: Found, source: str) -> Iterator[tuple[str, str, str, bool]]:
+    """What was asked for, how much, what was found, and whether that is enough."""
+    for kinds, what, most, bound in (
+        (("quiet",), "quiet streams with an alarm (upper bound)", MOST_SHARE, MOST_BOUND),
+        (("bursts", "rhythm"), "the same with bursts or a rhythm", MOST_BURSTY, None),
+        (("busy client",), "the same with a busy client an hour", MOST_BURSTY, None),
+    ):
+        hits = found.ours(source, kinds)
+        if hits:  # else time was short
+            share, high = float(np.mean(hits)), upper_bound(sum(hits), len(hits))
+            met = share <= most and (bound is None or high <= bound)
+            target = f"≤ {most:.0%}" + ("" if bound is None else f" (≤ {bound:.1%})")
+            yield what, target, f"{share:.1%} of {len(hits):,} ({high:.1%})", met
 
 
 def _share(hits: Sequence[bool]) -> str:
