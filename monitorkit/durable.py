@@ -29,10 +29,17 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def is_special(path: Path) -> bool:
+    """Whether a name is of a device or a pipe, such as /dev/null, which is written into."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def replace_file(
     path: Path, content: bytes, *, sync: bool = True, for_the_same: bool = False
 ) -> None:
     """Write a file under another name, sync it, give it its name and sync that.
+
+    A device or a pipe gets the content.
 
     Args:
         path: of the file.
@@ -43,6 +50,9 @@ def replace_file(
     Raises:
         OSError: when it cannot be written; what was there before is still there.
     """
+    if is_special(path):
+        path.write_bytes(content)
+        return
     temporary = beside(path)
     try:
         if for_the_same:
@@ -68,6 +78,8 @@ def try_file(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if is_special(path):
+        return
     temporary = beside(path)
     try:
         temporary.touch()

@@ -34,6 +34,8 @@ def run(config: Config, *, seal: bool = False) -> dict[str, Any]:
         ArchiveUnreachable: an archive cannot be read.
     """
     folder = config.storage.predictions
+    if not folder.is_dir():
+        raise LogUnreadable(str(folder), "there is no such folder; did a service ever run here?")
     try:
         sealed = verification.seal(folder) if seal else []
         with progress.on_terminal("verify_log") as advance:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,18 @@ def test_trying_a_file_tells_what_writing_it_would_and_leaves_nothing(tmp_path: 
             durable.replace_file(path, b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_a_pipe_gets_the_content_and_stays_one(tmp_path: Path) -> None:
+    """As /dev/stdout may be one, and /dev/null is a device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    durable.try_file(pipe)
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    thread.start()
+    durable.replace_file(pipe, b"all of it")
+    thread.join(timeout=10)
+    assert got == [b"all of it"]
+    assert pipe.is_fifo()

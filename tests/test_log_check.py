@@ -119,3 +119,9 @@ def test_a_log_that_cannot_be_read_is_a_refusal_with_a_remedy(place: Path) -> No
     assert done.returncode == 1
     assert "[log] archives" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_log_that_is_not_there_is_not_sound(tmp_path: Path) -> None:
+    done = verify_log(tmp_path)
+    assert done.returncode == 1
+    assert "there is no such folder" in done.stdout

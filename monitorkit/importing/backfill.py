@@ -145,7 +145,14 @@ def import_file(config: Config, file: Path, options: Options) -> Summary:
         source = stack.enter_context(closing(open_source(file)))
         columns = _columns(str(file), source, options)
         targets = Targets(config, columns)
-        converter = Converter(columns, targets, how, version=options.version, salt=source.header)
+        converter = Converter(
+            columns,
+            targets,
+            how,
+            version=options.version,
+            header=source.header,
+            delimiter=source.delimiter,
+        )
         columns.check_features(targets.schemas)
         rejects = Rejects(path, str(file), source.header, source.delimiter)
         stack.callback(rejects.discard)

@@ -50,7 +50,8 @@ def is_text(kind: Any) -> bool:
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    is_view = getattr(pa.types, "is_string_view", lambda _: False)  # since pyarrow 16
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_view(kind))
 
 
 def shown(value: object) -> str:
@@ -72,7 +73,18 @@ def _python_value(cell: Any) -> Any:
     try:
         return cell.as_py()
     except (OverflowError, ValueError):
-        return str(cell.value)
+        return str(getattr(cell, "value", "a value that Python has no word for"))
+
+
+def plain_values(array: Any) -> list[Any]:
+    """Cells as they are written to a rejects file: its ids are read as those of this column."""
+    import pyarrow as pa  # noqa: PLC0415 - only when a file is imported
+
+    kind = array.type
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if binary or pa.types.is_fixed_size_binary(kind) or pa.types.is_floating(kind):
+        return texts(array)
+    return python_values(array)
 
 
 def texts(array: Any) -> list[str]:
@@ -183,9 +195,29 @@ def _by_cell(cells: Sequence[str | None]) -> Column[Numbers]:
 
 
 def feature(array: Any, which: Feature) -> Column[Numbers]:
-    """One feature's cells, checked as a request is: type, bounds, and whether it may be missing."""
-    column = numbers(array)
+    """One feature's cells, checked as a request is: type, bounds, and whether it may be missing.
+
+    False and true are 0 and 1 where the feature is nothing else.
+    """
+    is_flag = which.type == "integer" and which.range == (0, 1)
+    column = numbers(_as_flags(array) if is_flag else array)
     return Column(column.values, _checked(column, which))
+
+
+def _as_flags(array: Any) -> Any:
+    """Booleans, also those that are texts, as numbers; the rest of a column as it was."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    from pyarrow import compute  # noqa: PLC0415
+
+    if pa.types.is_boolean(array.type):
+        return array.cast(pa.int8())
+    if not is_text(array.type):
+        return array
+    text = array.cast(pa.string())
+    lower = compute.utf8_lower(text)
+    for word, number in _TRUTH.items():
+        text = compute.if_else(compute.equal(lower, word), f"{number:.0f}", text)
+    return text
 
 
 def absent(rows: int, which: Feature) -> Column[Numbers]:

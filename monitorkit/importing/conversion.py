@@ -16,11 +16,13 @@ from monitorkit.importing import cells, times
 from monitorkit.importing.batch import Batch, Problem, Reject
 from monitorkit.importing.cells import Numbers
 from monitorkit.importing.columns import Columns
+from monitorkit.importing.rejects import COLUMNS as REJECT_COLUMNS
 from monitorkit.importing.targets import Target, Targets
 from monitorkit.importing.times import Microseconds, TimeFormat
 from monitorkit.prediction_log import Prediction
 from monitorkit.prediction_log.rows import FIXED
 from monitorkit.schema import FeatureSchema
+from monitorkit.training.table import MISSING
 
 ID_LENGTH = 1000
 """A longer prediction_id is a mistake."""
@@ -59,7 +61,9 @@ class Converter:
         targets: the model versions that it names.
         time_format: of its timestamps.
         version: of the model that made all rows; None: each row says its own.
-        salt: what ids are made of beside a row and its line, where the file has none.
+        header: the file's first line: what ids are made of beside a row and its line, where it has
+            none. In a rejects file they are those that the rows would have had.
+        delimiter: that separates its fields.
 
     Raises:
         DataError: a column is missing.
@@ -73,7 +77,8 @@ class Converter:
         time_format: TimeFormat,
         *,
         version: str | None,
-        salt: bytes,
+        header: bytes,
+        delimiter: str,
     ) -> None:
         needed = ("timestamp", "probability", *(("model_version",) if version is None else ()))
         columns.require(needed)
@@ -81,7 +86,10 @@ class Converter:
         self._targets = targets
         self._time_format = time_format
         self._only = targets.only(version) if version is not None else None
-        self._salt = blake2b(salt + b"\n", digest_size=10)
+        self._line_before = _line_before(header, delimiter)
+        if self._line_before is not None:
+            _, _, header = header.split(delimiter.encode(), 2)
+        self._salt = blake2b(header + b"\n", digest_size=10)
 
     def convert(self, batch: Batch) -> Converted:
         """Convert all rows of a batch.
@@ -192,7 +200,8 @@ class Converter:
             ]
         ids = cells.texts(self._cells(batch, "prediction_id"))
         problems: dict[int, Problem] = {}
-        if not all(ids) or len(max(ids, key=len)) > ID_LENGTH or _UNUSUAL.search("".join(ids)):
+        unusual = len(max(ids, key=len)) > ID_LENGTH or _UNUSUAL.search("".join(ids))
+        if unusual or not MISSING.isdisjoint(ids):
             for row, text in enumerate(ids):
                 problem = _wrong_id(text)
                 if problem is not None:
@@ -203,6 +212,8 @@ class Converter:
 
     def _made(self, line: int, raw: bytes, millisecond: int) -> str:
         """A UUID of version 8 that sorts by time, as our own ids do, and is always the same."""
+        if self._line_before is not None and (before := self._line_before.match(raw)) is not None:
+            line, raw = int(before[1]), raw[before.end() :]
         digest = self._salt.copy()
         digest.update(b"%d\n" % line)
         digest.update(raw)
@@ -210,6 +221,14 @@ class Converter:
         number = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | 8 << 76 | bits >> 62 << 64
         text = f"{number | 2 << 62 | bits & (1 << 62) - 1:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _line_before(header: bytes, delimiter: str) -> re.Pattern[bytes] | None:
+    """How the rows of a rejects file begin; None: a file has this header that is none."""
+    mark = re.escape(delimiter.encode())
+    if re.match(mark.join((*REJECT_COLUMNS, b"")), header) is None:
+        return None
+    return re.compile(rb'(\d+)%b(?:"(?:[^"]|"")*"|[^"%b]*)%b' % (mark, mark, mark), re.DOTALL)
 
 
 class _Problems:
@@ -232,7 +251,7 @@ class _Problems:
 
 
 def _wrong_id(text: str) -> str | None:
-    if not text:
+    if text in MISSING:
         return "is missing"
     if len(text) > ID_LENGTH:
         return f"must be at most {ID_LENGTH} characters"

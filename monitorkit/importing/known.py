@@ -1,5 +1,7 @@
 """Which rows the log and its archives hold already: the same prediction_id and timestamp.
 
+An id of ours, which begins with the row's time, is enough: other stores keep times in milliseconds.
+
 Rows are compared by a hash of 64 bits of both, so that a hundred million of them need no memory.
 """
 
@@ -36,6 +38,8 @@ BATCH_ROWS = 65_536
 SET_BACK = timedelta(days=1)
 """So far a clock may have been set back in a segment, whose first row is not its earliest then."""
 
+_OWN_BYTES = len("00000000-0000-0000-0000-000000000000,0000-00-00T00:00:00.000000Z")
+
 _KEY = re.compile(rb"^(%b,%b)," % (segment.ID_FIELD, segment.TIMESTAMP), re.MULTILINE)
 
 
@@ -49,8 +53,14 @@ def _key(fields: bytes) -> int:
     """The key of an id and a timestamp as a line has them."""
     if fields.startswith(b'"'):
         identity, _, stamp = fields[1:].rpartition(b'",')
-        return hash(identity.replace(b'""', b'"') + b"," + stamp)
-    return hash(fields)
+        fields = identity.replace(b'""', b'"') + b"," + stamp
+    return _plain_key(fields)
+
+
+def _plain_key(fields: bytes) -> int:
+    """The same of an id without quotation marks around it."""
+    own = segment.own_id(fields + b",") if len(fields) == _OWN_BYTES else None
+    return hash(fields) if own is None else hash(own)
 
 
 class KeySet:
@@ -198,7 +208,7 @@ def _compressed_blocks(file: BinaryIO) -> Iterator[Keys]:
             ids = part.column(0).cast(pa.string()).to_pylist()
             times = part.column(1).cast(pa.timestamp("us")).to_numpy()
             rows = zip(ids, np.datetime_as_string(times).tolist(), strict=True)
-            yield np.fromiter((hash(f"{i},{t}Z".encode()) for i, t in rows), np.int64)
+            yield np.fromiter((_plain_key(f"{i},{t}Z".encode()) for i, t in rows), np.int64)
 
 
 def _on_disk(run: Keys) -> Keys:

@@ -50,7 +50,8 @@ class Rejects:
         self._source = source
         self._header = header
         self._delimiter = delimiter
-        self._temporary = durable.beside(path)
+        self._special = durable.is_special(path)
+        self._temporary = path if self._special else durable.beside(path)
         self._file: BinaryIO | None = None
 
     def add(self, rejects: Sequence[Reject]) -> None:
@@ -75,6 +76,8 @@ class Rejects:
     def finish(self) -> None:
         """See to it that the rows are on the disk, and the file can have its name.
 
+        Another file of the name is kept under another one: later it is too late for an error.
+
         Raises:
             DataError: they cannot be written.
         """
@@ -82,9 +85,12 @@ class Rejects:
             return
         try:
             self._file.flush()
+            if self._special:
+                return
             os.fsync(self._file.fileno())
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._keep_the_one_before()
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -98,8 +104,8 @@ class Rejects:
             return None
         try:
             self._file.close()
-            self._keep_the_one_before()
-            self._temporary.replace(self.path)
+            if not self._special:
+                self._temporary.replace(self.path)
         except OSError as error:
             raise self._unwritable(error) from error
         self._file = None
@@ -119,13 +125,15 @@ class Rejects:
         if self._file is not None:
             with suppress(OSError):  # a full disk again: what is not written goes anyway
                 self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            if not self._special:
+                self._temporary.unlink(missing_ok=True)
             self._file = None
 
     def _write(self, data: bytes) -> None:
         try:
             if self._file is None:
-                durable.clear_leftovers(self.path.parent, self.path.name)
+                if not self._special:
+                    durable.clear_leftovers(self.path.parent, self.path.name)
                 self._file = self._temporary.open("wb")
                 mark = self._delimiter.encode()
                 self._file.write(mark.join((*COLUMNS, self._header)) + b"\n")

@@ -16,6 +16,8 @@ from monitorkit.importing.records import CsvFile
 
 PARQUET = b"PAR1"
 BATCH_ROWS = 32_768
+BATCH_CELLS = 1 << 20
+"""Of wide files fewer rows are held in memory at once."""
 
 
 def open_source(path: Path) -> Source:
@@ -26,6 +28,9 @@ def open_source(path: Path) -> Source:
     """
     try:
         with path.open("rb") as file:
+            if not file.seekable():
+                problem, remedy = "it is a pipe, and is read twice", "Write it to a file first."
+                raise DataError(str(path), problem, remedy)
             begin = file.read(len(PARQUET))
         return ParquetFile(path) if begin == PARQUET else CsvFile(path)
     except IsADirectoryError as error:
@@ -77,7 +82,8 @@ class ParquetFile:
         Raises:
             DataError: the file is damaged further on.
         """
-        parts = self._file.iter_batches(batch_size=BATCH_ROWS)
+        rows = min(BATCH_ROWS, BATCH_CELLS // max(len(self.columns), 1) + 1)
+        parts = self._file.iter_batches(batch_size=rows)
         while True:
             try:
                 part = next(parts, None)
@@ -96,7 +102,7 @@ class ParquetFile:
 
         @cache
         def raws() -> Sequence[bytes]:
-            columns = map(cells.python_values, part.columns)
+            columns = map(cells.plain_values, part.columns)
             return [_line(row) for row in zip(*columns, strict=True)]
 
         columns = {

@@ -139,16 +139,26 @@ class TimeFormat:
         for wrong, kind in limits:
             for row in np.flatnonzero(wrong):
                 got = np.datetime_as_string(values[row].astype("datetime64[us]"), unit="s")
-                problems.setdefault(int(row), Problem(f"{kind}{self._unit_hint(wrong)}", str(got)))
+                problems.setdefault(
+                    int(row), Problem(f"{kind}{self._unit_hint(wrong, values)}", str(got))
+                )
         return Column(
             values,
             {row: Problem(f"timestamp: {kind}", got) for row, (kind, got) in problems.items()},
         )
 
-    def _unit_hint(self, wrong: NDArray[np.bool_]) -> str:
+    def _would_fit(self, values: Microseconds) -> bool:
+        """Whether the other unit makes times of years that a log can have."""
+        factor = 1e-3 if self.text == "epoch" else 1e3
+        year = np.median(values) * factor / (365.25 * 86400e6) + 1970
+        return bool(EARLIEST.year <= year < EARLIEST.year + 200)
+
+    def _unit_hint(self, wrong: NDArray[np.bool_], values: Microseconds) -> str:
         """All of them far off: seconds were taken for milliseconds, or the other way round."""
         if self.text not in EPOCH or not wrong.all():
             return ""
+        if not self._would_fit(values):
+            return " (seconds and milliseconds since 1970 can be read)"
         other = next(name for name in EPOCH if name != self.text)
         return f" (is it --time-format {other}?)"
 
@@ -196,7 +206,16 @@ def time_format(text: str, zone: str) -> TimeFormat:
             datetime.strptime(datetime.now(UTC).strftime(text), text)  # noqa: DTZ007 - only tried
         except (ValueError, re.error) as error:  # the latter when one is there twice
             raise ConfigError("--time-format", (f"{text!r} cannot be used: {error}",)) from error
+        if not _tells_days(text):
+            raise ConfigError("--time-format", (f"{text!r} leaves the day open",))
     return TimeFormat(text, _zone(zone))
+
+
+def _tells_days(text: str) -> bool:
+    """Whether two days of a month are different moments in a format."""
+    days = (datetime(2026, 1, day, tzinfo=UTC).strftime(text) for day in (2, 27))
+    one, other = (datetime.strptime(day, text) for day in days)  # noqa: DTZ007 - only tried
+    return one != other
 
 
 def _zone(name: str) -> tzinfo:

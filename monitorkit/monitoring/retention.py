@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,26 +59,39 @@ class LogRetention:
         """
         if not self._limits.limited:
             return 0
-        try:
-            return self._run(cursor, datetime.now(UTC))
-        except OSError as error:
-            log.warning("retention_failed", folder=str(self._folder), reason=told(error))
-            return 0
+        deleted = 0
+        stuck: set[Path] = set()  # chains that cannot be told: the others go all the same
+        with self._telling(self._folder):
+            for each, reason in self._too_much(cursor, datetime.now(UTC)):
+                chained = chain.path_of(self._folder, each.name)
+                if chained not in stuck:
+                    stuck.add(chained)
+                    with self._telling(each.kept.path):
+                        self._delete(each, reason)
+                        stuck.remove(chained)
+                        deleted += 1
+        return deleted
 
-    def _run(self, cursor: Mapping[str, int], now: datetime) -> int:
+    @staticmethod
+    @contextmanager
+    def _telling(path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("retention_failed", folder=str(path), reason=told(error))
+
+    def _too_much(self, cursor: Mapping[str, int], now: datetime) -> Iterator[tuple[_Segment, str]]:
+        """The segments that may go, the oldest first, and why."""
         looked = (self._look(name) for name in names.segments(self._folder))
         segments = sorted(
             (each for each in looked if each is not None), key=lambda each: each.kept.at
         )
         by_path = {each.kept.path: each for each in segments}
-        deleted = 0
         for kept, reason in surplus((each.kept for each in segments[::-1]), self._limits, now):
             each = by_path[kept.path]
             read = cursor.get(each.identity or "") == each.csv_bytes
             if each.name.closed and read and now - kept.at > self._horizon:
-                self._delete(each, reason)
-                deleted += 1
-        return deleted
+                yield each, reason
 
     def _delete(self, each: _Segment, reason: str) -> None:
         chain.append(
@@ -96,21 +110,24 @@ class LogRetention:
     def _look(self, name: Name) -> _Segment | None:
         """What is known of a segment; None when it is gone, or not ours."""
         path = self._folder / name.text
-        try:
-            with path.open("rb") as file:
-                read, size = segment.reading(file.fileno()), path.stat().st_size
-                if not name.closed:
-                    return _Segment(name, Kept(path, size, _ALWAYS), None, 0, size)
-                if name.compressed:
-                    found = read_compressed(read, size)
-                    if found is None or found.last_timestamp is None:
-                        return None
-                    at = _moment(path, found.last_timestamp)
-                    kept = Kept(path, size, at)
-                    return _Segment(name, kept, found.head.identity, found.rows, found.bytes)
-            rows = sidecar.rows_of(path)  # gives it a sidecar, if need be
-        except FileNotFoundError:
-            return None
+        with self._telling(path), suppress(FileNotFoundError):
+            return self._known(path, name)
+        return None
+
+    @staticmethod
+    def _known(path: Path, name: Name) -> _Segment | None:
+        with path.open("rb") as file:
+            read, size = segment.reading(file.fileno()), path.stat().st_size
+            if not name.closed:
+                return _Segment(name, Kept(path, size, _ALWAYS), None, 0, size)
+            if name.compressed:
+                found = read_compressed(read, size)
+                if found is None or found.last_timestamp is None:
+                    return None
+                at = _moment(path, found.last_timestamp)
+                kept = Kept(path, size, at)
+                return _Segment(name, kept, found.head.identity, found.rows, found.bytes)
+        rows = sidecar.rows_of(path)  # gives it a sidecar, if need be
         known = sidecar.read(path)
         if known is None or known.bytes != size or known.last_timestamp is None:
             return None

@@ -111,10 +111,11 @@ class ImportedSegments:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in (*self._full, *self._open.values()):
-            each.file.close()
-            each.path.unlink(missing_ok=True)
-        self._stack.close()
+        with self._stack:
+            for each in (*self._full, *self._open.values()):
+                with contextlib.suppress(OSError):  # a full disk again, and it goes anyway
+                    each.file.close()
+                each.path.unlink(missing_ok=True)
 
     def add(self, columns: tuple[str, ...], lines: Sequence[bytes], stamps: Sequence[str]) -> None:
         """Take some rows.

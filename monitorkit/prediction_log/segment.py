@@ -99,7 +99,7 @@ def read_head(read: Read) -> Head | None:
     head = read(HEAD_BYTES, start)
     row, newline, _ = head.lstrip(b"\r\n").partition(b"\n")
     identity = None
-    if newline and (own := _own_id(row)) is not None:
+    if newline and (own := own_id(row)) is not None:
         identity = own
     elif newline or len(head) == HEAD_BYTES:
         identity = "sha256:" + hashlib.sha256(row).hexdigest()
@@ -107,8 +107,12 @@ def read_head(read: Read) -> Head | None:
     return Head(columns, start, identity, stamp[1].decode("ascii") if stamp else None)
 
 
-def _own_id(row: bytes) -> str | None:
-    """The id of a row when it is a UUID that begins with the row's time, as those that we make."""
+def own_id(row: bytes) -> str | None:
+    """The id of a row when it is a UUID that begins with the row's time, as those that we make.
+
+    Args:
+        row: a line, or the beginning of one: its id, its timestamp, and the comma after that.
+    """
     match = _OWN_ROW.match(row)
     if match is None:
         return None

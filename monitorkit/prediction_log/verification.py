@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monitorkit.errors import ArchiveUnreachable
 from monitorkit.prediction_log import chain, imported, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
@@ -60,6 +61,8 @@ def verify(
         OSError: a file cannot be read.
         ArchiveUnreachable: an archive cannot be read.
     """
+    for archive in archives:
+        _look_for(archive)
     with Repeats() as repeats:
         work = _Verification(folder, archives, repeats, advance)
         work.run()
@@ -401,6 +404,13 @@ def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:
                 file = stack.enter_context((folder / there.text).open("rb"))
                 return inspection.local(str(folder / there.text), there, file)
     return None
+
+
+def _look_for(archive: str) -> None:
+    """See whether a folder of archives is there: else all segments in it would be "removed"."""
+    path = archive.removeprefix("file://")
+    if "://" not in path and "::" not in path and not Path(path).is_dir():
+        raise ArchiveUnreachable(archive, "there is no such folder")
 
 
 def _in_archive(archive: str, stem: str, stack: ExitStack) -> Source | None:

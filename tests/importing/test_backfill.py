@@ -6,6 +6,10 @@ import errno
 import gzip
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +21,18 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from import_place import HEADER, MAPS, SCHEMA, SHORT, START, Place, as_csv, stamp, theirs
+from import_place import (
+    HEADER,
+    MAPS,
+    SCHEMA,
+    SHORT,
+    START,
+    Place,
+    as_csv,
+    stamp,
+    store_model,
+    theirs,
+)
 from pyarrow import parquet
 from structlog.testing import capture_logs
 
@@ -30,6 +45,7 @@ from monitorkit.prediction_log import Reader
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.rows import Formatter, Prediction, header
 from monitorkit.schema import LARGEST
+from monitorkit.training.table import MISSING
 
 
 def test_rows_become_segments_as_the_service_writes_them(place: Place) -> None:
@@ -71,7 +87,9 @@ def test_an_export_of_ours_comes_back_to_the_last_bit(place: Place) -> None:
 
 
 served = st.tuples(
-    st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), min_size=1, max_size=6),
+    st.text(
+        st.characters(codec="utf-8", exclude_characters="\0\ufeff"), min_size=1, max_size=6
+    ).filter(lambda text: text not in MISSING),
     st.datetimes(datetime(1980, 1, 1), datetime(2025, 1, 1)),  # noqa: DTZ001 - stamp says UTC
     st.integers(0, 1),
     st.floats(0, 1),
@@ -714,3 +732,126 @@ def test_recent_rows_take_part_in_the_window(place: Place) -> None:
     summary = place.run(place.write(as_csv(rows)), maps=MAPS)
     assert summary.rows == 305
     assert summary.first == stamp(START + timedelta(seconds=1000))
+
+
+def test_our_own_rows_are_there_already_whatever_a_store_made_of_their_times(place: Place) -> None:
+    """In milliseconds or seconds; in another hour they would be others."""
+    ids = [f"{int(START.timestamp() * 1000) + 20 * n:012x}" for n in range(4)]
+    ids = [f"{each[:8]}-{each[8:]}-7000-8000-{n:012d}" for n, each in enumerate(ids)]
+    rows = theirs(4)
+    for n, row in enumerate(rows):
+        row[:2] = [ids[n], stamp(START + timedelta(milliseconds=20 * n))]
+    assert place.run(place.write(as_csv(rows)), maps=MAPS).rows == 4
+    for at in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ"):
+        for n, row in enumerate(rows):
+            moment = START + timedelta(milliseconds=20 * n)
+            row[1] = moment.replace(microsecond=moment.microsecond // 1000 * 1000).strftime(at)
+        summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+        assert (summary.rows, summary.present) == (0, 4)
+    for row in rows:
+        row[1] = row[1].replace("T03", "T05")
+    assert place.run(place.write(as_csv(rows)), maps=MAPS).rows == 4
+
+
+def test_rejected_rows_have_the_ids_that_they_would_have_had_in_the_file(place: Place) -> None:
+    """Where it has none: so a file that grew may be imported again after its rejects."""
+    rows = [["event_time", *HEADER[2:]], *(row[1:] for row in theirs(3))]
+    rows[2][1] = "7"
+    maps = MAPS[1:]
+    file = place.write("".join(",".join(row) + "\n" for row in rows))
+    first = place.run(file, maps=maps)
+    assert (first.rows, first.rejected) == (2, 1)
+    store_model(place.config, "7", SCHEMA)
+    assert first.rejects is not None
+    assert place.run(first.rejects, maps=maps).rows == 1
+    with file.open("a") as more:
+        more.write(",".join(theirs(4)[3][1:]) + "\n")
+    again = place.run(file, maps=maps)
+    assert (again.rows, again.present) == (1, 3)
+    assert place.read() == 4
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([bytes([n + 1] * 16) for n in range(3)], pa.binary(16)),
+        pa.array([b"a", b"b", b"c"]),
+        pa.array([1.0, 2.0, 3.0]),
+    ],
+    ids=["uuids", "bytes", "floats"],
+)
+def test_rejects_of_a_parquet_file_have_its_ids(place: Place, ids: Any) -> None:
+    columns = dict(zip(HEADER, zip(*theirs(3), strict=True), strict=True))
+    table = pa.table({**columns, "id": ids, "age": [20, 3, 30]})
+    file = place.folder / "theirs.parquet"
+    parquet.write_table(table, file)
+    first = place.run(file, maps=MAPS)
+    assert first.rejects is not None
+    corrected = first.rejects.read_bytes().replace(b",3,", b",33,")
+    place.run(place.write(corrected), maps=MAPS)
+    parquet.write_table(table.set_column(5, "age", pa.array([20, 33, 30])), file)
+    again = place.run(file, maps=MAPS)
+    assert (again.rows, again.present) == (0, 3)
+
+
+def test_rejects_go_into_a_pipe_that_stays_one(place: Place) -> None:
+    rows = theirs(3)
+    rows[1][5] = "3"
+    pipe = place.folder / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    thread.start()
+    place.run(place.write(as_csv(rows)), maps=MAPS, rejects=pipe)
+    thread.join(timeout=10)
+    assert pipe.is_fifo()
+    assert got[0].count(b"\n") == 2
+
+
+def test_a_rejects_file_that_cannot_be_moved_aside_leaves_the_log_as_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder where only who owns a file may rename it."""
+    rows = theirs(3)
+    rows[1][5] = "3"
+    file = place.write(as_csv(rows))
+    rejects = place.write("somebody else's", f"{file.name}.rejects.csv")
+
+    def forbidden(*_: Any) -> Any:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", forbidden)
+        with pytest.raises(DataError, match=r"Operation not permitted.*--rejects"):
+            place.run(file, maps=MAPS)
+    assert place.segments() == []
+    assert rejects.read_bytes() == b"somebody else's"
+
+
+def test_an_id_that_is_spelled_as_missing_is_missing(place: Place) -> None:
+    rows = theirs(3)
+    rows[1][0] = "NULL"
+    summary = place.run(place.write(as_csv(rows)), maps=MAPS)
+    assert (summary.rows, summary.reasons[0].text) == (2, "prediction_id: is missing")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limits of a file's size here")
+def test_a_disk_that_is_full_at_the_very_end_is_an_error_and_leaves_nothing(place: Place) -> None:
+    file = place.write(as_csv(theirs(100)))
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from monitorkit.importing.backfill import Options, import_file\n"
+        "from monitorkit.config import Config; from monitorkit.errors import ImportFailed\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "config = Config.model_validate({'storage': {'root': sys.argv[1]}})\n"
+        "for _ in range(2):\n"
+        "    try: import_file(config, Path(sys.argv[2]), Options(maps=sys.argv[3:]))\n"
+        "    except ImportFailed as error: print(error)\n"
+    )
+    given = (str(place.config.storage.root), str(file), *MAPS)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.count("File too large")) == (0, 2), ended.stderr
+    assert place.left_behind() == []

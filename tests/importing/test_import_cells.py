@@ -128,3 +128,25 @@ def test_a_label_is_one_of_the_models_classes(
 
 def test_a_long_cell_is_cut_in_a_reason() -> None:
     assert cells.shown("x" * 1000) == "'" + "x" * 59 + "…"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([True, False, None]), pa.array(["True", "false", ""]), pa.array([1, 0, None])],
+)
+def test_true_and_false_are_1_and_0_of_a_feature_that_is_nothing_else(column: Any) -> None:
+    flag = Feature("owner", "integer", minimum=0, maximum=1, nullable=True)
+    found = cells.feature(pa.chunked_array([column]), flag)
+    assert found.problems == {}
+    assert found.values[:2].tolist() == [1, 0]
+    assert math.isnan(found.values[2])
+    age = Feature("age", "integer", maximum=120, nullable=True)
+    other = cells.feature(pa.chunked_array([column]), age)
+    assert len(other.problems) == (0 if pa.types.is_integer(column.type) else 2)
+
+
+def test_texts_may_be_views() -> None:
+    column = pa.array(["0.5", "", "x"], pa.string_view())
+    found = cells.numbers(column)
+    assert found.values[0] == 0.5
+    assert list(found.problems) == [2]

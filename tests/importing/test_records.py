@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from monitorkit.errors import DataError
 from monitorkit.importing.batch import Reject
 from monitorkit.importing.records import CsvFile
+from monitorkit.importing.source import open_source
 
 Found = list[tuple[int, tuple[str, ...], bytes]]
 
@@ -113,3 +117,14 @@ def test_line_numbers_count_blank_lines_and_those_inside_of_cells(block_bytes: i
     rows, bad = read(b'\na,b\n\n1,"x\n\ny"\n\n2,z\nbad\n', block_bytes)
     assert [(line, cells) for line, cells, _ in rows] == [(4, ("1", "x\n\ny")), (8, ("2", "z"))]
     assert [reject.line for reject in bad] == [9]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_a_pipe_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    thread = threading.Thread(target=lambda: pipe.write_bytes(b"a,b\n1,2\n"))
+    thread.start()
+    with pytest.raises(DataError, match="it is a pipe.*Write it to a file first"):
+        open_source(pipe)
+    thread.join(timeout=10)

@@ -143,3 +143,18 @@ def test_clocks_may_differ_a_little() -> None:
 def test_wrong_words_are_errors(form: str, zone: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         time_format(form, zone)
+
+
+@pytest.mark.parametrize("form", ["epoch", "epoch_ms"])
+def test_units_that_cannot_be_read_are_not_guessed(form: str) -> None:
+    column = pa.array([1_767_000_000_000_000 if form == "epoch_ms" else 1_767_000_000_000_000_000])
+    found = time_format(form, "UTC").read(column, datetime(2026, 3, 1, tzinfo=UTC))
+    (problem,) = found.problems.values()
+    assert "is it" not in problem.kind
+    assert "seconds and milliseconds" in problem.kind
+
+
+@pytest.mark.parametrize("form", ["%Y-%m", "%H:%M", "%Y %B"])
+def test_a_format_that_leaves_the_day_open_is_an_error(form: str) -> None:
+    with pytest.raises(ConfigError, match="leaves the day open"):
+        time_format(form, "UTC")

@@ -212,3 +212,18 @@ def test_the_newest_always_stays() -> None:
     for limits in (Limits(keep=0), Limits(max_size=1), Limits(max_age=timedelta(1))):
         assert [each.path.name for each, _ in surplus(old, limits, now)] == ["b"]
     assert list(surplus(old, Limits(), now)) == []
+
+
+def test_a_chain_that_cannot_be_told_keeps_no_other_segments(folder: Path) -> None:
+    """As one that root made, by an import: the service's own go all the same."""
+    oldest = min(folder.glob("predictions-2*.csv"))
+    theirs = oldest.with_name(f"predictions-import-{oldest.name.removeprefix('predictions-')}")
+    read = cursor(folder)
+    theirs.write_bytes(oldest.read_bytes().replace(b"-0000-7000-", b"-0001-7000-"))
+    (folder / "predictions-import.chain").mkdir()
+    read = {**read, **cursor(folder)}
+    with structlog.testing.capture_logs() as logged:
+        assert retention(folder.parent, max_age="6d").run(read) == 2
+    failed = [event["folder"] for event in logged if event["event"] == "retention_failed"]
+    assert failed == [str(theirs)]
+    assert theirs.exists()

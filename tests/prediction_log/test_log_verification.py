@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prediction_rows import OTHER, SCHEMA, START, closed, rows, stamp
 
+from monitorkit.errors import ArchiveUnreachable
 from monitorkit.prediction_log import Prediction, Reader, Writer, chain, names, verification
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.imported import ImportedSegments
@@ -657,3 +658,9 @@ async def test_a_log_is_verified_beside_its_writer_and_its_compression(tmp_path:
     report = verify(tmp_path)
     assert (report.findings, report.rows) == ([], writer.rows)
     assert [each for each in report.segments if each.file.endswith(".parquet")]
+
+
+def test_an_archive_that_is_not_there_is_an_error_and_no_finding(tmp_path: Path) -> None:
+    """As a folder that is not mounted: its segments were not removed."""
+    with pytest.raises(ArchiveUnreachable, match="there is no such folder"):
+        verify(tmp_path, [str(tmp_path / "archive")])
