@@ -54,5 +54,6 @@ def same_values(left: object, right: object, tolerance: float) -> bool:
             return False
         return all(same_values(a, b, tolerance) for a, b in zip(left, right, strict=True))
     if isinstance(left, float) and isinstance(right, float):
-        return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+        both_missing = math.isnan(left) and math.isnan(right)  # as in arrays
+        return both_missing or math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
     return bool(cast("Any", left) == right)

@@ -23,9 +23,12 @@ NO_ROWS = "no_rows"
 
 
 class Options(BaseModel):
-    """Base of a plugin's options: a pydantic model in which unknown keys are errors."""
+    """Base of a plugin's options: a pydantic model in which unknown keys are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    So are numbers that are not finite, which no result could hold.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from monitorkit import comparison_html, plugin_manager
+from monitorkit import comparison_html, judgements, plugin_manager
 from monitorkit.contracts import SCORE_COLUMN, Bucket, Finding, Timeline
+from monitorkit.errors import PluginError
 from monitorkit.frames import Pair, paired
 from monitorkit.settings import MonitorEntry
 
@@ -88,7 +89,7 @@ class Comparison:
                 "threshold": _finite(finding.threshold),
                 "p_value": _finite(finding.p_value),
                 "drift": finding.drift,
-                "interval": None if finding.interval is None else list(finding.interval),
+                "interval": None if finding.interval is None else [*map(_finite, finding.interval)],
                 "statistic": finding.statistic,
                 "verdict": finding.detail.get("verdict") or _in_words(finding.drift),
                 "says": _said(finding),
@@ -179,7 +180,7 @@ def compare(
     findings = {}
     for kind, options in wanted.items():
         given = {**_defaults(known, kind, score), **options}
-        entry = MonitorEntry(name=kind, use=kind, options=given)
+        entry = MonitorEntry(name="compare", use=kind, options=given)
         findings[kind] = _judged(known, entry, pair)
     names = (*pair.reference.columns, *([] if score is None else [SCORE_COLUMN]))
     return Comparison(
@@ -214,7 +215,10 @@ def _judged(
         )
     ]
     timeline = Timeline(buckets, START + timedelta(minutes=1), monitor.merge)
-    return tuple(monitor.judge(timeline, ()).findings)
+    judgement = monitor.judge(timeline, ())
+    if (problem := judgements.why_not(judgement)) is not None:
+        raise PluginError(entry.use, problem)
+    return tuple(judgement.findings)
 
 
 def _finite(value: float | None) -> float | None:

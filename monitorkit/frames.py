@@ -15,8 +15,8 @@ from monitorkit.errors import FrameError
 _REMEDIES: Mapping[str, str] = {
     "String": "turn it into numbers, such as one column of 0 and 1 for each value",
     "Object": "turn it into numbers: pandas has to_numeric",
-    "Categorical": "turn it into numbers, such as the codes of its categories",
-    "Enum": "turn it into numbers, such as the codes of its categories",
+    "Categorical": "turn it into numbers, such as one column of 0 and 1 for each value",
+    "Enum": "turn it into numbers, such as one column of 0 and 1 for each value",
     "Datetime": "turn it into numbers, such as the hour or the age in days",
     "Date": "turn it into numbers, such as the weekday or the age in days",
     "Duration": "turn it into numbers, such as seconds",
@@ -56,6 +56,8 @@ def paired(reference: Any, current: Any, score: str | None) -> Pair:
     for name in dict.fromkeys([*frames["reference"].columns, *frames["current"].columns]):
         reasons = [_not_numbers(frame, which, name) for which, frame in frames.items()]
         reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is None and _has_infinities(frames["reference"], name):
+            reason = "infinite values in the reference frame; make them missing"
         if name == score and reason is not None:
             raise FrameError("score", f"column {name!r} is left out: {reason}", _SCORE)
         if reason is not None:
@@ -68,7 +70,8 @@ def paired(reference: Any, current: Any, score: str | None) -> Pair:
         raise FrameError("score", f"there is no column {score!r} in either frame", _SCORE)
     if not names:
         told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        problem = f"no column has numbers in both ({told or 'there are no others'})"
+        which = "no column" if score is None else f"no column beside the score {score!r}"
+        problem = f"{which} has numbers in both ({told or 'there are no others'})"
         raise FrameError("current", problem, "Give frames with numeric columns of the same names")
     return Pair(
         reference=_chunk(frames["reference"], names, score),
@@ -94,7 +97,15 @@ def _frame(given: Any, which: str) -> Any:
             remedy = "Collect it first: frame.collect()"
         raise FrameError(which, f"a {kind} is no data frame in memory", remedy) from error
     except (ValueError, nw.exceptions.NarwhalsError) as error:
-        raise FrameError(which, str(error).splitlines()[0], "Rename its columns") from error
+        named = [str(name) for name in getattr(given, "columns", ())]
+        twice = [repr(name) for name in dict.fromkeys(named) if named.count(name) > 1]
+        problem = str(error).splitlines()[0]
+        if twice:
+            problem = f"several columns are called {' and '.join(twice[:3])}"
+        raise FrameError(which, problem, "Rename its columns") from error
+    if isinstance(names[0] if names else "", tuple):
+        remedy = "Join their levels: frame.columns = ['_'.join(map(str, c)) for c in frame.columns]"
+        raise FrameError(which, "its columns have several levels", remedy)
     if odd := [name for name in names if not isinstance(name, str)]:
         remedy = "Use text: frame.columns = frame.columns.astype(str)"
         raise FrameError(which, f"the column name {odd[0]!r} is no text", remedy)
@@ -111,6 +122,8 @@ def _not_numbers(frame: Any, which: str, name: str) -> str | None:
     if kind.is_numeric() or str(kind) == "Boolean":
         return None
     shown = str(kind).partition("(")[0]
+    if shown == "Unknown":
+        shown = str(getattr(frame[name].to_native(), "dtype", shown))
     remedy = _REMEDIES.get(shown, "only numbers and booleans are compared")
     return f"{shown} in the {which} frame; {remedy}"
 
@@ -124,4 +137,13 @@ def _chunk(frame: Any, names: list[str], score: str | None) -> Chunk:
 def _numbers(frame: Any, name: str) -> NDArray[np.float64]:
     import narwhals as nw  # noqa: PLC0415 - as above
 
-    return np.asarray(frame[name].cast(nw.Float64).to_numpy(), np.float64)
+    column = frame[name]
+    if not column.dtype.is_integer():
+        return np.asarray(column.cast(nw.Float64).to_numpy(), np.float64)
+    # pyarrow casts no whole number that float64 has not; the nearest one will do, as elsewhere.
+    missing = column.is_null().to_numpy()
+    return np.where(missing, np.nan, column.fill_null(0).to_numpy().astype(np.float64))
+
+
+def _has_infinities(frame: Any, name: str) -> bool:
+    return frame.schema[name].is_float() and bool(np.isinf(_numbers(frame, name)).any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ def why_not(judgement: object) -> str | None:
     """What is wrong with a judgement; None: nothing."""
     if not isinstance(judgement, Judgement):
         return f"judge returned a {type(judgement).__name__}, not a Judgement"
+    if not isinstance(judgement.findings, Sequence):
+        return f"its findings are a {type(judgement.findings).__name__}, not a list"
     for finding in judgement.findings:
         if not isinstance(finding, Finding):
             return f"a finding is a {type(finding).__name__}, not a Finding"
@@ -38,9 +40,18 @@ def why_not(judgement: object) -> str | None:
         if problem is not None:
             return f"finding {finding.measure!r} of column {finding.column!r} {problem}"
     for name, content in judgement.attachments.items():
-        if not isinstance(content, bytes) or Path(name).name != name or name.startswith("."):
+        if not isinstance(content, bytes) or not _is_plain(name):
             return f"attachment {name!r} is not bytes under a plain file name"
     return None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file may have such a name, in the folder where reports are."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and Path(name).name == name and name[0] != "." and "\0" not in name
 
 
 def _wrong_with(finding: Finding) -> str | None:

@@ -35,7 +35,7 @@ def run(config: Config, *, seal: bool = False) -> dict[str, Any]:
     """
     folder = config.storage.predictions
     if not folder.is_dir():
-        raise LogUnreadable(str(folder), "there is no such folder; did a service ever run here?")
+        raise LogUnreadable(str(folder), "there is no such folder")
     try:
         sealed = verification.seal(folder) if seal else []
         with progress.on_terminal("verify_log") as advance:

@@ -223,6 +223,10 @@ def _read(path: Path) -> str:
         return file.read()
 
 
+_IMPORTED = frozenset({"finding", "judgement"})
+"""The class would have the name of one that the file imports."""
+
+
 def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
     """Refuse a name that is no module's, or that a plugin has, those of the files among them.
 
@@ -234,7 +238,7 @@ def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
         hint = f", such as {near}" if near and near != name else ""
         problem = f"use up to {LONGEST_NAME} small letters, digits and `_`{hint}"
         raise PluginError(repr(name), problem)
-    if keyword.iskeyword(name) or importlib.util.find_spec(name) is not None:
+    if keyword.iskeyword(name) or name in _IMPORTED or importlib.util.find_spec(name) is not None:
         problem = "Python has a module or a word of that name; choose another, such as"
         raise PluginError(repr(name), f"{problem} {name}_monitor")
     for kind in plugin_manager.kinds(plugin_manager.build(plugin_files)):

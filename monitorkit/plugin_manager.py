@@ -95,10 +95,14 @@ def build(plugin_files: Iterable[Path] = ()) -> Manager:
         PluginError: naming the file and the problem.
     """
     manager = Manager()
+    given = list(dict.fromkeys(Path(path) for path in plugin_files))
+    files = {path.resolve() for path in given}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         source = _source(entry)
         if source in manager.entries:
             continue  # one distribution seen twice on sys.path
+        if files and _module_file(entry) in files:
+            continue  # it is installed, and its file is given as well
         manager.entries[source] = entry
         try:
             with contextlib.redirect_stdout(logs.Printed("monitorkit.plugins")):
@@ -108,7 +112,7 @@ def build(plugin_files: Iterable[Path] = ()) -> Manager:
             manager.set_aside(source, error.problem)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code
             manager.set_aside(source, _told(error))
-    for path in dict.fromkeys(Path(path) for path in plugin_files):
+    for path in given:
         _register(manager, str(path), _load_file(path))
     return manager
 
@@ -232,6 +236,16 @@ def _register(manager: Manager, source: str, plugin: object) -> None:
         raise PluginError(source, str(error)) from error
 
 
+def _module_file(entry: EntryPoint) -> Path | None:
+    """The file of what an entry point names; None: it has none, or is not there."""
+    try:
+        with contextlib.redirect_stdout(logs.Printed("monitorkit.plugins")):
+            spec = importlib.util.find_spec(entry.module)
+    except (Exception, SystemExit):  # noqa: BLE001 - loading it tells what is wrong
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+
+
 def _load_file(path: Path) -> ModuleType:
     """Run a file as a module of its own, whatever other files are called.
 
@@ -241,8 +255,7 @@ def _load_file(path: Path) -> ModuleType:
     try:
         content = path.read_bytes()
     except OSError as error:
-        problem = f"it cannot be read: {error.strerror}. [monitoring] plugin_files names it"
-        raise PluginError(str(path), problem) from error
+        raise PluginError(str(path), f"it cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"monitorkit_file_{re.sub('[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -266,13 +279,24 @@ def _load_file(path: Path) -> ModuleType:
 
 def _told(error: BaseException, path: Path | None = None) -> str:
     """What an error says, and in which line of a file."""
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    if path is not None and line is None:
+    line, elsewhere = None, ""
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+        if path is not None and error.filename not in {None, str(path)}:
+            elsewhere = f"{error.filename}, "
+    elif path is not None:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), None)
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    where = f"line {line}: " if line is not None else ""
+    text = error.msg if isinstance(error, SyntaxError) else _text(error)
+    where = f"{elsewhere}line {line}: " if line is not None else ""
     return f"{where}{type(error).__name__}: {text}" if text else f"{where}{type(error).__name__}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - somebody else's code
+        return f"(what it says cannot be told: {type(another).__name__})"
 
 
 def _registered(manager: Manager, source: str, plugin: object) -> Iterator[Kind]:
@@ -286,7 +310,7 @@ def _registered(manager: Manager, source: str, plugin: object) -> Iterator[Kind]
             continue
         try:
             classes = getattr(plugin, hook)()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(source, f"{hook} raised {_told(error)}") from error
         if not isinstance(classes, Mapping):
             raise PluginError(
@@ -325,7 +349,10 @@ def _digest(cls: type[Any]) -> str:
         for name in modules
         if name.partition(".")[0] not in ours_or_pythons
     )
-    content = [Path(file).read_bytes() for file in dict.fromkeys(files) if file]
+    content = []
+    for file in dict.fromkeys(files):
+        with contextlib.suppress(OSError):  # it is in an archive
+            content += [Path(file).read_bytes()] if file else []
     return hashlib.sha256(b"\0".join(content)).hexdigest() if content else ""
 
 

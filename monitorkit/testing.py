@@ -66,7 +66,10 @@ def make_chunk(
 
 
 def judge_summaries(
-    monitor: Monitor[Any, Any], summaries: Sequence[Any], previous: Sequence[Finding] = ()
+    monitor: Monitor[Any, Any],
+    summaries: Sequence[Any],
+    previous: Sequence[Finding] = (),
+    rows: Sequence[int] | None = None,
 ) -> Judgement:
     """Let a monitor judge summaries as buckets of one window that ends at `NOW`.
 
@@ -74,10 +77,12 @@ def judge_summaries(
         monitor: the monitor.
         summaries: what its `summarise` or `merge` returned.
         previous: the findings of the cycle before.
+        rows: how many each summary is of, for monitors that ask `Timeline.rows` or `Bucket.rows`;
+            None: one each.
     """
     start = NOW - timedelta(minutes=1)
-    # Rows are unknown to a summary; monitors read them from their own.
-    buckets = [Bucket(start, 1, summary) for summary in summaries]
+    each = zip(summaries, rows or [1] * len(summaries), strict=True)
+    buckets = [Bucket(start, many, summary) for summary, many in each]
     return monitor.judge(
         Timeline(buckets, NOW, monitor.merge, since=NOW - timedelta(days=1)), previous
     )
@@ -185,12 +190,13 @@ def _check_summary(monitor: Monitor[Any, Any], trial: Trial) -> None:
 
 
 def _check_judging(monitor: Monitor[Any, Any], trial: Trial) -> None:
-    _check_findings(monitor, monitor.summarise(trial.chunk), "the chunk")
+    _check_findings(monitor, trial.chunk, "the chunk")
 
 
-def _check_findings(monitor: Monitor[Any, Any], summary: Any, what: str) -> Sequence[Finding]:
+def _check_findings(monitor: Monitor[Any, Any], chunk: Chunk, what: str) -> Sequence[Finding]:
+    summary = monitor.summarise(chunk)
     before = copy.deepcopy(summary)
-    judgement = judge_summaries(monitor, [summary])
+    judgement = judge_summaries(monitor, [summary], rows=[len(chunk)])
     _require(difference(summary, before, 0.0) is None, f"judging {what} changed the summary")
     _require_recordable(judgement, what)
     return judgement.findings
@@ -203,7 +209,7 @@ def _require_recordable(judgement: object, what: str) -> None:
 
 def _check_splits(monitor: Monitor[Any, Any], trial: Trial) -> None:
     random = np.random.default_rng(trial.seed)
-    judged = judge_summaries(monitor, [monitor.summarise(trial.chunk)]).findings
+    judged = _judge_whole(monitor, trial.chunk)
     for number in range(trial.splits):
         broken = f"split {number} changes the findings"
         split = _split(monitor, trial.chunk, random)
@@ -217,13 +223,20 @@ def _split(
     parts = int(random.integers(2, 6))
     part_of_row = random.integers(0, parts, len(chunk))
     chunks = [chunk.take(part_of_row == part) for part in range(parts)]
-    summaries = monitor.summarise_each([part for part in chunks if len(part)])
-    return judge_summaries(monitor, summaries).findings
+    filled = [part for part in chunks if len(part)]
+    summaries = monitor.summarise_each(filled)
+    return judge_summaries(monitor, summaries, rows=[len(part) for part in filled]).findings
+
+
+def _judge_whole(monitor: Monitor[Any, Any], chunk: Chunk) -> Sequence[Finding]:
+    return judge_summaries(monitor, [monitor.summarise(chunk)], rows=[len(chunk)]).findings
 
 
 def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
     random, chunk, tolerance = np.random.default_rng(trial.seed), trial.chunk, trial.tolerance
-    part_of_row = random.integers(0, 3, len(chunk))
+    if len(chunk) < 3:  # noqa: PLR2004 - each part has a row, as each summary is of one
+        return
+    part_of_row = random.permutation(np.arange(len(chunk)) % 3)
     a, b, c = (monitor.summarise(chunk.take(part_of_row == part)) for part in range(3))
     before = copy.deepcopy((a, b))
     ab = monitor.merge(a, b)
@@ -235,15 +248,15 @@ def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
     differ = difference(left, right, tolerance)
     _require(differ is None, f"merge is not associative: {differ}")
     _require_same_findings(
-        judge_summaries(monitor, [left]).findings,
-        judge_summaries(monitor, [right]).findings,
+        judge_summaries(monitor, [left], rows=[len(chunk)]).findings,
+        judge_summaries(monitor, [right], rows=[len(chunk)]).findings,
         tolerance,
         "merge is not associative: the findings differ",
     )
 
 
 def _check_quiet(monitor: Monitor[Any, Any], _trial: Trial) -> None:
-    findings = _check_findings(monitor, monitor.summarise(monitor.reference), "the reference")
+    findings = _check_findings(monitor, monitor.reference, "the reference")
     loud = [f"{f.measure} of {f.column}: {f.value}" for f in findings if f.drift]
     _require(not loud, f"the reference itself is judged as drift: {'; '.join(loud)}")
 

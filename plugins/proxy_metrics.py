@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isqrt, sqrt
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from monitorkit import Chunk, Finding, Judgement, Monitor, Options, Timeline, hookimpl
 
@@ -47,7 +47,14 @@ class ProxyOptions(Options):
     """
 
     threshold: float = Field(default=0.5, ge=0, le=1)
-    hours: tuple[int, ...] = (1, 6, 24)
+    hours: tuple[Annotated[int, Field(ge=1, le=24 * 365)], ...] = (1, 6, 24)
+
+    @field_validator("hours")
+    @classmethod
+    def _once_each(cls, hours: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(hours)) < len(hours):
+            raise ValueError("each once")
+        return hours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +148,9 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         scores = timeline.all()
         if scores is None:
             return Judgement([])
-        at = {"at": timeline.now.isoformat()}
+        at: dict[str, Any] = {"at": timeline.now.isoformat()}
+        if without := int(scores.missing[-1]):
+            at["rows_without_score"] = without  # none, or one that is no probability
         findings = list(measures(scores, "", at))
         findings += changes(findings, previous, timeline.now)
         for hours in self.options.hours:

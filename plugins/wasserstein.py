@@ -86,7 +86,9 @@ class Wasserstein(CountsMonitor[WassersteinOptions]):
             finite = values[np.isfinite(values)]
             with np.errstate(over="ignore", invalid="ignore"):
                 spread = float(np.std(finite)) if finite.size else 0.0
-            self._norms[name] = max(spread, SMALLEST_NORM)
+            # Without a score in data frames, a feature may be called as it.
+            if finite.size or name not in self._norms:
+                self._norms[name] = max(spread, SMALLEST_NORM)
 
     def judge(self, timeline: Timeline[Counts], previous: Sequence[Finding]) -> Judgement:
         """Drift where the distance reaches the threshold and chance does not explain it.

@@ -20,6 +20,7 @@ from scipy import stats
 import monitorkit
 from monitorkit import Chunk, frame_comparison
 from monitorkit.errors import ConfigError, FrameError, PluginError
+from monitorkit.frames import paired
 from monitorkit.testing import judge_summaries
 
 Make = Callable[[dict[str, Any]], Any]
@@ -130,7 +131,7 @@ def test_what_is_not_compared_is_named_with_the_reason() -> None:
     assert "Datetime in the reference frame; turn it into numbers, such as the hour" in skipped["t"]
     assert skipped["gone"] == "not in the current frame"
     assert skipped["new"] == "not in the reference frame"
-    assert "codes of its categories" in skipped["a_category"]
+    assert "one column of 0 and 1" in skipped["a_category"]
 
 
 GOOD = pd.DataFrame({"a": [1.0, 2.0], "name": ["x", "y"]})
@@ -262,3 +263,105 @@ def test_the_example_of_the_page_is_true() -> None:
     exec(first.replace("print(", "found = ("), scope)  # noqa: S102 - our own page
     assert [repr(scope["found"])] == printed
     exec(second, scope)  # noqa: S102 - as above
+
+
+def test_a_feature_may_be_called_as_the_score_where_there_is_none() -> None:
+    one, other = data(500, 1), data(500, 2)
+    found = {}
+    for name in ("p", "probability"):
+        frames = [pd.DataFrame({name: each["p"], "age": each["age"]}) for each in (one, other)]
+        compared = monitorkit.compare(*frames, monitors=["wasserstein"])
+        found[name] = next(f for f in compared.findings["wasserstein"] if f.column == name)
+    assert found["p"].value == found["probability"].value
+    norm = found["p"].detail["norm"]
+    assert norm == found["probability"].detail["norm"] == pytest.approx(np.std(one["p"]))
+
+
+def test_a_reference_with_infinite_values_is_told_and_alarms_nobody() -> None:
+    """A ratio, divided by zero in one row of twenty."""
+    one = pd.DataFrame(data(500, 1))
+    one["ratio"] = np.where(np.arange(500) % 20 == 0, np.inf, one["age"])
+    found = monitorkit.compare(one, one, monitors=["missing_and_range", "wasserstein"])
+    assert found.drifted == ()
+    assert found.skipped["ratio"] == "infinite values in the reference frame; make them missing"
+    two = pd.DataFrame(data(500, 2))
+    two["ratio"] = one["ratio"]
+    clean = one.assign(ratio=one["age"])
+    assert "ratio" in monitorkit.compare(clean, two, monitors=["missing_and_range"]).drifted
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_whole_numbers_that_float64_has_not_are_the_nearest_ones(kind: str) -> None:
+    values = np.array([2**53 + 1, 2**62 + 1, 5], kind)
+    frames: list[Any] = [
+        pa.table({"id": values}),
+        pd.DataFrame({"id": pd.Series(values, dtype=pd.ArrowDtype(pa.type_for_alias(kind)))}),
+        pd.DataFrame({"id": values}),
+        pl.DataFrame({"id": values}),
+    ]
+    expected = values.astype(np.float64).tolist()
+    for frame in frames:
+        assert paired(frame, frame, None).reference.features[:, 0].tolist() == expected
+    gaps = pa.table({"id": pa.array([2**53 + 1, None], kind)})
+    assert np.isnan(paired(gaps, gaps, None).reference.features[1, 0])
+
+
+def test_names_that_are_there_twice_are_told() -> None:
+    frame = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["a", "b", "a"])
+    with pytest.raises(FrameError, match=r"several columns are called 'a'. Rename"):
+        monitorkit.compare(frame, frame)
+
+
+def test_columns_of_several_levels_are_told_with_what_to_do() -> None:
+    frame = pd.DataFrame([[1.0, 2.0]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("b", "y")]))
+    with pytest.raises(FrameError, match=r"'_'.join\(map\(str, c\)\)"):
+        monitorkit.compare(frame, frame)
+    frame.columns = ["_".join(map(str, c)) for c in frame.columns]
+    assert monitorkit.compare(frame, frame).columns == ("a_x", "b_y")
+
+
+def test_a_score_alone_is_not_enough_and_it_says_so() -> None:
+    frame = pd.DataFrame({"p": [0.1, 0.2]})
+    with pytest.raises(FrameError, match=r"no column beside the score 'p' has numbers in both"):
+        monitorkit.compare(frame, frame, score="p")
+
+
+def test_a_judgement_that_the_service_would_refuse_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = pd.DataFrame(data(50, 1))
+    monkeypatch.setattr(Ks, "judge", lambda *_: None)
+    with pytest.raises(PluginError, match=r"judge returned a NoneType, not a Judgement"):
+        monitorkit.compare(frame, frame, monitors="ks")
+
+
+@pytest.mark.parametrize("kind", ["my kind", "", "k" * 80])
+def test_a_kind_that_cannot_be_one_is_unknown(kind: str) -> None:
+    frame = pd.DataFrame(data(50, 1))
+    with pytest.raises(ConfigError, match="unknown monitor"):
+        monitorkit.compare(frame, frame, monitors=[kind])
+
+
+def test_scores_that_are_no_probabilities_are_told_beside_what_is_measured() -> None:
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame({"age": random.random(1000), "p": random.random(1000) * 100})
+    found = monitorkit.compare(frame, frame, score="p", monitors="proxy_metrics")
+    mean = next(f for f in found.findings["proxy_metrics"] if f.measure == "probability_mean")
+    outside = int(((frame["p"] < 0) | (frame["p"] > 1)).sum())
+    assert mean.detail["rows_without_score"] == outside > 900
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("psi", {"threshold": float("inf")}),
+        ("wasserstein", {"threshold": float("inf")}),
+        ("proxy_metrics", {"hours": [10**12]}),
+        ("proxy_metrics", {"hours": [-1]}),
+        ("proxy_metrics", {"hours": [1, 1]}),
+    ],
+)
+def test_options_that_no_judgement_could_use_are_refused(kind: str, options: Any) -> None:
+    frame = pd.DataFrame(data(50, 1))
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        monitorkit.compare(frame, frame, score="p", monitors={kind: options})

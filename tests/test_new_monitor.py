@@ -81,6 +81,8 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
         ("class", "choose another, such as class_monitor"),
         ("json", "choose another, such as json_monitor"),
         ("numpy", "Python has a module"),
+        ("finding", "choose another, such as finding_monitor"),
+        ("judgement", "choose another, such as judgement_monitor"),
         ("ks", "has that kind; choose another, such as my_ks"),
     ],
 )

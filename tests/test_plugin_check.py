@@ -85,6 +85,15 @@ def test_a_good_monitor_is_ok(check: Check) -> None:
     assert (done.exit_code, done.output) == (0, "monitor mine: ok (9 laws)\n")
 
 
+@pytest.mark.parametrize("rows", [3, 4, 9, 100, 299])
+def test_the_window_that_shows_it_is_the_smallest(check: Check, rows: int) -> None:
+    broken = "left.total + right.total"
+    half = f"({broken}) / (1 if left.rows + right.rows < {rows} else 2)"
+    done = check(mine((broken, half)))
+    assert done.exit_code == 1
+    assert f"the smallest window that shows it, {rows} of 300 rows" in done.output
+
+
 def test_what_new_monitor_writes_is_ok(check: Check, tmp_path: Path) -> None:
     written = new_monitor.write("late_payers", tmp_path)
     done = check(written.plugin, "--options", written.options)

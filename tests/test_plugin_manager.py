@@ -228,6 +228,14 @@ def test_a_file_that_is_not_python_is_named(write: Write) -> None:
     assert "must end with .py" in refusal(write("x", name="monitor.txt"))
 
 
+def test_a_syntax_error_of_a_helper_is_told_with_its_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = write("x = 1", "y = 2", "def broken(:", name="a_helper_of_mine.py")
+    monkeypatch.syspath_prepend(helper.parent)
+    assert refusal(write("import a_helper_of_mine")).startswith(f"{helper}, line 3: SyntaxError: ")
+
+
 def test_a_syntax_error_is_told_with_its_line(write: Write) -> None:
     assert refusal(write("x = 1", "def broken(:")).startswith("line 2: SyntaxError: ")
 
@@ -255,6 +263,14 @@ def test_a_file_that_raises_is_told_with_its_line(write: Write, code: str, reaso
         ("@hookimpl\ndef monitorkit_monitor(): return {}", "did you mean 'monitorkit_monitors'?"),
         ("@hookimpl\ndef monitorkit_monitors(config): return {}", "config"),
         ("@hookimpl\ndef monitorkit_monitors(): return 1 / 0", "ZeroDivisionError"),
+        ("@hookimpl\ndef monitorkit_monitors(): raise SystemExit('no licence')", "no licence"),
+        (
+            (
+                "class Mute(Exception):\n    def __str__(self): return self.args[9]\n"
+                "@hookimpl\ndef monitorkit_monitors(): raise Mute"
+            ),
+            "Mute: (what it says cannot be told: IndexError)",
+        ),
         ("@hookimpl\ndef monitorkit_monitors(): pass", "returned a NoneType"),
         ("@hookimpl\ndef monitorkit_monitors(): return [CountRows]", "returned a list"),
         ("@hookimpl\ndef monitorkit_monitors(): return {'a b': CountRows}", "'a b' is not a kind"),
@@ -295,6 +311,16 @@ def test_a_package_comes_through_its_entry_point(install: Callable[..., None]) -
     found = {kind.kind: kind for kind in kinds()}
     assert found["count_rows"].source == "somebodys_monitors 2.1: somebodys_monitors"
     assert found["nowhere"].type == "sink"
+
+
+def test_an_installed_file_can_be_given_as_well(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    """As `check-plugin` is, of a package that is worked on."""
+    install("somebodys_monitors", MONITOR + HOOKS)
+    file = tmp_path / "site" / "somebodys_monitors.py"
+    found = {kind.kind: kind for kind in kinds(file)}
+    assert found["count_rows"].source == str(file)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,27 @@ class TextAttachment(Good):
         return Judgement(judgement.findings, {"page.html": "<html>"})  # type: ignore[dict-item] # the broken law
 
 
+class GeneratedFindings(Good):
+    def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
+        found = super().judge(timeline, previous).findings
+        return Judgement(each for each in found)  # type: ignore[arg-type] # the broken law
+
+
+class NulAttachment(Good):
+    def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
+        return Judgement(super().judge(timeline, previous).findings, {"a\0.html": b""})
+
+
+class NamelessAttachment(Good):
+    def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
+        return Judgement(super().judge(timeline, previous).findings, {"": b""})
+
+
+class SurrogateAttachment(Good):
+    def judge(self, timeline: Timeline[Sums], previous: Sequence[Finding]) -> Judgement:
+        return Judgement(super().judge(timeline, previous).findings, {"\udcff.html": b""})
+
+
 class AlwaysAlarmed(Judges):
     extra = Finding("extra", 1.0, drift=True)
 
@@ -225,6 +246,10 @@ def test_a_good_monitor_passes() -> None:
         (WordAsVerdict, "has no true, false or None as drift: 'no'"),
         (PathAttachment, "attachment '../page.html' is not bytes under a plain file name"),
         (TextAttachment, "attachment 'page.html' is not bytes"),
+        (GeneratedFindings, "its findings are a generator, not a list"),
+        (NulAttachment, "is not bytes under a plain file name"),
+        (NamelessAttachment, "attachment '' is not bytes under a plain file name"),
+        (SurrogateAttachment, "is not bytes under a plain file name"),
         (AlwaysAlarmed, "the reference itself is judged as drift: extra of None"),
         (CountsBuckets, "split 0 changes the findings"),
         (ChangesTheSummary, "judging the chunk changed the summary"),
@@ -239,6 +264,35 @@ def test_each_broken_law_is_caught(broken: type[Good], message: str) -> None:
     with pytest.raises(AssertionError) as caught:
         check_monitor(monitor, make_chunk(80, seed=1))
     assert message in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Highest:
+    highest: float
+
+
+class HighestSoFar(Monitor[Options, Highest]):
+    """Of the first column; NaN where it has no value, and its share of the window's rows."""
+
+    def summarise(self, chunk: Chunk) -> Highest:
+        values = chunk.features[:, 0]
+        return Highest(float(np.nanmax(values)) if not np.isnan(values).all() else float("nan"))
+
+    def merge(self, left: Highest, right: Highest) -> Highest:
+        return Highest(float(np.fmax(left.highest, right.highest)))
+
+    def judge(self, timeline: Timeline[Highest], previous: Sequence[Finding]) -> Judgement:
+        del previous
+        found = timeline.all()
+        if found is None or np.isnan(found.highest):
+            return Judgement([])
+        return Judgement([Finding("highest_per_row", found.highest / timeline.rows())])
+
+
+def test_a_summary_may_hold_nan_and_a_monitor_may_ask_how_many_rows_there_are() -> None:
+    monitor = HighestSoFar(Options(), make_chunk(100))
+    check_monitor(monitor, make_chunk(80, seed=1))
+    check_monitor(monitor, make_chunk(5, seed=1, missing=1.0))
 
 
 def test_rounding_is_forgiven_unless_asked_for() -> None:

@@ -10,6 +10,7 @@ import rich_click as click
 
 from monitorkit import config
 from monitorkit.cli.commands import REFUSED, Ended, command
+from monitorkit.redaction import redacted
 
 _CHECK = "python -m monitorkit check-plugin"
 
@@ -21,7 +22,7 @@ def plugins(settings: config.Config) -> Ended:
 
     kinds = plugin_manager.kinds(plugin_manager.build(settings.monitoring.plugin_files))
     for kind in kinds:
-        problem = f"  {kind.problem}" if kind.problem else ""
+        problem = f"  {redacted(kind.problem)}" if kind.problem else ""
         click.echo(f"{kind.type:<8} {kind.kind:<20} {kind.source}{problem}")
     told = ("kind", "type", "source", "problem")
     return Ended([{name: getattr(kind, name) for name in told} for kind in kinds])

@@ -73,7 +73,8 @@ def test_every_command_has_debug_and_what_has_an_outcome_has_json(name: str) -> 
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_stdout_is_one_document_of_json(arguments: list[str], told: Any) -> None:
+def test_stdout_is_one_document_of_json(here: Path, arguments: list[str], told: Any) -> None:
+    (here / "monitoring" / "predictions").mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-m", "monitorkit", *arguments, "--json"],
         capture_output=True,

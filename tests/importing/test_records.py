@@ -125,6 +125,6 @@ def test_a_pipe_is_refused_with_what_to_do(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     thread = threading.Thread(target=lambda: pipe.write_bytes(b"a,b\n1,2\n"))
     thread.start()
-    with pytest.raises(DataError, match="it is a pipe.*Write it to a file first"):
+    with pytest.raises(DataError, match=r"it is a pipe.*Write it to a file first"):
         open_source(pipe)
     thread.join(timeout=10)
