@@ -5,6 +5,7 @@ Nothing of it is imported while `[telemetry] traces` is empty.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,10 @@ def traces(settings: Telemetry) -> Iterator[None]:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
 
-    about = {"service.name": settings.service_name, "service.version": version("monitorkit")}
+    about = {"service.version": version("monitorkit")}
+    usual = type(settings).model_fields["service_name"].default
+    if settings.service_name != usual or "OTEL_SERVICE_NAME" not in os.environ:
+        about["service.name"] = settings.service_name
     # The sampler is that of OTEL_TRACES_SAMPLER.
     provider = TracerProvider(resource=Resource.create(about))
     exporter = OTLPSpanExporter(endpoint=settings.traces, timeout=SECONDS)

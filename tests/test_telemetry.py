@@ -56,6 +56,20 @@ async def test_a_request_is_a_span_of_its_clients_trace_and_what_it_does_is_belo
     assert len(received.spans) == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [({}, "scoring"), ({"service_name": "credit"}, "credit")]
+)
+def test_the_environment_may_name_the_service_where_the_configuration_does_not(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "scoring")
+    with receiving() as received:
+        with telemetry.traces(Telemetry(traces=received.url, **given)), telemetry.span("cycle"):
+            pass
+        received.named("cycle")
+        assert received.resource["service.name"] == told
+
+
 def test_an_error_is_noted_and_goes_on() -> None:
     with receiving() as received:
         with (
