@@ -66,6 +66,8 @@ class Batcher(Generic[G, R, A]):
         """Rows answered to callers who were still there then; a few may count as late, too."""
         self.refused_rows = 0
         """Rows refused because too many waited."""
+        self.failed_rows = 0
+        """Rows that could not be answered: the model or the log failed."""
         self.dropped_rows = 0
         """Rows whose caller left before they were dispatched; nothing was done for them."""
         self.late_rows = 0
@@ -177,6 +179,7 @@ class Batcher(Generic[G, R, A]):
                     middle = len(callers) // 2
                     pending += [callers[middle:], callers[:middle]]
                 else:
+                    self.failed_rows += sum([caller.count for caller in callers])
                     self._fail(callers, error)
         except BaseException:
             for callers in pending:

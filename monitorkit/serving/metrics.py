@@ -102,13 +102,15 @@ class _Counts(Collector):
         rows = CounterMetricFamily(
             "monitorkit_rows",
             "Rows by what became of them: answered; answered, but the client had left (late); "
-            "left before they were begun (dropped); refused because too many waited (refused).",
+            "left before they were begun (dropped); refused because too many waited (refused); not "
+            "answered because the model or the log failed (failed).",
             labels=["outcome"],
         )
         rows.add_metric(["answered"], batcher.answered_rows)
         rows.add_metric(["late"], batcher.late_rows)
         rows.add_metric(["dropped"], batcher.dropped_rows)
         rows.add_metric(["refused"], batcher.refused_rows)
+        rows.add_metric(["failed"], batcher.failed_rows)
         yield rows
         yield CounterMetricFamily(
             "monitorkit_predictions_served",

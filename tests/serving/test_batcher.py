@@ -192,6 +192,7 @@ async def test_a_flush_that_loses_an_answer_is_an_error_for_its_callers() -> Non
     task = asyncio.create_task(batcher.run())
     with pytest.raises(RuntimeError, match="1 answers to 2 rows"):
         await batcher.submit("a", [1, 2])
+    assert (batcher.failed_rows, batcher.answered_rows) == (2, 0)
     await batcher.close()
     await task
 

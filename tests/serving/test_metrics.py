@@ -52,7 +52,9 @@ async def test_answers_batches_and_the_log_are_counted(
     for accept in ("", "application/openmetrics-text; version=1.0.0"):
         samples = await scraped(client, accept)
         assert rows(samples, "answered") == services.writer.rows == 23
-        assert {rows(samples, outcome) for outcome in ("late", "dropped", "refused")} == {0}
+        assert {rows(samples, outcome) for outcome in ("late", "dropped", "refused", "failed")} == {
+            0
+        }
         assert samples["monitorkit_logged_rows", ()] == 23
         assert samples["monitorkit_predictions_served_total", ()] == 23
         assert samples["monitorkit_predictions_logged_total", ()] == 23
