@@ -16,7 +16,7 @@ from monitorkit.sequential.evidence import log_evidence_above
 
 Array = NDArray[np.float64]
 
-_BISECTIONS = 14
+_BISECTIONS = 20
 _NEARLY_ALL = 1e-9
 _HIGHEST = 700.0  # whose exp is a number still
 
@@ -47,9 +47,11 @@ def log_evidence_above_of_clusters(
 
     In sum over rows that come m at a time, all with a property or none of them, chance makes at
     most exp(sum of psi(m x)) of exp(x s), with psi(x) = log(1 + p (exp(x) - 1)): the bound on the
-    evidence is x s less this sum, for the best x. With single rows only it is n KL(s/n, p). Of all
-    clusters of up to b rows with a design effect d those are worst that are single rows, and
-    N (d - 1) / (b - 1) rows in clusters of b.
+    evidence is x s less this sum, for the best x. With single rows only it is n KL(s/n, p). Taken
+    for the clusters are N (d - 1) / (b - 1) rows of N in clusters of b rows, and single ones: of
+    all sizes up to b with a design effect d these are the worst, as long as p exp(m x) is small.
+
+    There must be as much without the largest cluster, which may have lasted longer than was seen.
 
     Args:
         successes: s, as there, in effective rows.
@@ -65,7 +67,10 @@ def log_evidence_above_of_clusters(
     come = Clusters(*several)
     at = np.isfinite(found) & (come.largest > come.effect)
     if at.any():
-        found[at] -= _loss(s[at], n[at], p[at], come.each(at))
+        s, n, p, come = s[at], n[at], p[at], come.each(at)
+        burst = come.largest / come.effect
+        without = log_evidence_above(np.maximum(s - burst, 0.0), np.maximum(n - burst, 0.0), p)
+        found[at] = np.minimum(found[at] - _loss(s, n, p, come), without)
     return found
 
 

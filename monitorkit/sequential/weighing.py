@@ -108,10 +108,10 @@ class Weigher:
         known = [estimate for estimate in estimates if estimate is not None]
         effect = max(known, default=ASSUMED_DESIGN_EFFECT)
         nothing = np.zeros(starts.buckets.size)
-        clusters = Clusters(nothing + effect, nothing, nothing)
+        effects = nothing + effect
         if repeated is not None:
             effects = repeats.of_starts(starts.buckets, effect)
-            clusters = Clusters(effects, *repeats.bursts(starts.buckets))
+        clusters = Clusters(effects, *repeats.bursts(starts.buckets))
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
         successes, trials = (part / clusters.effect[:, None] for part in self.events.count(since))
         return Weighed(

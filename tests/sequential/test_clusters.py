@@ -73,7 +73,9 @@ def test_hardly_any_is_lost_of_what_many_single_rows_show() -> None:
     have, rows = np.array([800.0, 2000.0]), 2000
     effect = 1 + 15 * 14 / rows
     usual = log_evidence_above(have / effect, np.full(2, rows / effect), np.full(2, 0.3))
-    assert evidence(rows, have, 0.3, effect, 15) == pytest.approx(usual, rel=0.03)
+    found = evidence(rows, have, 0.3, effect, 15)
+    assert np.all(found > 0.85 * usual)
+    assert np.all(found <= usual)
 
 
 def test_what_cannot_be_is_infinite_evidence_however_it_comes() -> None:

@@ -329,3 +329,19 @@ def test_a_few_busy_clients_that_have_something_in_common_are_no_drift(seed: int
         parts[hour * 15 + 7] = np.concatenate([parts[hour * 15 + 7], np.repeat(one[None], 15, 0)])
     assert drifted(RULE.look(timeline(parts))) == set()
     assert drifted(RULE.look(timeline(parts[: -15 + 8]))) == set()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("copies", "lasts", "before"), [(200, 1, 10), (200, 1, 20), (80, 3, 100), (40, 3, 100)]
+)
+def test_one_client_is_no_drift_early_on_nor_for_a_few_minutes(
+    copies: int, lasts: int, before: int, seed: int
+) -> None:
+    """Also where nothing can tell yet how many rows are worth one."""
+    parts = day(seed=60 + seed, rows=80, buckets=before + 6)
+    one = population(np.random.default_rng(seed), 1)
+    for at in range(before, before + lasts):
+        parts[at] = np.concatenate([parts[at], np.repeat(one, copies, axis=0)])
+    for end in range(before + 1, before + 7):
+        assert drifted(RULE.look(timeline(parts[:end]))) == set()
