@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -123,8 +122,8 @@ def test_line_numbers_count_blank_lines_and_those_inside_of_cells(block_bytes: i
 def test_a_pipe_is_refused_with_what_to_do(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    thread = threading.Thread(target=lambda: pipe.write_bytes(b"a,b\n1,2\n"))
-    thread.start()
+    both_ends = os.open(pipe, os.O_RDWR)
+    os.write(both_ends, b"a,b\n1,2\n")
     with pytest.raises(DataError, match=r"it is a pipe.*Write it to a file first"):
         open_source(pipe)
-    thread.join(timeout=10)
+    os.close(both_ends)
