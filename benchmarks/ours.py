@@ -168,10 +168,14 @@ class Cycles:
 def _held(cells: NDArray[np.int64], columns: Sequence[Unique]) -> Held:
     """Of a cycle's cells (columns, rate)."""
     parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
+    found, where = zip(*map(_largest, columns, parts), strict=True) if parts else ((), ())
+    shared = [max(counts.max(initial=FEW), cells.shape[1] - counts.sum()) for _, counts in parts]
+    largest = np.minimum(np.array(found), min(shared, default=0))
     repeated = Repeated(
         np.array([counts.sum() for _, counts in parts], np.int64),
         np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
-        *(np.array(each) for each in zip(*map(_largest, columns, parts), strict=True)),
+        np.where(largest > FEW, largest, 0.0),
+        np.array(where, np.int64),
     )
     return Held(repeated, parts.__getitem__)
 
@@ -183,4 +187,4 @@ def _largest(column: Unique, part: Cells) -> tuple[float, int]:
         return 0.0, 0
     beyond = rows_beyond(counts, column.shares.take(where) * counts.sum())
     at = int(beyond.argmax())
-    return (float(beyond[at]) if beyond[at] > FEW else 0.0), int(where[at])
+    return float(beyond[at]), int(where[at])

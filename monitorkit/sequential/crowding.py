@@ -62,8 +62,8 @@ class Repeated:
     Attributes:
         rows: (columns,) that have a value.
         pairs: (columns,) ordered ones of rows in one cell.
-        largest: (columns,) the most rows in a cell, beyond those that chance may put there; 0.0
-            where these are no more than two.
+        largest: (columns,) the most rows in a cell, beyond those that chance may put there, as far
+            as they may be the same in all columns; 0.0 where these are no more than two.
         where: (columns,) in which cell these are.
     """
 

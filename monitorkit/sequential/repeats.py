@@ -130,9 +130,15 @@ class Repeats:
             sizes = np.diff(begins, append=many.size)
             largest = np.flatnonzero(beyond == np.repeat(most, sizes))
             largest = largest[np.diff(place[largest], prepend=-1) > 0]  # the first of equal ones
-            found.ravel()[place[begins]] = np.where(most > FEW, most, 0.0)
+            found.ravel()[place[begins]] = most
             where.ravel()[place[begins]] = table.cell[many[largest]]
-        return found, where
+            # Rows that are the same share a cell of each column, or all lack a value: where one
+            # column has them apart, the others crowd by themselves.
+            shared = np.full(rows.shape, FEW, np.int64)
+            shared.ravel()[place[begins]] = np.maximum.reduceat(table.count[many], begins)
+            shared = np.maximum(shared, table.rows[:, np.newaxis] - rows)
+            np.minimum(found, shared.min(axis=1, keepdims=True), out=found)
+        return np.where(found > FEW, found, 0.0), where
 
     def cells(self, counts: Counts, at: int) -> Cells:
         """Of the column at a position in `columns`."""

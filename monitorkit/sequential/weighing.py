@@ -21,6 +21,10 @@ from monitorkit.sequential.starts import grid_step, starts_at
 ASSUMED_DESIGN_EFFECT = 5.0
 """Of a window that is too short to show bursts."""
 
+MOST_OF_ALL = 0.75
+"""A burst that makes so large a part of a window that cannot be told is how its traffic is: of a
+nightly job, in which everything changed."""
+
 _MIDDLE = 0.4
 _MOST = 1e6  # as good as infinite, and differences of it are numbers
 
@@ -107,11 +111,13 @@ class Weigher:
         estimates = self._variation(buckets, tallies), repeated
         known = [estimate for estimate in estimates if estimate is not None]
         effect = max(known, default=ASSUMED_DESIGN_EFFECT)
-        nothing = np.zeros(starts.buckets.size)
+        nothing, rows = np.zeros(starts.buckets.size), sum(each.rows for each in buckets)
         effects = nothing + effect
         if repeated is not None:
             effects = repeats.of_starts(starts.buckets, effect)
         clusters = Clusters(effects, *repeats.bursts(starts.buckets))
+        if repeated is None and clusters.largest.max() > MOST_OF_ALL * rows:
+            clusters = Clusters(effects, nothing, nothing)
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
         successes, trials = (part / clusters.effect[:, None] for part in self.events.count(since))
         return Weighed(

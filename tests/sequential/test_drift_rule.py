@@ -345,3 +345,22 @@ def test_one_client_is_no_drift_early_on_nor_for_a_few_minutes(
         parts[at] = np.concatenate([parts[at], np.repeat(one, copies, axis=0)])
     for end in range(before + 1, before + 7):
         assert drifted(RULE.look(timeline(parts[:end]))) == set()
+
+
+def test_columns_that_became_constant_are_found_in_one_bucket_where_another_has_rows_apart() -> (
+    None
+):
+    """As in a job at night whose rows all come in a minute: no client can be so."""
+    random = np.random.default_rng(9)
+
+    def rows(many: int) -> Chunk:
+        return Chunk.of_rows(("a", "b", "c"), random.normal(size=(many, 3)), random.random(many))
+
+    cells = ReferenceCells(rows(6000))
+    rule = Rule(cells, (0, 1, 2, 3), Limits(), rate=1 / (365 * 86400), confidence=0.99)
+    job = rows(2000)
+    job.features[:, :2] = 0.0
+    look = rule.look(
+        Timeline([Bucket(NOW - LENGTH, 2000, cells.summarise(job), LENGTH)], NOW, cells.merge)
+    )
+    assert {each.column for each in look.judged if each.verdict == "drifted"} == {0, 1}

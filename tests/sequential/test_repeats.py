@@ -312,3 +312,29 @@ def test_what_the_reference_often_has_is_no_burst() -> None:
     held = window(finder, [cells.summarise(chunk(200)) for _ in range(20)])
     assert [each.column for each in finder.columns] == [0]
     assert finder.of(held).bursts(np.array([0]))[0].max() < 8
+
+
+def test_columns_that_crowd_are_no_burst_where_another_one_has_their_rows_apart() -> None:
+    """But rows without a value there, or with one that many rows have, may be the same."""
+    random = np.random.default_rng(8)
+
+    def chunk(rows: int, crowd: int = 0, apart: float | None = None) -> Chunk:
+        values = random.normal(size=(rows, 3))
+        values[random.random(rows) < 0.3, 2] = 0.0
+        values[:crowd, :2] = 9.0
+        if apart is not None:
+            values[:crowd, 2] = apart
+        return Chunk.of_rows(("a", "b", "c"), values, np.zeros(rows))
+
+    cells = ReferenceCells(chunk(4000))
+    finder = Repeats(cells, (0, 1, 2))
+    assert [each.column for each in finder.columns] == [0, 1, 2]
+
+    def largest(rows: Chunk) -> float:
+        held = window(finder, [cells.summarise(rows)])
+        return float(finder.of(held).bursts(np.array([0]))[0][0])
+
+    assert largest(chunk(200, crowd=100)) < 80  # as many as may have 0.0 in the third one
+    assert largest(chunk(200, crowd=100, apart=0.0)) == pytest.approx(100, abs=1)
+    assert largest(chunk(200, crowd=100, apart=np.nan)) == pytest.approx(100, abs=1)
+    assert largest(chunk(200, crowd=100, apart=8.0)) == pytest.approx(100, abs=1)
