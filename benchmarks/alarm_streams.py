@@ -102,9 +102,7 @@ def our_stream(key: Key) -> bool:
     counted, cells = by_cycle(tallies.rows, rows, rate), tallies.cells_of(rows, rate)
     ours = ours_of(name, split, rate)
     return (
-        ours.first_alarm(
-            counted, Cycles(cells, tallies.weigher.repeats.columns), bursty=kind == "bursts"
-        )
+        ours.first_alarm(counted, Cycles(cells, tallies.weigher.repeats), bursty=kind == "bursts")
         is not None
     )
 
@@ -273,7 +271,7 @@ def one_change(key: Key, thresholds: Thresholds) -> Mapping[str, int | None]:
     drawn = quiet(size, LONGEST_DELAY * rate, random)
     counted = np.concatenate((before, by_cycle(tallies.of(population), drawn, rate)))
     calm_cells, cells = tallies.cells_of(calm, rate), tallies.cells_of(drawn, rate, population)
-    cycles = Cycles(np.concatenate((calm_cells, cells), axis=1), tallies.weigher.repeats.columns)
+    cycles = Cycles(np.concatenate((calm_cells, cells), axis=1), tallies.weigher.repeats)
     found: dict[str, int | None] = {OURS: None, NEVER: None, ALWAYS: rate}
     ours = ours_of(name, split, rate)
     for end in range(DAY + 1, len(counted) + 1):

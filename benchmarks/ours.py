@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 
 from benchmarks.candidates import Candidates
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.cells import Cells
-from monitorkit.sequential.crowding import Held, Repeated, Unique, rows_beyond
-from monitorkit.sequential.repeats import FEW
+from monitorkit.sequential.crowding import Held, Unique
+from monitorkit.sequential.repeats import Repeats
+from monitorkit.sequential.table import Table
 from monitorkit.sequential.weighing import Weigher
 
 GATE = 200
@@ -149,42 +148,35 @@ class Cycles:
 
     Args:
         cells: (columns that show repeats, cycles, rate); negative where a value is missing.
-        columns: those that show repeats.
+        repeats: of the rule.
     """
 
-    def __init__(self, cells: NDArray[np.int64], columns: Sequence[Unique]) -> None:
+    def __init__(self, cells: NDArray[np.int64], repeats: Repeats) -> None:
         self.cells = cells
-        self._columns = columns
+        self._repeats = repeats
         self._held: dict[int, Held] = {}
 
     def held(self, first: int, end: int) -> list[Held]:
         """Of the cycles from one to before another one; each is counted once."""
         for cycle in range(first, end):
             if cycle not in self._held:
-                self._held[cycle] = _held(self.cells[:, cycle], self._columns)
+                self._held[cycle] = _held(self.cells[:, cycle], self._repeats)
         return [self._held[cycle] for cycle in range(first, end)]
 
 
-def _held(cells: NDArray[np.int64], columns: Sequence[Unique]) -> Held:
+def _held(cells: NDArray[np.int64], repeats: Repeats) -> Held:
     """Of a cycle's cells (columns, rate)."""
     parts = [np.unique(each[each >= 0], return_counts=True) for each in cells]
-    found, where = zip(*map(_largest, columns, parts), strict=True) if parts else ((), ())
-    shared = [max(counts.max(initial=FEW), cells.shape[1] - counts.sum()) for _, counts in parts]
-    largest = np.minimum(np.array(found), min(shared, default=0))
-    repeated = Repeated(
-        np.array([counts.sum() for _, counts in parts], np.int64),
-        np.array([(counts * (counts - 1)).sum() for _, counts in parts], np.int64),
-        np.where(largest > FEW, largest, 0.0),
-        np.array(where, np.int64),
+    firsts = [column.first for column in repeats.columns]
+    none = np.zeros(0, np.int64)
+    where = np.concatenate(
+        [none, *(cell + first for (cell, _), first in zip(parts, firsts, strict=True))]
     )
-    return Held(repeated, parts.__getitem__)
-
-
-def _largest(column: Unique, part: Cells) -> tuple[float, int]:
-    """As `Repeats.repeated` counts it of a table, and where."""
-    where, counts = part
-    if not counts.size:
-        return 0.0, 0
-    beyond = rows_beyond(counts, column.shares.take(where) * counts.sum())
-    at = int(beyond.argmax())
-    return float(beyond[at]), int(where[at])
+    table = Table(
+        rows=np.array([cells.shape[1]], np.int64),
+        missing=np.zeros((1, 0), np.int64),  # which repeats do not ask for
+        starts=np.array([0, where.size]),
+        cell=where,
+        count=np.concatenate([none, *(counts for _, counts in parts)]),
+    )
+    return Held(repeats.repeated(table)[0], parts.__getitem__)

@@ -209,7 +209,7 @@ def _require_recordable(judgement: object, what: str) -> None:
 
 def _check_splits(monitor: Monitor[Any, Any], trial: Trial) -> None:
     random = np.random.default_rng(trial.seed)
-    judged = _judge_whole(monitor, trial.chunk)
+    judged = _judged(monitor, trial.chunk).findings
     for number in range(trial.splits):
         broken = f"split {number} changes the findings"
         split = _split(monitor, trial.chunk, random)
@@ -228,8 +228,11 @@ def _split(
     return judge_summaries(monitor, summaries, rows=[len(part) for part in filled]).findings
 
 
-def _judge_whole(monitor: Monitor[Any, Any], chunk: Chunk) -> Sequence[Finding]:
-    return judge_summaries(monitor, [monitor.summarise(chunk)], rows=[len(chunk)]).findings
+def _judged(
+    monitor: Monitor[Any, Any], chunk: Chunk, previous: Sequence[Finding] = ()
+) -> Judgement:
+    """What a chunk as one bucket is judged to be."""
+    return judge_summaries(monitor, [monitor.summarise(chunk)], previous, [len(chunk)])
 
 
 def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
@@ -262,10 +265,9 @@ def _check_quiet(monitor: Monitor[Any, Any], _trial: Trial) -> None:
 
 
 def _check_previous(monitor: Monitor[Any, Any], trial: Trial) -> None:
-    summary = monitor.summarise(trial.chunk)
-    previous = judge_summaries(monitor, [summary]).findings
+    previous = _judged(monitor, trial.chunk).findings
     try:
-        judgement = judge_summaries(monitor, [summary], previous)
+        judgement = _judged(monitor, trial.chunk, previous)
     except Exception as error:
         raise AssertionError(f"judge raised {error!r} given its own previous findings") from error
     _require_recordable(judgement, "the chunk after itself")
@@ -273,7 +275,7 @@ def _check_previous(monitor: Monitor[Any, Any], trial: Trial) -> None:
 
 def _check_pickles(monitor: Monitor[Any, Any], trial: Trial) -> None:
     summary = monitor.summarise(trial.chunk)
-    findings = judge_summaries(monitor, [summary]).findings
+    findings = judge_summaries(monitor, [summary], rows=[len(trial.chunk)]).findings
     try:
         summary_there, findings_there = pickle.loads(pickle.dumps((summary, findings)))  # noqa: S301 - our own bytes
     except Exception as error:
@@ -305,7 +307,7 @@ def _check_odd_references(monitor: Monitor[Any, Any], trial: Trial) -> None:
 
 def _check_odd(monitor: Monitor[Any, Any], chunk: Chunk, name: str) -> None:
     try:
-        judgement = judge_summaries(monitor, [monitor.summarise(chunk)])
+        judgement = _judged(monitor, chunk)
     except Exception as error:
         raise AssertionError(f"raised {error!r} for {name}") from error
     _require_recordable(judgement, name)

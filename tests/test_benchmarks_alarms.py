@@ -70,7 +70,7 @@ def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
         rows = quiet(len(tallies.rows), 30 * DAY * 10, np.random.default_rng([5, seed]))
         counted = by_cycle(tallies.rows, rows, 10)
         alarm = ours.first_alarm(
-            counted, Cycles(tallies.cells_of(rows, 10), tallies.weigher.repeats.columns)
+            counted, Cycles(tallies.cells_of(rows, 10), tallies.weigher.repeats)
         )
         alarmed += alarm is not None
 
@@ -104,7 +104,7 @@ def test_cycles_that_cannot_alarm_do_not(
         (by_cycle(tallies.rows, calm, rate), by_cycle(tallies.of(changed), late, rate))
     )
     parts = tallies.cells_of(calm, rate), tallies.cells_of(late, rate, changed)
-    cycles = Cycles(np.concatenate(parts, axis=1), tallies.weigher.repeats.columns)
+    cycles = Cycles(np.concatenate(parts, axis=1), tallies.weigher.repeats)
     ours = Ours(tallies.weigher, rate)
     ends = range(max(-(-GATE // rate), calm_cycles - 10), len(counted) + 1)
     judged = [end for end in ends if ours.alarm_at(counted, cycles, end)]
@@ -135,7 +135,7 @@ def test_hardly_any_quiet_cycle_needs_to_be_judged(tallies: Tallies) -> None:
 @pytest.mark.parametrize("rate", [1, 10, 40])
 def test_the_least_design_effect_is_about_that_of_repeats(tallies: Tallies, rate: int) -> None:
     rows = bursts(len(tallies.rows), 2 * DAY * rate, np.random.default_rng(rate))
-    cycles = Cycles(tallies.cells_of(rows, rate), tallies.weigher.repeats.columns)
+    cycles = Cycles(tallies.cells_of(rows, rate), tallies.weigher.repeats)
     ours = Ours(tallies.weigher, rate)
     least = ours.least_effects(cycles)
     ends = [ours.first, DAY - 1, DAY, DAY + 1, DAY + 100, 2 * DAY]
@@ -172,7 +172,7 @@ def test_what_the_first_paragraph_of_the_issue_says_is_so(real_rows: Path) -> No
         late = tallies.cells_of(np.arange(2000), 100, window)
         cells = np.concatenate((tallies.cells_of(calm, 100), late), axis=1)
         alarm = Ours(tallies.weigher, 100).alarm_at(
-            counted, Cycles(cells, tallies.weigher.repeats.columns), DAY + 20
+            counted, Cycles(cells, tallies.weigher.repeats), DAY + 20
         )
         assert alarm is not None
         assert column in {at for at, _ in alarm.groups}
@@ -197,10 +197,7 @@ def test_it_flags_what_did_not_change_as_that_paragraph_says(real_rows: Path) ->
         with_alarm += any(look.max() >= THRESHOLD for look in looks)
         counted, cells = by_cycle(tallies.rows, rows, 10), tallies.cells_of(rows, 10)
         for cycle in (20, 60, 150, DAY):
-            assert (
-                ours.alarm_at(counted, Cycles(cells, tallies.weigher.repeats.columns), cycle)
-                is None
-            )
+            assert ours.alarm_at(counted, Cycles(cells, tallies.weigher.repeats), cycle) is None
     assert with_alarm >= 0.8 * days
 
 

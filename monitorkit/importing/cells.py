@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from monitorkit.estimators import Class
 from monitorkit.importing.batch import Problem
 from monitorkit.schema import Feature
-from monitorkit.training.table import MISSING
+from monitorkit.training.table import FLAGS, MISSING
 
 V = TypeVar("V")
 
@@ -27,7 +27,6 @@ NOT_A_NUMBER = "must be a number"
 SHOWN = 60
 UUID_BYTES = 16
 
-_TRUTH = {"true": 1.0, "false": 0.0}
 _WHOLE = re.compile(r"-?[0-9]+\.0")
 
 
@@ -215,7 +214,7 @@ def _as_flags(array: Any) -> Any:
         return array
     text = array.cast(pa.string())
     lower = compute.utf8_lower(text)
-    for word, number in _TRUTH.items():
+    for word, number in FLAGS.items():
         text = compute.if_else(compute.equal(lower, word), f"{number:.0f}", text)
     return text
 
@@ -292,7 +291,7 @@ def _class_of(word: str, classes: tuple[Class, Class]) -> int:
     if word in MISSING:
         return _NOT_GIVEN
     try:
-        number = _TRUTH[word.lower()] if word.lower() in _TRUTH else float(word)
+        number = FLAGS[word.lower()] if word.lower() in FLAGS else float(word)
     except ValueError:
         return _UNKNOWN
     meant = [n for n, one in enumerate(classes) if not isinstance(one, str) and one == number]

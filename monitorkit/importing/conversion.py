@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.importing import cells, times
+from monitorkit.importing import cells, rejects, times
 from monitorkit.importing.batch import Batch, Problem, Reject
 from monitorkit.importing.cells import Numbers
 from monitorkit.importing.columns import Columns
-from monitorkit.importing.rejects import COLUMNS as REJECT_COLUMNS
 from monitorkit.importing.targets import Target, Targets
 from monitorkit.importing.times import Microseconds, TimeFormat
 from monitorkit.prediction_log import Prediction
@@ -86,7 +85,7 @@ class Converter:
         self._targets = targets
         self._time_format = time_format
         self._only = targets.only(version) if version is not None else None
-        self._line_before = _line_before(header, delimiter)
+        self._line_before = rejects.rows_begin(header, delimiter)
         if self._line_before is not None:
             _, _, header = header.split(delimiter.encode(), 2)
         self._salt = blake2b(header + b"\n", digest_size=10)
@@ -221,14 +220,6 @@ class Converter:
         number = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | 8 << 76 | bits >> 62 << 64
         text = f"{number | 2 << 62 | bits & (1 << 62) - 1:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _line_before(header: bytes, delimiter: str) -> re.Pattern[bytes] | None:
-    """How the rows of a rejects file begin; None: a file has this header that is none."""
-    mark = re.escape(delimiter.encode())
-    if re.match(mark.join((*REJECT_COLUMNS, b"")), header) is None:
-        return None
-    return re.compile(rb'(\d+)%b(?:"(?:[^"]|"")*"|[^"%b]*)%b' % (mark, mark, mark), re.DOTALL)
 
 
 class _Problems:

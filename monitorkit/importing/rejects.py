@@ -7,6 +7,7 @@ import errno
 import filecmp
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,15 @@ KINDS = 1000
 """So many ways to be wrong are counted."""
 
 COLUMNS = (b"reject_line", b"reject_reason")
+
+
+def rows_begin(header: bytes, delimiter: str) -> re.Pattern[bytes] | None:
+    """How the rows of a rejects file begin; None: the file with this header is none."""
+    mark = delimiter.encode()
+    if not header.startswith(mark.join((*COLUMNS, b""))):
+        return None
+    mark = re.escape(mark)
+    return re.compile(rb'(\d+)%b(?:"(?:[^"]|"")*"|[^"%b]*)%b' % (mark, mark, mark), re.DOTALL)
 
 
 class Rejects:

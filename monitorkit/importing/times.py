@@ -137,11 +137,10 @@ class TimeFormat:
         late = values > (now + AHEAD - _ZERO) // _MICROSECOND
         limits = ((early, f"must be {EARLIEST.year} or later"), (late, "must not be in the future"))
         for wrong, kind in limits:
+            told = f"{kind}{self._unit_hint(wrong, values)}"
             for row in np.flatnonzero(wrong):
                 got = np.datetime_as_string(values[row].astype("datetime64[us]"), unit="s")
-                problems.setdefault(
-                    int(row), Problem(f"{kind}{self._unit_hint(wrong, values)}", str(got))
-                )
+                problems.setdefault(int(row), Problem(told, str(got)))
         return Column(
             values,
             {row: Problem(f"timestamp: {kind}", got) for row, (kind, got) in problems.items()},
@@ -155,7 +154,7 @@ class TimeFormat:
 
     def _unit_hint(self, wrong: NDArray[np.bool_], values: Microseconds) -> str:
         """All of them far off: seconds were taken for milliseconds, or the other way round."""
-        if self.text not in EPOCH or not wrong.all():
+        if self.text not in EPOCH or not (wrong.size and wrong.all()):
             return ""
         if not self._would_fit(values):
             return " (seconds and milliseconds since 1970 can be read)"

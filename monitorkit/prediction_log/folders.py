@@ -54,8 +54,14 @@ def each_once(folders: Sequence[Folder], stack: ExitStack) -> list[tuple[Folder,
     return sorted(found.values(), key=lambda pair: pair[1].name.order)
 
 
+def local_path(archive: str) -> Path | None:
+    """The path of an archive; None: it is a URL that fsspec knows."""
+    path = archive.removeprefix("file://")
+    return None if "://" in path or "::" in path else Path(path)
+
+
 def _archive(where: str, block_bytes: int) -> Folder:
-    path = where.removeprefix("file://")
-    if "://" in path or "::" in path:
+    path = local_path(where)
+    if path is None:
         return RemoteFolder(where, block_bytes=block_bytes)
-    return LocalFolder(Path(path), block_bytes=block_bytes, archive=where)
+    return LocalFolder(path, block_bytes=block_bytes, archive=where)

@@ -14,6 +14,7 @@ from monitorkit.prediction_log import chain, imported, inspection, names, segmen
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
 from monitorkit.prediction_log.digest import digest_of
+from monitorkit.prediction_log.folders import local_path
 from monitorkit.prediction_log.inspection import Source
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Rows
@@ -408,8 +409,8 @@ def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:
 
 def _look_for(archive: str) -> None:
     """See whether a folder of archives is there: else all segments in it would be "removed"."""
-    path = archive.removeprefix("file://")
-    if "://" not in path and "::" not in path and not Path(path).is_dir():
+    path = local_path(archive)
+    if path is not None and not path.is_dir():
         raise ArchiveUnreachable(archive, "there is no such folder")
 
 

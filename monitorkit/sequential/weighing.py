@@ -111,13 +111,13 @@ class Weigher:
         estimates = self._variation(buckets, tallies), repeated
         known = [estimate for estimate in estimates if estimate is not None]
         effect = max(known, default=ASSUMED_DESIGN_EFFECT)
-        nothing, rows = np.zeros(starts.buckets.size), sum(each.rows for each in buckets)
-        effects = nothing + effect
+        effects = np.full(starts.buckets.size, effect)
+        largest, together = repeats.bursts(starts.buckets)
         if repeated is not None:
             effects = repeats.of_starts(starts.buckets, effect)
-        clusters = Clusters(effects, *repeats.bursts(starts.buckets))
-        if repeated is None and clusters.largest.max() > MOST_OF_ALL * rows:
-            clusters = Clusters(effects, nothing, nothing)
+        elif largest.max() > MOST_OF_ALL * sum(each.rows for each in buckets):
+            largest = together = np.zeros(starts.buckets.size)
+        clusters = Clusters(effects, largest, together)
         since = np.cumsum(tallies[::-1], axis=0)[::-1][starts.buckets]
         successes, trials = (part / clusters.effect[:, None] for part in self.events.count(since))
         return Weighed(

@@ -21,7 +21,8 @@ MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
 """Spellings of a missing value."""
 
 _INDEX = ("", "Unnamed: 0")
-_FLAGS = {"true": 1.0, "false": 0.0}
+FLAGS = {"true": 1.0, "false": 0.0}
+"""Spellings of 1 and 0, in any case."""
 
 
 class Table:
@@ -87,9 +88,9 @@ class Table:
         try:
             values = [math.nan if cell in MISSING else float(cell) for cell in cells]
         except ValueError:
-            if not all(cell in MISSING or cell.lower() in _FLAGS for cell in cells):
+            if not all(cell in MISSING or cell.lower() in FLAGS for cell in cells):
                 raise self._wrong_number(column) from None
-            return np.array([_FLAGS.get(cell.lower(), math.nan) for cell in cells])
+            return np.array([FLAGS.get(cell.lower(), math.nan) for cell in cells])
         numbers = np.array(values, dtype=np.float64)
         # float() also reads "-nan" and, past the largest float64, gives infinity.
         missing = int(np.isnan(numbers).sum())
