@@ -395,6 +395,7 @@ class Skipped:
     window: Window
     min_rows: int
     reason: str
+    reference_hash: str
     cursor: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -50,12 +50,17 @@ from dataclasses import dataclass, fields
 from monitorkit.redaction import redacted
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, which may be nothing; somebody else's may fail even at that."""
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - it may raise anything
+        return f"(what it says cannot be told: {type(another).__name__})"
+
+
 def told(error: BaseException) -> str:
     """An exception of any kind in one line, for a reason in an event or a result."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's exception may raise anything
-        text = ""
+    text = said(error)
     return redacted(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 

@@ -224,7 +224,7 @@ def _read(path: Path) -> str:
 
 
 _IMPORTED = frozenset({"finding", "judgement"})
-"""The class would have the name of one that the file imports."""
+"""Names whose class would be called as one that the file imports."""
 
 
 def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
@@ -238,9 +238,13 @@ def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
         hint = f", such as {near}" if near and near != name else ""
         problem = f"use up to {LONGEST_NAME} small letters, digits and `_`{hint}"
         raise PluginError(repr(name), problem)
-    if keyword.iskeyword(name) or name in _IMPORTED or importlib.util.find_spec(name) is not None:
-        problem = "Python has a module or a word of that name; choose another, such as"
-        raise PluginError(repr(name), f"{problem} {name}_monitor")
+    taken = None
+    if name in _IMPORTED:
+        taken = f"its class would be called {name.capitalize()}, as one of monitorkit's"
+    elif keyword.iskeyword(name) or importlib.util.find_spec(name) is not None:
+        taken = "Python has a module or a word of that name"
+    if taken is not None:
+        raise PluginError(repr(name), f"{taken}; choose another, such as {name}_monitor")
     for kind in plugin_manager.kinds(plugin_manager.build(plugin_files)):
         if kind.kind == name:
             raise PluginError(

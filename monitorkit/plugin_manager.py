@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from monitorkit import hookspecs, logs
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk, Monitor, Options, Sink, SinkContext
-from monitorkit.errors import ConfigError, PluginError
+from monitorkit.errors import ConfigError, PluginError, said
 from monitorkit.settings import MonitorEntry, SinkEntry
 from monitorkit.suggestions import suggestion
 
@@ -287,16 +287,9 @@ def _told(error: BaseException, path: Path | None = None) -> str:
     elif path is not None:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), None)
-    text = error.msg if isinstance(error, SyntaxError) else _text(error)
+    text = error.msg if isinstance(error, SyntaxError) else said(error)
     where = f"{elsewhere}line {line}: " if line is not None else ""
     return f"{where}{type(error).__name__}: {text}" if text else f"{where}{type(error).__name__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as another:  # noqa: BLE001 - somebody else's code
-        return f"(what it says cannot be told: {type(another).__name__})"
 
 
 def _registered(manager: Manager, source: str, plugin: object) -> Iterator[Kind]:

@@ -36,9 +36,11 @@ def real_rows() -> Path:
 def as_configured_by_nobody() -> Iterator[None]:
     """A test that runs a command in this process sets up its logs: not for those that follow.
 
-    Loggers keep what they found at their first use, and `capture_logs` would see nothing of them.
+    Loggers keep what they found at their first use, and `capture_logs` would see nothing of them;
+    and MLflow keeps the store that it is pointed to in the environment, which goes before ours.
     """
     yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     if structlog.is_configured():
         structlog.reset_defaults()
         for name, module in list(sys.modules.items()):

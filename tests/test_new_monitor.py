@@ -81,8 +81,11 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
         ("class", "choose another, such as class_monitor"),
         ("json", "choose another, such as json_monitor"),
         ("numpy", "Python has a module"),
-        ("finding", "choose another, such as finding_monitor"),
-        ("judgement", "choose another, such as judgement_monitor"),
+        (
+            "finding",
+            "called Finding, as one of monitorkit's; choose another, such as finding_monitor",
+        ),
+        ("judgement", "called Judgement, as one of monitorkit's"),
         ("ks", "has that kind; choose another, such as my_ks"),
     ],
 )

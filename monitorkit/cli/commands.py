@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, Literal, TextIO
 
 import rich_click as click
 from click.exceptions import Exit
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 
 from monitorkit import __version__, config, logs
 from monitorkit.errors import MonitorkitError, told
@@ -118,8 +119,7 @@ def command(
                     first = (settings,)
                 ended = function(*first, **arguments) or Ended(None)
             if as_json:
-                text = to_json(ended.document, inf_nan_mode="null", fallback=str)
-                click.echo(redacted(text.decode()), file=stdout)
+                click.echo(redacted(_json(ended.document)), file=stdout)
             if ended.code:
                 sys.exit(ended.code)
 
@@ -133,6 +133,13 @@ def command(
         return main.command(name=shown, epilog=_epilog(examples))(decorated)
 
     return decorate
+
+
+def _json(document: Any) -> str:
+    """In one line; bytes of a file's name that are no text are escapes, which JSON has, too."""
+    plain = to_jsonable_python(document, inf_nan_mode="null", fallback=str)
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _epilog(examples: tuple[str, ...]) -> str | None:
@@ -156,7 +163,10 @@ def _aside(*, wanted: bool) -> Iterator[tuple[TextIO, TextIO]]:
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        with (
+            Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere,
+            redirect_stdout(nowhere),
+        ):
             yield stdout, sys.stderr
     finally:
         os.dup2(kept, 1)

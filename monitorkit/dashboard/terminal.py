@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ class Service:
         url: where it was asked.
         health: its answer; None: it gave none that is monitorkit's.
         reason: why not.
+        state: what that comes to.
         newest: the run_id of the newest result that it knows, empty when there is none; None: it
             does not tell, as without the key that it wants.
     """
@@ -63,6 +65,7 @@ class Service:
     url: str
     health: Mapping[str, Any] | None
     reason: str | None = None
+    state: str = "Not running"
     newest: str | None = None
 
 
@@ -122,7 +125,7 @@ def look(config: Config, url: str | None = None) -> Status:
             return Status(service, results.folder, elsewhere, history, told, found)
         except (KeyError, TypeError, ValidationError):
             service = Service(service.url, None, _FOREIGN)
-    nobody = Sentence("bad", "Not running", [redacted(f"{service.url}: {service.reason}")])
+    nobody = Sentence("bad", service.state, [redacted(f"{service.url}: {service.reason}")])
     told = [("Serving", nobody), ("Drift", drift)]
     return Status(service, results.folder, None, history, told, found)
 
@@ -134,9 +137,22 @@ def ask(url: str) -> Service:
             health = session.get(f"{url}/health").json()
             return Service(url, health, newest=_newest(session, url))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return Service(url, None, str(error) or type(error).__name__)
+        reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.TimeoutException):
+            return Service(url, None, f"no answer within {TIMEOUT:g} s ({reason})", "No answer")
+        if _is_distrust(error):
+            reason += "; SSL_CERT_FILE may name a file of authorities to trust"
+            return Service(url, None, reason, "Not trusted")
+        return Service(url, None, reason)
     except ValueError:
         return Service(url, None, _FOREIGN)
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether a certificate is at the bottom of it, which httpx wraps into an error of its own."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _newest(session: httpx.Client, url: str) -> str | None:

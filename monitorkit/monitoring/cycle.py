@@ -299,8 +299,15 @@ def judge(
     if window.rows < gate or window.model_version is None:
         needed = f"{gate:,} {'is' if gate == 1 else 'are'} needed"
         reason = f"{several(window.rows, 'row')} in the look-back, {needed}"
-        read = dict(absorbed.cursor)
-        return Skipped(moment.trigger, moment.now, window, gate, reason, read)
+        return Skipped(
+            trigger=moment.trigger,
+            started_at=moment.now,
+            window=window,
+            min_rows=gate,
+            reason=reason,
+            reference_hash=absorbed.reference_hash,
+            cursor=dict(absorbed.cursor),
+        )
     cycle = _Cycle(
         engine=engine,
         store=store,

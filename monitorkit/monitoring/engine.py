@@ -16,7 +16,7 @@ from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
 from monitorkit.contracts import Judgement, Timeline, Window, no_rows
 from monitorkit.errors import MonitorkitError, PluginError, told
-from monitorkit.monitoring import checkpoint
+from monitorkit.monitoring import encoding
 from monitorkit.monitoring.active import Say, telling
 from monitorkit.monitoring.ladder import BucketPart, Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
@@ -388,12 +388,12 @@ class LocalEngine:
             self._store.save(self._tracks, self._unread, self._ladder.first)
 
     def _drop_unkeepable(self, names: Sequence[str], failures: dict[str, str]) -> None:
-        """A plugin's summary may be anything; one that no checkpoint takes fails its monitors."""
+        """A plugin's summary may be anything; one that cannot be bytes fails its monitors."""
         for identity, track in list(self._tracks.items()):
             try:
                 for buckets in track.versions.values():
                     for kept in buckets.kept.values():
-                        checkpoint.dump_summary(kept.summary)
+                        encoding.dump_summary(kept.summary)
             except (TypeError, ValueError) as error:
                 del self._tracks[identity]
                 for version in track.versions:

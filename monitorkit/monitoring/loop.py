@@ -178,11 +178,10 @@ class MonitoringLoop:
             self._note_results(error)
             self._note("failed", trigger, reason=str(error))
             raise
+        self._note_reference(None, result.reference_hash)
         if isinstance(result, Skipped):
-            self._update(reference="ok", reference_error=None)
             self._note("skipped", trigger, rows=result.window.rows, reason=result.reason)
         else:
-            self._note_reference(None, result.reference_hash)
             self._note("completed", trigger, rows=result.window.rows, run_id=result.run_id)
         self._note_results(None)
         self._read = result.cursor

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from monitorkit import logs
-from monitorkit.monitoring import checkpoint
+from monitorkit.monitoring import encoding
 from monitorkit.monitoring.timeline import Buckets, Kept, Track
 
 log = logs.get(__name__)
@@ -182,7 +182,7 @@ class Store:
                 raise Damaged("a bucket does not belong to it")
             if _bucket_sha256(identity, (version, step), (level, count), summary) != digest:
                 raise Damaged("a bucket's checksum does not match")
-            kept = Kept(level, count, checkpoint.load_summary(kind, summary))
+            kept = Kept(level, count, encoding.load_summary(kind, summary))
             versions[version].kept[step] = kept
             digests[version, step] = kept, digest
         if expected:
@@ -265,7 +265,7 @@ def _write(file: sqlite3.Connection, identity: str, track: Track, before: _Diges
             if there is not None and there[0] is kept:
                 after[version, step] = there
                 continue
-            summary = checkpoint.dump_summary(kept.summary)
+            summary = encoding.dump_summary(kept.summary)
             digest = _bucket_sha256(identity, (version, step), (kept.level, kept.rows), summary)
             file.execute(
                 "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -87,6 +87,14 @@ def test_stdout_is_one_document_of_json(here: Path, arguments: list[str], told: 
     assert told(json.loads(line))
 
 
+def test_a_file_whose_name_is_no_text_is_in_the_document() -> None:
+    folder = os.fsdecode(b"a\xff")
+    done = invoke("new-monitor", "mine", "--folder", folder, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["plugin"] == f"{folder}/mine.py"
+    assert Path(folder, "mine.py").exists()
+
+
 def test_what_a_check_found_is_in_the_document_and_in_the_exit_code(here: Path) -> None:
     assert invoke("new-monitor", "mine").exit_code == 0
     check = ["check-plugin", "mine.py", "--options", "mine = { column = 'a', limit = 0 }"]
@@ -239,7 +247,8 @@ def test_ui_makes_the_store_whole_before_it_hands_it_to_mlflow(
         assert command[2:4] == ["mlflow", "ui"]
 
     monkeypatch.setattr(os, "execv", started)
-    assert invoke("ui").exit_code == 0
+    done = invoke("ui")
+    assert done.exit_code == 0, done.output
     assert len(found) == 1
     assert list((here / "monitoring" / "mlflow").glob("*unfinished*")) == []
 

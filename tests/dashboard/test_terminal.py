@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trustme
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +38,15 @@ LAST = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @contextmanager
-def answering(document: Any, results: Sequence[str] | None = None) -> Iterator[str]:
+def answering(
+    document: Any, results: Sequence[str] | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A server that answers everything with one document; yields its address.
 
     Args:
         document: the answer.
         results: the run_ids of its results, newest first; None: they are for those with a key.
+        tls: with a certificate, for https.
     """
     listed = [{"run_id": run_id} for run_id in results or ()]
     page = {"results": listed[:1], "total": len(listed)}
@@ -60,10 +66,12 @@ def answering(document: Any, results: Sequence[str] | None = None) -> Iterator[s
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -202,6 +210,33 @@ def test_without_a_service_it_says_so_and_shows_the_results(
     assert "Not running" in text
     assert NOBODY in text
     assert "1 of 3 features drifted" in text
+
+
+def test_a_service_whose_certificate_nobody_vouches_for_is_not_called_stopped(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    with answering({}, tls=serving) as url:
+        status = terminal.look(config, url)
+        assert not status.answers
+        assert "Not trusted" in shown(status)
+        assert "SSL_CERT_FILE" in shown(status)
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert "what answers there is not monitorkit" in shown(terminal.look(config, url))
+
+
+def test_a_service_that_does_not_answer_in_time_is_not_called_stopped(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        status = terminal.look(config, f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert not status.answers
+    assert "No answer" in shown(status)
+    assert "within 0.2 s" in shown(status)
 
 
 def test_a_password_in_the_address_is_not_shown(config: Config) -> None:

@@ -21,7 +21,7 @@ from s3_server import CREDENTIALS
 
 from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
-from monitorkit.monitoring import checkpoint
+from monitorkit.monitoring import encoding
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
@@ -63,7 +63,7 @@ def summaries(engine: LocalEngine) -> dict[str, Any]:
     def of(track: Track) -> dict[str, Any]:
         return {
             version: {
-                step: (kept.level, kept.rows, checkpoint.dump_summary(kept.summary))
+                step: (kept.level, kept.rows, encoding.dump_summary(kept.summary))
                 for step, kept in buckets.kept.items()
             }
             for version, buckets in track.versions.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.loop import MonitoringLoop
 from monitorkit.monitoring.retention import LogRetention
 from monitorkit.prediction_log import Reader, chain
+from monitorkit.reference import verify
 from monitorkit.settings import Log, SinkEntry
 from monitorkit.worker import Worker
 
@@ -106,6 +108,21 @@ async def test_a_bad_reference_is_in_the_status_until_it_is_restored(
     path.write_bytes(before)
     await monitoring.force(reports=False)
     assert (monitoring.status().reference, monitoring.status().reference_error) == ("ok", None)
+
+
+async def test_a_skipped_cycle_says_which_reference_was_put_back(
+    place: Make, worker: Worker, tmp_path: Path
+) -> None:
+    here = place()
+    folder = here.config.storage.reference
+    monitoring = loop_of(here, worker)
+    folder.rename(tmp_path / "aside")
+    await monitoring.check_reference()
+    assert (monitoring.status().reference, monitoring.status().reference_hash) == ("missing", None)
+    (tmp_path / "aside").rename(folder)
+    assert isinstance(await monitoring.force(reports=False), Skipped)
+    status = monitoring.status()
+    assert (status.reference, status.reference_hash) == ("ok", verify(folder).reference_hash)
 
 
 async def test_a_periodic_cycle_that_fails_is_not_the_last(place: Make, worker: Worker) -> None:

@@ -124,6 +124,7 @@ async def skip(_: bool) -> Skipped:
         Window(12, None, None, "1", 86400.0),
         200,
         "12 rows in the last 24h, 200 are needed",
+        "0" * 64,
     )
 
 

@@ -34,6 +34,7 @@ from monitorkit.serving.protocols import parquet_tables
 from monitorkit.serving.protocols.tables import read_records
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
+from monitorkit.worker import Worker
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 
@@ -563,6 +564,15 @@ async def test_a_parquet_file_that_ends_the_process_that_reads_it_harms_nobody(
     good = parquet(pa.Table.from_pandas(frame(3, seed=11)))
     assert (await post(client, good, PARQUET)).status_code == 200
     assert services.writer.rows == 3
+
+
+def test_a_parquet_file_is_not_blamed_for_a_process_that_does_not_start(served: Served) -> None:
+    body = parquet(pa.Table.from_pandas(frame(3, seed=11)))
+    process = Worker("parquet")
+    process.close()  # as when the service stops
+    with pytest.raises(Problem, match=r"503 not-ready: Parquet cannot be read now: ") as found:
+        parquet_tables.read_parquet(served, body, 10, process)
+    assert found.value.headers["Retry-After"]
 
 
 @pytest.mark.parametrize("rows", [3, 10_000])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from monitorkit.config import Config
 from monitorkit.errors import WorkerError
 from monitorkit.schema import FeatureSchema
-from monitorkit.serving.problems import Problem
+from monitorkit.serving.problems import RETRY_AFTER, Problem
 from monitorkit.serving.protocols.csv_tables import python_rows
 from monitorkit.serving.protocols.tables import bad_request, check_count, flags, pick, read_rows
 from monitorkit.serving.served import Served, Values
@@ -27,6 +27,7 @@ MEMORY_BYTES = 3 * 1024**3
 
 SECONDS = 30.0
 """A file is read in some milliseconds; the process is stopped when it takes longer than this."""
+START_SECONDS = 10.0
 
 MAX_BYTES_A_VALUE = 64
 """Of a file, uncompressed: a number takes 8, and pages and dictionaries a little more."""
@@ -54,18 +55,33 @@ def read_parquet(
     """The rows of a Parquet body; blocks the calling thread.
 
     Raises:
-        Problem: 400 for what is no such table, 413 for too much of it, 422 for wrong values.
+        Problem: 400 for what is no such table, 413 for too much of it, 422 for wrong values; 503
+            when there is no process to read it.
     """
     try:
         names, columns = process.call(
             "reading a Parquet file", SECONDS, read_columns, bytes(body), served.schema, limit
         )
     except WorkerError:
+        _check_starts(process)
         raise bad_request(
             "The body is not a Parquet file that can be read: it needs too much memory or time, or "
             "is damaged."
         ) from None
     return read_rows(served, names, python_rows(list(columns), columns.shape[1]))
+
+
+def _check_starts(process: Worker) -> None:
+    """Nothing, where another process starts: then it was the file that ended the last one.
+
+    Raises:
+        Problem: 503.
+    """
+    try:
+        process.call("starting the process that reads Parquet", START_SECONDS, int)
+    except WorkerError as error:
+        detail = f"Parquet cannot be read now: {error}. Try again, or send JSON or CSV."
+        raise Problem("not-ready", detail, headers=RETRY_AFTER) from None
 
 
 def read_columns(
