@@ -2,5 +2,5 @@
 
 from monitorkit.cli import main
 
-if __name__ == "__main__":  # workers are spawned, and import this module again
+if __name__ == "__main__":
     main()
