@@ -144,15 +144,12 @@ def test_every_event_is_in_the_operations_page() -> None:
 
 def events_of(path: Path) -> set[str]:
     """The events that a module logs by their names."""
-    levels = ("debug", "info", "warning", "error", "exception")
+    levels = "debug|info|warning|error|exception"
     return {
         call.args[0].value
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr in levels
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "log"
+        and re.fullmatch(rf"(log|logs\.get\(__name__\))\.({levels})|tell", ast.unparse(call.func))
         and isinstance(call.args[0], ast.Constant)
         and isinstance(call.args[0].value, str)
     }

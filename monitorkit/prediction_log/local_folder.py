@@ -16,6 +16,9 @@ from monitorkit.prediction_log.opened import Opened, OpenedLines
 from monitorkit.prediction_log.sidecar import Sidecar
 
 _SETTLE_SECONDS = 2.0
+_EMPTY = (
+    "it is empty, as where a disk is not mounted (a new archive begins with a file of any name)"
+)
 _OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
 
 _File = tuple[int, int]  # device and number
@@ -49,10 +52,13 @@ class LocalFolder:
         would a compression between listing and opening.
 
         Raises:
-            ArchiveUnreachable: it is one, and not there.
+            ArchiveUnreachable: it is one, and not there or empty, as where a disk is not mounted.
         """
-        if self.copies and not self._path.is_dir():
-            raise ArchiveUnreachable(self.where, "there is no such folder")
+        if self.copies:
+            if not self._path.is_dir():
+                raise ArchiveUnreachable(self.where, "there is no such folder")
+            if not any(self._path.iterdir()):
+                raise ArchiveUnreachable(self.where, _EMPTY)
         while True:
             with ExitStack() as attempt:
                 live = self._open_live(attempt)

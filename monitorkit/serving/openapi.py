@@ -30,6 +30,12 @@ _BODY = (
     "invalid-fields",
     *_ANY,
 )
+_BEFORE: Schema = {
+    "name": "before",
+    "in": "query",
+    "description": "The run_id of a result: the cycles before it.",
+    "schema": {"type": "string"},
+}
 _PREDICT = (*_BODY, "prediction-failed", "no-model", "overloaded", "stopping", "log-not-writable")
 
 
@@ -209,6 +215,8 @@ def document(served: Served | None, config: Config) -> Schema:
             "responses": responses(),
         },
     }
+    to_the_dashboard = {"description": "For browsers: the way to the dashboard"}
+    whole["paths"]["/"]["get"]["responses"]["302"] = to_the_dashboard
     for operations in whole["paths"].values():
         for operation in operations.values():
             answer = operation["responses"]["200"]
@@ -253,17 +261,17 @@ def _dashboard() -> Schema:
                 "",
                 {"description": summary, "content": {media_type: {}}},
                 (*errors, *_ANY),
-                parameters=[path_parameter(part) for part in parts] or None,
+                parameters=parameters,
             )
         }
-        for path, name, summary, media_type, errors, parts in (
+        for path, name, summary, media_type, errors, parameters in (
             (
                 "/dashboard",
                 "dashboard",
                 "The dashboard, a page",
                 "text/html",
                 ("results-unreadable",),
-                (),
+                [_BEFORE],
             ),
             (
                 "/dashboard/events",
@@ -271,7 +279,7 @@ def _dashboard() -> Schema:
                 "Server-sent events: which parts of the page have changed",
                 "text/event-stream",
                 ("too-many-listeners", "results-unreadable"),
-                (),
+                None,
             ),
             (
                 "/dashboard/fragments/{name}",
@@ -279,7 +287,7 @@ def _dashboard() -> Schema:
                 "A part of the page",
                 "text/html",
                 ("not-found", "results-unreadable"),
-                ("name",),
+                [path_parameter("name"), _BEFORE],
             ),
             (
                 "/dashboard/results/{run_id}",
@@ -287,7 +295,7 @@ def _dashboard() -> Schema:
                 "One result to read, a page",
                 "text/html",
                 ("not-found", "results-unreadable"),
-                ("run_id",),
+                [path_parameter("run_id")],
             ),
             (
                 "/dashboard/static/{file}",
@@ -295,7 +303,7 @@ def _dashboard() -> Schema:
                 "What the page is made of: a file",
                 "*/*",
                 ("not-found",),
-                ("file",),
+                [path_parameter("file")],
             ),
         )
     }

@@ -20,6 +20,13 @@ def archiving(place: Place, archive: str) -> Place:
     return replace(place, config=place.config.model_copy(update={"log": log}))
 
 
+def begun(archive: Path) -> Path:
+    """A new one: an empty folder would be a disk that is not mounted."""
+    archive.mkdir()
+    (archive / "README").touch()
+    return archive
+
+
 def everywhere(place: Place) -> int:
     """How many rows there are in the log and its archives."""
     reader = Reader(place.log, place.config.log.archives)
@@ -30,8 +37,7 @@ def everywhere(place: Place) -> int:
 def test_rows_that_were_moved_to_an_archive_are_there_already(
     place: Place, tmp_path: Path, kind: str
 ) -> None:
-    archive = tmp_path / "archive"
-    archive.mkdir()
+    archive = begun(tmp_path / "archive")
     here = archiving(place, str(archive))
     file = here.write(as_csv(theirs(50)))
     assert here.run(file, maps=MAPS).rows == 50
@@ -69,8 +75,7 @@ def test_rows_that_were_moved_to_s3_are_there_already(place: Place, s3: str, kin
 
 
 def test_new_rows_get_no_name_that_the_archive_has(place: Place, tmp_path: Path) -> None:
-    archive = tmp_path / "archive"
-    archive.mkdir()
+    archive = begun(tmp_path / "archive")
     here = archiving(place, str(archive))
     rows = theirs(3)
     here.run(here.write(as_csv(rows)), maps=MAPS)

@@ -207,14 +207,23 @@ async def test_two_instances_that_are_archives_of_each_other(tmp_path: Path) -> 
         ("file:///nowhere/at/all", "there is no such folder"),
         ("memory://nowhere", "FileNotFoundError"),
         ("nosuch://bucket/x", "Protocol not known: nosuch"),
+        ("empty", "it is empty, as where a disk is not mounted"),
     ],
 )
 def test_an_archive_that_cannot_be_read_is_an_error_with_key_and_place(
-    tmp_path: Path, where: str, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, reason: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
     with pytest.raises(ArchiveUnreachable, match=rf"\[log\] archives: .*{where}") as caught:
         list(Reader(tmp_path, [where]).read({}))
     assert reason in str(caught.value)
+
+
+def test_a_new_archive_begins_with_any_file(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "README").touch()
+    assert list(Reader(tmp_path / "log", [str(tmp_path / "archive")]).read({})) == []
 
 
 def test_a_bucket_or_a_server_that_is_not_there_is_told(

@@ -13,14 +13,17 @@ from monitorkit.serving.served import Served, example
 _ERRORS = {
     "400": "The request is not what the protocol says, or a value is wrong",
     "401": "A key is needed",
-    "403": "The key may not do this",
+    "403": "The key may not do this, or a web page of another site sent it",
     "404": "Another model or version than the one that is served",
+    "408": "The request took too long to come",
     "413": "Too many bytes or rows",
     "415": "Another media type",
+    "421": "The service has another name",
     "500": "The model gave no answer, or the service failed",
     "503": "It cannot be answered now",
 }
-_BODY = ("400", "413", "415", "500", "503")
+_ANY = ("421", "500")
+_BODY = ("400", "403", "408", "413", "415", "503", *_ANY)
 
 
 def paths(served: Served | None, limit: int) -> Schema:
@@ -151,6 +154,7 @@ def _mlflow_scoring(served: Served | None, limit: int) -> Schema:
                 "responses": {
                     "200": {"description": "It is"},
                     "404": {"description": "None is"},
+                    **{status: _error(status, "MlflowError") for status in _ANY},
                 },
             }
         },
@@ -159,7 +163,10 @@ def _mlflow_scoring(served: Served | None, limit: int) -> Schema:
                 "operationId": "mlflowVersion",
                 "tags": tags,
                 "summary": "The version of MLflow, without quotes",
-                "responses": {"200": {"description": "OK"}},
+                "responses": {
+                    "200": {"description": "OK"},
+                    **{status: _error(status, "MlflowError") for status in _ANY},
+                },
             }
         },
     }
@@ -237,7 +244,7 @@ def _get(
         "summary": summary,
         "responses": {
             "200": _ok(answer, sample),
-            **{status: _error(status, "OpenInferenceError") for status in (*errors, "500")},
+            **{status: _error(status, "OpenInferenceError") for status in (*errors, *_ANY)},
         },
     }
     if parameters:
