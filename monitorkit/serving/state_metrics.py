@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -24,30 +25,64 @@ PATIENCE = 1.0
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+PARTIAL = 50
+"""So many results without the verdict's monitor, of `--only` and `--skip`, are passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What results say now.
+
+    Attributes:
+        newest: result; None: there is none.
+        judged: the newest in which the verdict's monitor took part; None: there is none of late.
+    """
+
+    newest: RunResult | None = None
+    judged: RunResult | None = None
+
+
 class Newest:
-    """The newest result in a folder, read once; for one thread at a time.
+    """The newest results in a folder, read once; for one thread at a time.
 
     Args:
         results: the folder, into which other processes write, too.
+        monitor: that of `[monitoring.verdict]`.
     """
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, monitor: str) -> None:
         self._results = results
+        self._monitor = monitor
         self._changes = Changes(results.folder)
-        self._known: RunResult | None = None
+        self._known = Known()
 
-    def read(self) -> RunResult | None:
-        """It, or None when there is none; looks at the folder's time and at nothing else as a rule.
+    def read(self) -> Known:
+        """What they say; looks at the folder's time and at nothing else as a rule.
 
         Raises:
             ResultsUnreadable: the folder cannot be read.
         """
         with self._changes.maybe() as changed:
             if changed:
-                newest = next(iter(self._results.run_ids()[-1:]), None)
-                if self._known is None or self._known.run_id != newest:
-                    self._known = self._results.latest()
+                run_ids = self._results.run_ids()[: -PARTIAL - 1 : -1]
+                newest = self._known.newest
+                if newest is None or newest.run_id != next(iter(run_ids), None):
+                    self._known = self._look(run_ids)
         return self._known
+
+    def _look(self, run_ids: Sequence[str]) -> Known:
+        """Read from the newest one on, until the verdict's monitor took part."""
+        newest = None
+        before = self._known.judged
+        for run_id in run_ids:
+            known = before is not None and before.run_id == run_id
+            result = before if known else self._results.result(run_id)
+            if result is None:  # damaged, or pruned in this moment
+                continue
+            newest = newest or result
+            if result.outcome(self._monitor) is not None:
+                return Known(newest, result)
+        return Known(newest)
 
 
 class State(Collector):
@@ -59,8 +94,9 @@ class State(Collector):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._newest = Newest(services.results)
-        self._latest: RunResult | None = None
+        verdict = services.config.monitoring.verdict
+        self._newest = Newest(services.results, verdict.monitor)
+        self._known = Known()
         self._ready = False
         self._reading = Patient(self._read, PATIENCE)
 
@@ -75,9 +111,9 @@ class State(Collector):
     def _read(self) -> None:
         self._ready = status.not_ready(self._services) is None
         try:
-            self._latest = self._newest.read()
+            self._known = self._newest.read()
         except ResultsUnreadable:  # then nothing is known of it, which an alert on its age tells
-            self._latest = None
+            self._known = Known()
 
     def collect(self) -> Iterator[Metric]:
         """One family after the other."""
@@ -95,8 +131,10 @@ class State(Collector):
         monitoring = self._services.monitoring_status()
         interval = self._services.config.monitoring.interval.total_seconds()
         yield from _cycles(monitoring, interval)
-        if self._latest is not None:
-            yield from _result(self._latest)
+        if self._known.newest is not None:
+            yield from _result(self._known.newest)
+        if self._known.judged is not None:
+            yield from _verdict(self._known.judged)
 
 
 def _cycles(monitoring: MonitoringStatus, interval: float) -> Iterator[Metric]:
@@ -166,13 +204,20 @@ def _result(result: RunResult) -> Iterator[Metric]:
             statuses.add_metric([outcome.name, each], float(outcome.status == each))
     yield seconds
     yield statuses
+
+
+def _verdict(result: RunResult) -> Iterator[Metric]:
+    """What the newest result says in which the verdict's monitor took part; nothing if it failed.
+
+    A result of other monitors alone would end an alert on a drift, and the next one begin it again.
+    """
     drift = result.drift
     if drift is None:
         return
     if drift.dataset_drift_detected is not None:
         yield GaugeMetricFamily(
             "monitorkit_drift_detected",
-            "The verdict of the newest result: 1 for drift, else 0.",
+            "The newest verdict: 1 for drift, else 0.",
             float(drift.dataset_drift_detected),
         )
     yield GaugeMetricFamily(
@@ -188,7 +233,7 @@ def _result(result: RunResult) -> Iterator[Metric]:
     yield _by_label(
         GaugeMetricFamily(
             "monitorkit_feature_drifted",
-            "1 for each feature that drifted in the newest result, 0 for others that were judged.",
+            "1 for each feature that drifted in the newest verdict, 0 for others that were judged.",
             labels=["feature"],
         ),
         {feature: float(drifted) for feature, drifted in sorted(verdicts.items())},

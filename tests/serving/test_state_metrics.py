@@ -24,7 +24,7 @@ from monitorkit.contracts import (
 )
 from monitorkit.results import Results
 from monitorkit.serving.services import Services
-from monitorkit.serving.state_metrics import Newest
+from monitorkit.serving.state_metrics import PARTIAL, Known, Newest
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Services, httpx.AsyncClient]]]
 START = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -170,6 +170,35 @@ async def test_a_result_without_a_verdict_has_none(
     assert "monitorkit_feature_drifted" not in samples
 
 
+async def test_a_result_of_other_monitors_alone_ends_no_alert(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    services.results.commit(result(1, ("age", "DebtRatio")))
+    partial = replace(result(2), drift=None, outcomes=result(2).outcomes[1:])
+    services.results.commit(partial)  # `monitor --once --only ks`
+    samples = await scraped(client)
+    assert samples["monitorkit_last_result_rows"] == 252
+    assert set(samples["monitorkit_monitor_duration_seconds"]) == {("ks",)}
+    assert samples["monitorkit_drift_detected"] == 1
+    assert samples["monitorkit_features_drifted"] == 2
+    services.results.commit(replace(result(3), drift=None))  # the verdict's monitor failed
+    assert "monitorkit_drift_detected" not in await scraped(client)
+    services.results.commit(result(4, ()))
+    assert (await scraped(client))["monitorkit_drift_detected"] == 0
+
+
+def test_not_all_results_are_read_for_one_verdict(services_results: Results) -> None:
+    services_results.commit(result(0))
+    for number in range(1, PARTIAL + 1):
+        services_results.commit(replace(result(number), outcomes=[]))
+    newest = Newest(services_results, "feature-drift")
+    assert newest.read().judged is None
+    services_results.commit(result(PARTIAL + 1))
+    first = newest.read().judged
+    services_results.commit(replace(result(PARTIAL + 2), outcomes=[]))
+    assert newest.read().judged is first is not None
+
+
 async def test_it_is_ready_when_ready_says_so(
     client: httpx.AsyncClient, services: Services
 ) -> None:
@@ -184,19 +213,20 @@ def test_the_newest_result_is_read_once(
     services_results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Takes out: a scrape that lists ten thousand results, and parses one, every time."""
-    newest = Newest(services_results)
-    assert newest.read() is None
+    newest = Newest(services_results, "feature-drift")
+    assert newest.read() == Known()
     services_results.commit(result(1))
     long_ago = START.timestamp()
     os.utime(services_results.folder, (long_ago, long_ago))
     first = newest.read()
-    assert first is not None
+    assert first.newest is not None
+    assert first.judged is first.newest
     monkeypatch.setattr(Results, "run_ids", None)
     monkeypatch.setattr(Results, "latest", None)
     assert newest.read() is first
     monkeypatch.undo()
     services_results.commit(result(2))
-    second = newest.read()
+    second = newest.read().newest
     assert second is not None
     assert second.run_id == result(2).run_id
 
