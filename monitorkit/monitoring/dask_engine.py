@@ -161,6 +161,9 @@ class DaskEngine(LocalEngine):
         if step.rows is not None:
             merges = dict.fromkeys(part.rows.versions, Span.merge)
             step.rows.take(part.rows.versions, merges)
+            for version in part.rows.versions:
+                made_with = self._monitors.references.model(version)
+                step.rows.models.setdefault(version, made_with)
 
     def _take_into(
         self,

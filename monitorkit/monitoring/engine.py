@@ -7,14 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from monitorkit import logs, model_store
 from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
-from monitorkit.contracts import Judgement, Timeline, Window, no_rows
+from monitorkit.contracts import Chunk, Judgement, Timeline, Window, no_rows
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import encoding
 from monitorkit.monitoring.active import Say, telling
@@ -52,6 +52,12 @@ class Step:
     rows: Track | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
 
+    def pass_over(self, cursor: Cursor) -> None:
+        """Go on behind rows that are nobody's."""
+        self.cursor = cursor
+        for track in [*self.tracks.values(), *([self.rows] if self.rows is not None else [])]:
+            track.cursor = cursor
+
 
 class LocalEngine:
     """Holds the timeline and the monitors, in this process; nothing here has a time limit.
@@ -75,6 +81,7 @@ class LocalEngine:
         self._tracks: dict[str, Track] = {}
         self._unread: set[str] = set()  # tracks in the store that nobody has asked for yet
         self._not_judged: dict[str, str] = {}  # model versions, and why
+        self._foreign: set[tuple[str, tuple[str, ...]]] = set()  # told of: versions, and columns
         self._merges: defaultdict[str, Merges] = defaultdict(Merges)
         self._now = datetime.now(UTC)
         self._ladder = self._ladder_at(self._now)
@@ -104,6 +111,9 @@ class LocalEngine:
         self._monitors.verify()
         self._refresh()
         self._look_from(now)
+        if self._reused(self._whole(self._rows_id)):
+            self._tracks.clear()
+            self._unread.clear()
         rows = self._whole(self._rows_id)
         rows.follow(self._ladder, Span.merge)  # else a bucket may end up before the look-back later
         dropped = [track.forget(self._ladder.first) for track in self._tracks.values()]
@@ -134,6 +144,12 @@ class LocalEngine:
             rows_read=total,
             more=more,
         )
+
+    def _reused(self, rows: Track) -> bool:
+        """Whether another model has a version's number by now: its rows may have other columns."""
+        now = self._monitors.references.model_now
+        made_with = {version: rows.models.get(version) or now(version) for version in rows.versions}
+        return any(now(version) not in ("", known) for version, known in made_with.items())
 
     def _pass_over(self, step: Step, rows: Track) -> None:
         """Segments that are gone, or too old, can keep no track from being where the others are."""
@@ -231,7 +247,11 @@ class LocalEngine:
                     monitors[version] = self._monitors_by_track(version, names, failures)
                     if step.rows is not None:
                         self._join(step, monitors[version])
-                parts = list(self._ladder.split(block.chunk))
+                chunk = self._of_its_model(block)
+                if chunk is None:
+                    step.pass_over(block.cursor)
+                    continue
+                parts = list(self._ladder.split(chunk))
                 for identity in list(step.tracks):
                     monitor = monitors[version].get(identity)
                     sharing = self._monitors.names_of(version, identity, names)
@@ -243,12 +263,38 @@ class LocalEngine:
                 say(())
                 if step.rows is not None:
                     step.rows.add(version, parts, self._ladder, Span.of_each, Span.merge)
+                    made_with = self._monitors.references.model(version)
+                    step.rows.models.setdefault(version, made_with)
                     step.rows.cursor = block.cursor
                 step.cursor = block.cursor
                 total += len(block.chunk)
                 if step.deadline is not None and time.monotonic() > step.deadline:
                     return total, True
         return total, False
+
+    def _of_its_model(self, block: Block) -> Chunk | None:
+        """A block's rows, with the columns of its model version; None: another model made them.
+
+        A registry that was deleted and filled again counts its versions from one again, and so does
+        a model of another name. As far as columns tell them apart, its rows are left out.
+        """
+        columns = self._monitors.references.columns(block.model_version)
+        chunk = block.chunk
+        if columns is None or columns == chunk.columns:
+            return chunk
+        if sorted(columns) == sorted(chunk.columns):
+            order = [chunk.columns.index(name) for name in columns]
+            return replace(chunk, columns=columns, features=chunk.features[:, order])
+        if (block.model_version, chunk.columns) not in self._foreign:
+            self._foreign.add((block.model_version, chunk.columns))
+            log.warning(
+                "rows_of_another_model",
+                model_version=model_store.shown(block.model_version),
+                segment=block.segment,
+                columns=sorted({*columns} ^ {*chunk.columns}),
+                reason="the model of that version has other columns; rows like these are left out",
+            )
+        return None
 
     def _join(self, step: Step, monitors: Iterable[str]) -> None:
         """The tracks that stand where the reading stands take part in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from monitorkit.monitoring import checkpoint
 from monitorkit.reference import Reference, load, verify
 
 if TYPE_CHECKING:
-    from monitorkit.model import Model
+    from monitorkit.model import Model, ModelCard
 
 KEPT = "reference_scores-*.ckpt"
 """The files of scores that are kept, in the folder of the state."""
@@ -105,6 +106,15 @@ class ScoredReferences:
         """What tells the model of a version apart from another one of the same number."""
         return self._models.get(version) or ""
 
+    def columns(self, version: str) -> tuple[str, ...] | None:
+        """The columns that a version reads; None: nothing was made for it."""
+        chunk = self._chunks.get(version)
+        return None if chunk is None else chunk.columns
+
+    def model_now(self, version: str) -> str:
+        """As `model`, also where nothing was made for the version yet."""
+        return self._models.get(version) or model_hash(self._config, version) or ""
+
     def _known(self) -> Reference:
         if self._reference is None:
             self._reference = load(self._config.storage.reference)
@@ -112,7 +122,7 @@ class ScoredReferences:
 
 
 def model_hash(config: Config, version: str) -> str | None:
-    """SHA-256 of a version's file in the local store; None when it is not there, or is damaged.
+    """What tells a version in the local store apart; None when it is not there, or is damaged.
 
     A registry that was deleted and filled again counts its versions from one again. A damaged copy
     is an error for those alone that judge with it: it may be of a version that nobody serves now.
@@ -123,10 +133,19 @@ def model_hash(config: Config, version: str) -> str | None:
     if folder is None:
         return None
     try:
-        return model.read_card(folder).sha256
+        return _identity(model.read_card(folder))
     except ModelRefused as error:
         log.warning("stored_model_damaged", reason=f"{error.model}: {error.reason}")
         return None
+
+
+def _identity(card: ModelCard) -> str:
+    """SHA-256 of what a model's scores depend on: its file, and the columns it reads, in order.
+
+    A signature may be corrected, and the same file be another version.
+    """
+    parts = json.dumps([card.sha256, list(card.schema.names)])
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def scored_reference(config: Config, reference: Reference, version: str) -> Chunk:
@@ -152,7 +171,8 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
         folder = registry.fetch(address, version, config.storage.models, trusted)
     card = model.read_card(folder)
     features = _columns_of(reference, card.schema.names, version)
-    scores = _kept_scores(config.storage.state, reference, card.sha256, len(features))
+    identity = _identity(card)
+    scores = _kept_scores(config.storage.state, reference, identity, len(features))
     if scores is None:
         trusted = config.registry.trust
         try:
@@ -160,7 +180,7 @@ def scored_reference(config: Config, reference: Reference, version: str) -> Chun
         except ModelRefused:
             loaded = model.load(folder, trusted)  # refused as well, when it is not for these rows
         scores = _scores(loaded, features)
-        _keep_scores(config.storage.state, reference, card.sha256, scores)
+        _keep_scores(config.storage.state, reference, identity, scores)
     return Chunk.of_rows(card.schema.names, features, scores)
 
 
