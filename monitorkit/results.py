@@ -24,7 +24,9 @@ SCHEMA_VERSION = 1
 log = logs.get(__name__)
 
 _ENDING = ".json"
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
+_DAY = r"(?!0000)[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
+_TIME = r"([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9][0-9]{6}"
+_RUN_ID = re.compile(rf"{_DAY}T{_TIME}Z-[0-9a-f]{{8}}")  # nothing else in a folder is a result
 _FILE = re.compile(_RUN_ID.pattern + re.escape(_ENDING))
 _SETTLED = 2 * 10**9  # nanoseconds
 _STAMP = "%Y%m%dT%H%M%S%fZ"

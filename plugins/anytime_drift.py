@@ -77,7 +77,8 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
     def judge(self, timeline: Timeline[Counts], previous: Sequence[Finding]) -> Judgement:
         """Drift where a tolerance is exceeded for sure."""
         alarms = {
-            (finding.column, finding.measure): _Alarm.read(finding.detail) for finding in previous
+            (finding.column, finding.measure): _Alarm.read(finding.detail, timeline.now)
+            for finding in previous
         }
         keys: dict[tuple[str | None, str], tuple[int, Measure]] = {
             (self.cells.names[index], of): (index, measure)
@@ -211,13 +212,13 @@ class _Alarm:
         return {name: time.isoformat() for name, time in times.items() if time is not None}
 
     @classmethod
-    def read(cls, detail: Mapping[str, Any]) -> _Alarm:
-        """From the detail of the finding before."""
+    def read(cls, detail: Mapping[str, Any], now: datetime) -> _Alarm:
+        """From the detail of the finding before; a clock that was ahead then is right by now."""
         if "verdict" not in detail:  # of another kind of monitor
             return cls()
         times = (detail.get(name) for name in ("drift_since", "shown", "not_before"))
         since, shown, not_before = (
-            datetime.fromisoformat(time) if time else None for time in times
+            min(datetime.fromisoformat(time), now) if time else None for time in times
         )
         return cls(detail.get("alarm"), since, shown, not_before)
 

@@ -602,3 +602,11 @@ def test_a_page_of_10000_results_opens_only_its_own_files(tmp_path: Path) -> Non
     assert events == []
     assert len(page) == 20
     assert seconds < 0.5  # 0.03 s on a quiet machine
+
+
+def test_a_stray_file_whose_name_is_no_time_is_no_result(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for name in ("20261399T000000000000Z", "20260101T250000000000Z", "00000101T000000000000Z"):
+        (tmp_path / f"{name}-deadbeef.json").write_text("{}")
+    assert results.run_ids() == []
+    assert results.prune(Limits(1)) == 0

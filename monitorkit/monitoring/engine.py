@@ -120,6 +120,7 @@ class LocalEngine:
         failures: dict[str, str] = {}
         ahead = Step(rows.cursor, horizon, deadline, until, newest_row(rows), rows)
         total, more = self._read(ahead, names, failures)
+        passed = False
         if not more:
             for step in self._behind(rows, names, failures):
                 step.since, step.deadline, step.until = horizon, deadline, rows.cursor
@@ -127,13 +128,13 @@ class LocalEngine:
                 total += read
                 if more:
                     break
-                self._pass_over(step, rows)
+                passed |= self._pass_over(step, rows)
         if self._reader.read_again:  # some rows were added a second time: all are read anew
             self._reader.read_again = False
             self._tracks.clear()
             self._unread.clear()
             return self.absorb(names, now, seconds=seconds, until=until)
-        if total or any(dropped) or self._store.look() != "ours":
+        if total or passed or any(dropped) or self._store.damaged or self._store.look() != "ours":
             self._save(names, failures)
         self._monitors.keep(rows.versions)
         return Absorbed(
@@ -151,16 +152,23 @@ class LocalEngine:
         made_with = {version: rows.models.get(version) or now(version) for version in rows.versions}
         return any(now(version) not in ("", known) for version, known in made_with.items())
 
-    def _pass_over(self, step: Step, rows: Track) -> None:
-        """Segments that are gone, or too old, can keep no track from being where the others are."""
+    def _pass_over(self, step: Step, rows: Track) -> bool:
+        """Segments that are gone, or too old, can keep no track from being where the others are.
+
+        Returns:
+            Whether there were such.
+        """
         here, too_old = self._reader.begun(), self._reader.too_old
         gone = {
             segment: at
             for segment, at in rows.cursor.items()
             if segment not in here or too_old.get(segment) == at
         }
+        moved = False
         for track in step.tracks.values():
-            track.cursor = {**track.cursor, **gone}
+            before, track.cursor = track.cursor, {**track.cursor, **gone}
+            moved |= dict(before) != dict(track.cursor)
+        return moved
 
     def _behind(
         self, rows: Track, names: Sequence[str], failures: dict[str, str]

@@ -69,7 +69,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._generation: str | None = None
-        self._damaged = False
+        self.damaged = False
+        """It was found to be so; the next `save` makes a new one."""
         self._saved: dict[str, _Digests] = {}  # what is in the file, as far as we put it there
 
     def look(self) -> Literal["ours", "others", "gone"]:
@@ -83,13 +84,19 @@ class Store:
     def identities(self) -> set[str]:
         """The tracks in the file; what was known of it before is forgotten."""
         self._generation, self._saved = self._read_generation(), {}
+        self.damaged = False
+        self.check()
+        if self.damaged:
+            return set()
+        found = self._ask(lambda file: file.execute("SELECT identity FROM tracks").fetchall())
+        return {identity for (identity,) in found or ()}
+
+    def check(self) -> None:
+        """Look whether the file is sound; of one that is not, `save` makes a new one."""
         # Sound rows behind a damaged index would be written and never found again.
         sound = self._ask(lambda file: file.execute("PRAGMA integrity_check(1)").fetchone()[0])
         if sound not in (None, "ok"):
             self._ignore(sound)
-            return set()
-        found = self._ask(lambda file: file.execute("SELECT identity FROM tracks").fetchall())
-        return {identity for (identity,) in found or ()}
 
     def load(self, identity: str, kind: type[Any]) -> Track | None:
         """A track, with summaries of a class; None when it is not there, or cannot be trusted."""
@@ -124,7 +131,7 @@ class Store:
         Raises:
             TypeError, ValueError: a summary cannot be kept; the file is as it was.
         """
-        if self._damaged:  # nothing in it is to be trusted, tables and indices included
+        if self.damaged:  # nothing in it is to be trusted, tables and indices included
             self._remove()
         for attempt in (1, 2):
             try:
@@ -240,11 +247,11 @@ class Store:
         file.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _ignore(self, reason: str, *, damaged: bool = True) -> None:
-        self._damaged = self._damaged or damaged
+        self.damaged = self.damaged or damaged
         log.warning("timeline_ignored", file=str(self.path), reason=reason)
 
     def _remove(self) -> None:
-        self._generation, self._saved, self._damaged = None, {}, False
+        self._generation, self._saved, self.damaged = None, {}, False
         for suffix in ("", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 

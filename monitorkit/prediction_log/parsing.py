@@ -20,6 +20,9 @@ _LIKE_A_NUMBER = r"^[-+.eE0-9 \t\r]+$"
 _LIKE_A_TIME = r"^[ \t]*\d{4}-\d\d-\d\d.*(Z|[-+]\d\d(:?\d\d)?)[ \t\r]*$"
 _MOST_SHOWN = 40
 
+_CALENDAR = (np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us"))
+"""What Python has, in UTC; an offset may lead out of it."""
+
 TABLE = ("id", "time", "version", "label", "score")
 """What the columns before the features are called in a table."""
 
@@ -261,6 +264,9 @@ def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
     )
     if times.null_count or scores.null_count:
         raise Refused("the timestamp or the probability is missing")
+    moments = numbers(times, np.dtype("datetime64[us]"))
+    if len(moments) and (moments.min() < _CALENDAR[0] or moments.max() > _CALENDAR[1]):
+        raise Refused("the timestamp is beyond the calendar")
     probabilities = numbers(scores, np.dtype(np.float64))
     if not np.isfinite(probabilities).all():
         raise Refused("the probability is no finite number")
@@ -275,7 +281,7 @@ def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
         matrix[:, position] = values
     return Rows(
         _texts(ids),
-        numbers(times, np.dtype("datetime64[us]")),
+        moments,
         np.array(versions.dictionary.to_pylist(), dtype=np.object_)[
             numbers(versions.indices, np.dtype(np.int32))
         ],

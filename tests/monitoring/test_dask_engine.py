@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ import fsspec
 import pytest
 from monitoring_place import Place, draw, store_model
 from s3_server import CREDENTIALS
+from structlog.testing import capture_logs
 
 from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
@@ -99,6 +101,28 @@ def here(place: Make) -> Place:
     store_model(made.config, "2")
     a_log_of_everything(made)
     return made
+
+
+def test_a_timeline_that_was_damaged_under_it_is_written_anew(
+    here: Place, client: Any, worker: Worker
+) -> None:
+    """The engine adds to it from memory and never reads it; the process that judges does."""
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=PIECE)
+    run_cycle(here.config, engine, here.results, trigger="once")
+    path = here.config.storage.state / "timeline.sqlite"
+    with closing(sqlite3.connect(path)) as file:
+        (page,) = file.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_buckets_1'"
+        ).fetchone()
+    content = bytearray(path.read_bytes())
+    content[page * 16384 - 21] ^= 1  # a bit of a key in the index
+    path.write_bytes(content)
+    here.append(draw(300, seed=6), version="2")
+    with capture_logs() as events:
+        found = run_cycle(here.config, engine, here.results, trigger="once")
+    assert isinstance(found, RunResult)
+    assert [outcome.error for outcome in found.outcomes] == [None] * len(NAMES)
+    assert [event["event"] for event in events].count("timeline_ignored") == 1
 
 
 def test_summaries_are_those_of_the_local_engine(here: Place, client: Any, worker: Worker) -> None:

@@ -27,7 +27,7 @@ from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.process_engine import ProcessEngine
-from monitorkit.monitoring.protocol import Absorbed
+from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.store import FILE
 from monitorkit.prediction_log import Cursor, segment, sidecar
@@ -507,3 +507,27 @@ def test_numbers_of_one_kind_are_not_named(place: Make) -> None:
 
     assert re.search(r"\bage \d", lines["each"])
     assert re.search(r"\bincome missing share 0\.5", lines["shares"])
+
+
+def test_a_track_that_only_passes_over_old_segments_is_kept_for_who_judges(place: Make) -> None:
+    """A monitor that was left out meanwhile, and no new row: another process judges it, too."""
+    here = place(monitors=[ROWS, KS], monitoring=VERDICT)
+    folder = here.config.storage.predictions
+    now = datetime.now(UTC)
+    here.append(draw(300, seed=2), ends=now - timedelta(hours=23))
+    closed = folder / f"predictions-{now:%Y%m%dT%H%M%S.%fZ}.csv"
+    (folder / "predictions.csv").rename(closed)
+    sidecar.rows_of(closed)
+    aside = closed.rename(here.folder / closed.name)
+    here.append(draw(300, seed=3), ends=now)
+    engine = LocalEngine(here.config)
+    engine.absorb(["rows", "feature-drift"], now)
+    aside.rename(closed)
+    assert engine.absorb(["rows"], now).rows_read == 300
+    later = now + timedelta(hours=2)
+    engine.absorb(["rows"], later)
+    absorbed = engine.absorb(["rows", "feature-drift"], later)
+    assert absorbed.rows_read == 0
+    case = Case("feature-drift", "1", later, (), absorbed.cursor, reports=False)
+    judgement = LocalEngine(here.config).judge(case)
+    assert {finding.measure for finding in judgement.findings} == {"ks"}

@@ -101,6 +101,28 @@ def test_a_change_is_one_alarm_until_it_is_over() -> None:
     assert stream.finding().detail["alarm"] == "new"
 
 
+def test_a_drift_is_found_after_a_clock_that_was_ahead_was_set_right() -> None:
+    """What the alarm remembers of the days to come would hide every start until then."""
+    stream = Stream()
+    ahead = timedelta(days=30)
+    stream.now += ahead
+    for _ in range(60):
+        stream.cycle(shift=2.0)
+    assert stream.finding().drift
+    stream.now -= ahead
+    stream.buckets = []  # of the days to come, which no window has any more
+    for _ in range(400):
+        stream.cycle()
+        if not stream.finding().drift:
+            break
+    assert not stream.finding().drift
+    for _ in range(150):
+        stream.cycle()
+    for _ in range(30):
+        stream.cycle(shift=3.0)
+    assert stream.finding().drift
+
+
 def test_good_rows_of_long_ago_do_not_end_a_drift_that_goes_on() -> None:
     stream = Stream()
     for _ in range(140):
