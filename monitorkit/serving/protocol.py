@@ -107,6 +107,10 @@ class JoinedWrites(asyncio.Transport):
             self._flush()
             self._close()
 
+    def let_go(self) -> None:
+        """Hold on to nobody: `close` belongs to who has this."""
+        self._close = self._transport.close
+
     def abort(self) -> None:
         """Close at once."""
         self._held = None
@@ -140,8 +144,11 @@ class Lingering(asyncio.Protocol):
     """
 
     def __init__(self, transport: asyncio.Transport, all_of_them: set[asyncio.Protocol]) -> None:
-        if transport.can_write_eof():
-            transport.write_eof()
+        try:
+            if transport.can_write_eof():
+                transport.write_eof()
+        except OSError:  # the client left in this moment
+            transport.abort()
         self._end = asyncio.get_running_loop().call_later(LINGER, transport.abort)
         self._all = all_of_them
         self._all.add(self)
@@ -241,6 +248,14 @@ class Protocol(HttpToolsProtocol):
         if running is not None and not running.response_complete:
             running.disconnected = True
             running.message_event.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Be freed now, with the last request's head: full collections are far between."""
+        self._running = None
+        self.parser = None  # type: ignore[assignment] # as uvicorn does
+        if isinstance(self.transport, JoinedWrites):
+            self.transport.let_go()
 
     def data_received(self, data: bytes) -> None:
         """Take what a client sent. uvicorn's own would be a warning for every wrong request."""
@@ -388,3 +403,4 @@ class Protocol(HttpToolsProtocol):
         self.connections.discard(self)
         self.flow.resume_reading()
         self._socket.set_protocol(Lingering(self._socket, self._others))
+        self.loop.call_soon(self._let_go)  # the parser may be the one that calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import threading
@@ -248,3 +249,42 @@ async def test_two_hundred_connections_at_once_lose_nothing(
     expected = served.model.scores(ratios)
     found = np.array([answer["probability"] for _, answer in answers])
     assert np.abs(found - expected).max() < 1e-12
+
+
+async def test_a_connection_that_is_gone_is_freed_without_a_collection(
+    serve: Serve, row: Row
+) -> None:
+    """Full collections are far between in a service, and what is frozen at a reload stays."""
+
+    def protocols() -> int:
+        return sum(type(each) is Protocol for each in gc.get_objects())
+
+    async def ended_by_client(port: int) -> None:
+        async with connected(port) as client:
+            await client.send(request(row))
+            assert (await client.answer()).status == 200
+
+    async def ended_by_us(port: int) -> None:
+        async with connected(port) as client:
+            await client.send(b"no request\r\n\r\n")
+            assert (await client.rest()).startswith(b"HTTP/1.1 400")
+
+    async def left_before_its_answer(port: int) -> None:
+        async with connected(port) as client:
+            await client.send(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+
+    with capture_logs() as events:
+        async with serve() as (services, _), listening(services) as (port, server):
+            gc.collect()
+            before = protocols()
+            gc.disable()
+            try:
+                for how in (ended_by_client, ended_by_us, left_before_its_answer):
+                    async with asyncio.TaskGroup() as tasks:
+                        for _ in range(20):
+                            tasks.create_task(how(port))
+                    await until(lambda: not server.server_state.connections)
+                    await until(lambda: protocols() - before < 5)
+            finally:
+                gc.enable()
+    assert [event for event in events if event["log_level"] != "info"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import math
 import resource
@@ -620,3 +621,25 @@ async def test_a_flood_of_unknown_fields_is_refused_in_a_moment(serve: Serve, ro
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) == SHOWN_ERRORS
     assert answer.json()["detail"].startswith("100000 fields are wrong")
+
+
+@pytest.mark.parametrize("features", [10, 60, 300])
+def test_hints_cost_nobody_a_second(features: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that still sends the columns of another version does so with every request."""
+    names = [f"number_of_customers_late_{number:03d}_days" for number in range(features)]
+    schema = FeatureSchema(tuple(Feature(name) for name in names))
+    row = {name.replace("customers", "customer"): 1 for name in names}
+    with pytest.raises(ValidationError) as caught:
+        request_model(schema).model_validate(row)
+    compared = []
+    real = difflib.get_close_matches
+
+    def counting(word: str, possibilities: list[str], **named: Any) -> list[str]:
+        compared.append(sum(map(len, possibilities)))
+        return real(word, possibilities, **named)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    found = field_errors(caught.value, known_fields(schema))
+    assert len(found) == min(2 * features, SHOWN_ERRORS)
+    assert sum(compared) <= 2500
+    assert any("did you mean" in error.message for error in found) == (features <= 60)
