@@ -146,9 +146,15 @@ def _compiled(estimator: Any, *, arrays: bool) -> Engine | None:
     made = compiled.compile_estimator(estimator)
     if made is None or not (made.complete or arrays):
         return None
-    if made.complete:
-        return Engine(made.name, made.scores)
-    return Engine(made.name, _without_checks(made.scores))
+    scores = _of_copies(made.scores)
+    return Engine(made.name, scores if made.complete else _without_checks(scores))
+
+
+def _of_copies(scores: Callable[[Features], Scores]) -> Callable[[Features], Scores]:
+    """Some estimators and functions write into what they are given, which others have still to see:
+    the log, a reference that is frozen, the next engine.
+    """
+    return lambda rows: scores(rows.copy())
 
 
 def _unchecked(estimator: Any) -> Engine:
@@ -341,7 +347,7 @@ def labels_differ(estimator: Any, names: Sequence[str], rows: Features, expected
     if not len(rows):
         return 0.0
     data = frame(rows, names) if hasattr(estimator, "feature_names_in_") else rows
-    said = np.asarray(estimator.predict(data)) == estimator.classes_[1]
+    said = np.asarray(estimator.predict(data.copy())) == estimator.classes_[1]
     return float(np.mean(said != (expected > 0.5)))  # noqa: PLR2004
 
 
@@ -397,4 +403,5 @@ def _use_one_thread() -> None:
 
 def _positive(estimator: Any, rows: Any) -> Scores:
     _use_one_thread()
-    return np.ascontiguousarray(estimator.predict_proba(rows)[:, 1], dtype=np.float64)
+    mine = rows.copy()  # as in `_of_copies`
+    return np.ascontiguousarray(estimator.predict_proba(mine)[:, 1], dtype=np.float64)

@@ -66,6 +66,10 @@ UNFINISHED_TAG = "monitorkit.unfinished"
 SHA256_TAG = "monitorkit.sha256"
 """On a version that we registered: of its model file, which lies where others may write."""
 
+NO_POOL = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
+"""A pool would keep the file of an embedded store open that was replaced or deleted since, and a
+service would follow the alias in that one for ever."""
+
 # A server that is away is reported within seconds; MLflow's own defaults try for minutes.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -307,7 +311,7 @@ def _first_line(error: Exception) -> str:
 def _import_mlflow() -> Any:
     """MLflow, told to give up in bounded time (unless its own variables say otherwise)."""
     logs.quiet_libraries()
-    for name, value in PATIENCE.items():
+    for name, value in {**PATIENCE, **NO_POOL}.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: PLC0415 - 1.5 s and 100 MB
 

@@ -25,7 +25,7 @@ import structlog
 import threadpoolctl
 import worker_tasks as tasks
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
@@ -42,10 +42,12 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
     PowerTransformer,
+    RobustScaler,
     StandardScaler,
 )
 from sklearn.svm import LinearSVC
@@ -902,3 +904,42 @@ def test_a_model_that_is_replaced_is_freed_without_a_collection(
         assert scores() is None
     finally:
         gc.enable()
+
+
+def _winsorised(rows: Floats) -> Floats:
+    """As people write it: into what it was given."""
+    rows[:, 0] = np.clip(rows[:, 0], -1.0, 1.0)
+    return rows
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Normalizer(copy=False),),
+        (StandardScaler(copy=False),),
+        (RobustScaler(copy=False),),
+        (PowerTransformer(copy=False),),
+        (SimpleImputer(copy=False, add_indicator=True), StandardScaler(copy=False)),
+        (FunctionTransformer(_winsorised), StandardScaler()),
+    ],
+    ids=lambda steps: type(steps[0]).__name__,
+)
+@pytest.mark.parametrize("last", [LogisticRegression(), RandomForestClassifier(5, random_state=0)])
+def test_rows_stay_as_they_are_whatever_the_model_does_to_them(steps: Any, last: Any) -> None:
+    """They are frozen as the reference, and logged, after they were scored."""
+    random = np.random.default_rng(0)
+    rows = random.lognormal(size=(400, 3))
+    if isinstance(steps[0], SimpleImputer):
+        rows[random.random(rows.shape) < 0.1] = np.nan
+    labels = (np.nan_to_num(rows[:, 0]) > 1).astype(int)
+    fitted = make_pipeline(*map(clone, steps), clone(last)).fit(rows.copy(), labels)
+    expected = fitted.predict_proba(rows.copy())[:, 1]
+    before = rows.copy()
+    engine = engines.as_fitted(fitted, ("a", "b", "c"))
+    np.testing.assert_allclose(engine.scores(rows), expected, atol=1e-12)
+    compiled = engines._compiled(fitted, arrays=True)
+    for each in [engine, engines._unchecked(fitted), *([] if compiled is None else [compiled])]:
+        for size in (400, 10, 1):
+            np.testing.assert_allclose(each.scores(rows[:size]), expected[:size], atol=1e-12)
+    engines.labels_differ(fitted, ("a", "b", "c"), rows, expected)
+    np.testing.assert_array_equal(rows, before)

@@ -646,6 +646,24 @@ def test_local_copies_move_with_the_folder_of_an_embedded_store(tmp_path: Path) 
     assert registry.last_good(at(tmp_path / "new"), tmp_path / "new" / "models") == "1"
 
 
+def test_a_store_that_was_replaced_is_the_one_that_is_read(blank: Path, tmp_path: Path) -> None:
+    """A backup that was brought back under a running service, or a folder that was deleted."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(blank, path)
+    here = Address(f"sqlite:///{path}", None, "-", "-")
+    client = registry.connect(here)
+    client.create_registered_model("before")
+    shutil.copy(blank, tmp_path / "backup.db")
+    (tmp_path / "backup.db").replace(path)
+    assert list(client.search_registered_models()) == []
+    client.create_registered_model("after")
+    with closing(sqlite3.connect(path)) as store:
+        assert store.execute("SELECT name FROM registered_models").fetchall() == [("after",)]
+    path.unlink()
+    with pytest.raises(RegistryUnavailable), registry.reported(here):
+        client.search_registered_models()
+
+
 def test_a_moved_embedded_store_says_so(embedded: Address, tmp_path: Path) -> None:
     address = replace(embedded, model_name="moved")
     registry.experiment_id(address)

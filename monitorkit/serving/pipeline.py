@@ -114,8 +114,7 @@ def predict(served: Served, parts: Sequence[Rows], parallel: Parallel) -> Predic
     card = served.model.card
     try:
         table = matrix(parts)
-        # Some estimators write into what they are given; what is logged is what came in.
-        scores = parallel.scores(served.model, table.copy()).tolist()
+        scores = parallel.scores(served.model, table).tolist()
         labels = served.model.labels(scores)
     except Exception as error:
         raise PredictionFailed(card.title(), f"{type(error).__name__}: {error}") from error
