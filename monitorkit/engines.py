@@ -151,8 +151,9 @@ def _compiled(estimator: Any, *, arrays: bool) -> Engine | None:
 
 
 def _of_copies(scores: Callable[[Features], Scores]) -> Callable[[Features], Scores]:
-    """Some estimators and functions write into what they are given, which others have still to see:
-    the log, a reference that is frozen, the next engine.
+    """The same, which leaves rows as they are: some estimators write into what they are given.
+
+    Others have still to see it: the log, a reference that is frozen, the next engine.
     """
     return lambda rows: scores(rows.copy())
 
