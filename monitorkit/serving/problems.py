@@ -158,10 +158,12 @@ def told(error: Problem | MonitorkitError, scope: Scope) -> Response:
 
 def invalid(error: ValidationError, known: Known, body: bytes | bytearray) -> Problem:
     """The problem of an object that pydantic refused: 400 for what is no JSON, else 422."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return not_json(str(first["ctx"]["error"]), body)
-    return invalid_fields(field_errors(error, known), error.error_count())
+    count = error.error_count()
+    if count == 1:
+        (first,) = error.errors(include_url=False, include_input=False)
+        if first["type"] == "json_invalid":
+            return not_json(str(first["ctx"]["error"]), body)
+    return invalid_fields(field_errors(error, known), count)
 
 
 def not_json(reason: str, body: bytes | bytearray) -> Problem:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
 from monitorkit.serving import problems, request_ids
-from monitorkit.serving.fields import FieldError
+from monitorkit.serving.fields import SHOWN_ERRORS, FieldError
 
 T = TypeVar("T")
 
@@ -176,19 +176,20 @@ def whole_numbers(request: Request, /, **limits: tuple[int, int, int]) -> dict[s
         Problem: 422 for every wrong or unknown one at once.
     """
     found = {name: default for name, (default, _, _) in limits.items()}
+    known = ", ".join(sorted(limits))
     wrong = []
+    count = 0
     for name, text in request.query_params.multi_items():
-        if name not in limits:
-            known = ", ".join(sorted(limits))
-            wrong.append(FieldError(name, f"is not a query parameter; known: {known}", text))
-            continue
-        _, lowest, highest = limits[name]
-        if re.fullmatch(r"[0-9]{1,15}", text) and lowest <= int(text) <= highest:
-            found[name] = int(text)
-        else:
-            wrong.append(
-                FieldError(name, f"must be a whole number from {lowest} to {highest}", text)
-            )
+        message = f"is not a query parameter; known: {known}"
+        if name in limits:
+            _, lowest, highest = limits[name]
+            if re.fullmatch(r"[0-9]{1,15}", text) and lowest <= int(text) <= highest:
+                found[name] = int(text)
+                continue
+            message = f"must be a whole number from {lowest} to {highest}"
+        count += 1
+        if count <= SHOWN_ERRORS:
+            wrong.append(FieldError(name, message, text))
     if wrong:
-        raise problems.invalid_fields(wrong, len(wrong))
+        raise problems.invalid_fields(wrong, count)
     return found

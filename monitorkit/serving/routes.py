@@ -49,6 +49,9 @@ by nobody anyway."""
 PAGE = 20
 LARGEST_PAGE = 1000
 
+RUN_BODY_BYTES = 16 * 1024
+"""Of `POST /monitoring/run`, which takes one field."""
+
 
 class RunRequest(BaseModel):
     """The body of POST /monitoring/run."""
@@ -224,9 +227,8 @@ class Endpoints:
             Problem: 400, 413, 415, 422 for the body; 500 or 503 when the cycle failed.
             CycleBusy, ReferenceProblem: 409.
         """
-        body = await read_json_body(
-            request.scope, request.receive, int(self._services.config.serving.max_body)
-        )
+        limit = min(int(self._services.config.serving.max_body), RUN_BODY_BYTES)
+        body = await read_json_body(request.scope, request.receive, limit)
         try:
             wish = RunRequest.model_validate_json(body) if body else RunRequest()
         except ValidationError as error:

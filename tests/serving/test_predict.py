@@ -20,10 +20,10 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 from wire import logged
 
-from monitorkit.engines import Choice, Engine, Scorer, Timed
+from monitorkit.engines import Choice, Engine, Scorer, Timed, as_fitted
 from monitorkit.prediction_log import Predictions
 from monitorkit.schema import Feature, FeatureSchema, request_model
-from monitorkit.serving.fields import SHOWN_ERRORS, field_errors, known_fields
+from monitorkit.serving.fields import SHOWN_ERRORS, field_errors, known_fields, trimmed
 from monitorkit.serving.parallel import Parallel
 from monitorkit.serving.pipeline import predict
 from monitorkit.serving.served import Rows, Served, example, matrix
@@ -593,11 +593,13 @@ def test_predictions_have_one_time_and_ascending_ids(served: Served) -> None:
 async def test_what_a_model_writes_into_its_input_is_not_logged(
     services: Services, client: httpx.AsyncClient, served: Served, row: Row
 ) -> None:
-    def writes(rows: Any) -> Any:
-        rows[:] = -1.0
-        return np.full(len(rows), 0.5)
+    class Writes:
+        def predict_proba(self, rows: Any) -> Any:
+            rows[:] = -1.0
+            return np.full((len(rows), 2), 0.5)
 
-    services.slot.current = with_scores(served, writes)
+    engine = as_fitted(Writes(), served.schema.names)
+    services.slot.current = with_scores(served, engine.scores)
     assert (await client.post("/predict", json=row)).status_code == 200
     for count in (3, 1000):  # of which the last are read as an array
         answer = await client.post("/predict/batch", json=[row] * count)
@@ -643,3 +645,44 @@ def test_hints_cost_nobody_a_second(features: int, monkeypatch: pytest.MonkeyPat
     assert len(found) == min(2 * features, SHOWN_ERRORS)
     assert sum(compared) <= 2500
     assert any("did you mean" in error.message for error in found) == (features <= 60)
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+async def test_a_hundred_thousand_unknown_fields_are_counted_and_not_all_validated(
+    client: httpx.AsyncClient, row: Row, path: str
+) -> None:
+    """pydantic would make an error of each, which takes a second on the event loop."""
+    given = {**{f"k{number:06d}": 1 for number in range(MANY)}, **row}
+    del given["age"]
+    body = json.dumps([given] if path.endswith("batch") else given)
+    document = problem(await client.post(path, content=body), 422, "invalid-fields")
+    assert f"; the first {SHOWN_ERRORS} are shown" in document["detail"]
+    number = int(document["detail"].split()[0])
+    assert MANY <= number <= MANY + 2 * len(row)
+    assert len(document["errors"]) == SHOWN_ERRORS
+    known = known_fields(FeatureSchema((Feature("age"),)))
+    kept, left = trimmed(given, known)
+    assert len(kept) == SHOWN_ERRORS + len(known)
+    assert len(kept) + left == len(given)
+
+
+async def test_a_large_row_is_read_as_any_other(client: httpx.AsyncClient, row: Row) -> None:
+    """Above the size from which it is parsed before it is validated."""
+    text = json.dumps(row)
+    padded = text[:-1] + " " * 40_000 + "}"
+    first, second = [await client.post("/predict", content=each) for each in (text, padded)]
+    assert second.status_code == 200
+    assert first.json()["probability"] == second.json()["probability"]
+    for wrong, status, kind in (
+        (padded[:-1], 400, "invalid-json"),
+        (padded + "x", 400, "invalid-json"),
+        (f"[{padded}]", 422, "invalid-fields"),
+        (padded.replace(":", ': null, "x":', 1), 422, "invalid-fields"),
+    ):
+        small = "".join(wrong.split(" " * 40_000))
+        one = problem(await client.post("/predict", content=wrong), status, kind)
+        other = problem(await client.post("/predict", content=small), status, kind)
+        assert one.get("errors") == other.get("errors")
