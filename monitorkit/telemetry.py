@@ -6,6 +6,7 @@ Nothing of it is imported while `[telemetry] traces` is empty.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from monitorkit import logs
 from monitorkit.errors import ConfigError
 from monitorkit.settings import Telemetry
 
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 SECONDS = 5
-"""That an export may take; a collector that is away must not hold up the end of the service."""
+"""That an export may take, and all that are left at the end: no collector may hold it up."""
 
 _PREFIX = "monitorkit."
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def traces(settings: Telemetry) -> Iterator[None]:
     if settings.service_name != usual or "OTEL_SERVICE_NAME" not in os.environ:
         about["service.name"] = settings.service_name
     # The sampler is that of OTEL_TRACES_SAMPLER.
-    provider = TracerProvider(resource=Resource.create(about))
+    provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=settings.traces, timeout=SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _current.append(_Tracing(provider, provider.get_tracer("monitorkit")))
@@ -81,7 +85,16 @@ def traces(settings: Telemetry) -> Iterator[None]:
         yield
     finally:
         _current.clear()
-        provider.shutdown()
+        _shut_down(provider)
+
+
+def _shut_down(provider: Any) -> None:
+    """Send what is left, in bounded time: it is in batches, each of which may take `SECONDS`."""
+    sending = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
+    sending.start()
+    sending.join(SECONDS)
+    if sending.is_alive():
+        log.warning("spans_not_sent", reason=f"the collector took them for more than {SECONDS} s")
 
 
 def wrapped(app: ASGIApp) -> ASGIApp:

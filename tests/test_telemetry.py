@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from monitorkit import telemetry
 from monitorkit.errors import ConfigError
@@ -117,6 +119,19 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
             with telemetry.span("cycle"):
                 pass
     assert time.monotonic() - started < 3 * telemetry.SECONDS
+
+
+def test_a_collector_that_never_answers_does_not_hold_up_the_end_either() -> None:
+    """It takes a connection and reads nothing; there are several batches of spans."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, capture_logs() as events:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        with telemetry.traces(Telemetry(traces=url)):
+            for _ in range(1500):
+                with telemetry.span("cycle"):
+                    pass
+            started = time.monotonic()
+        assert time.monotonic() - started < 2 * telemetry.SECONDS
+    assert [event["event"] for event in events if event["event"] == "spans_not_sent"]
 
 
 @pytest.mark.parametrize("wrong", ["collector:4318", "ftp://x", "http://", "http://a b"])

@@ -16,7 +16,7 @@ from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.pages import Facts, Pages
 from monitorkit.dashboard.sources import Sources
 from monitorkit.disk_space import free_and_total
-from monitorkit.errors import ReferenceProblem, told
+from monitorkit.errors import ReferenceProblem, ResultsUnreadable, told
 
 MOST_LISTENERS = 64
 """Connections that wait for events; more are refused."""
@@ -134,17 +134,35 @@ class Live:
             await self._refresh(0.0)
 
     async def _refresh(self, seconds: float, at_least: int = 1) -> None:
-        fragments = await to_thread.run_sync(self._read, seconds, at_least, limiter=self._one)
+        fragments, trouble = await to_thread.run_sync(
+            self._read, seconds, at_least, limiter=self._one
+        )
         self._refreshed = time.monotonic()
         if fragments != self._fragments:
             self._fragments = fragments
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
+        if trouble is not None:
+            raise trouble
 
-    def _read(self, seconds: float, at_least: int) -> dict[str, tuple[str, bytes]]:
-        """In a thread: what is new on the disk, and the parts that it changes."""
+    def _read(
+        self, seconds: float, at_least: int
+    ) -> tuple[dict[str, tuple[str, bytes]], ResultsUnreadable | None]:
+        """In a thread: what is new on the disk, and the parts that it changes.
+
+        While results cannot be read a page shows those that it had, and what the service says.
+
+        Raises:
+            ResultsUnreadable: there is no page yet.
+        """
         facts = self._facts()
-        self._history = self._index.read_on(seconds, at_least=at_least) or self._history
+        trouble = None
+        try:
+            self._history = self._index.read_on(seconds, at_least=at_least) or self._history
+        except ResultsUnreadable as error:
+            if not self._fragments:
+                raise
+            trouble = error
         history = self._history
         seen = (
             history.latest.run_id if history.latest is not None else None,
@@ -160,7 +178,7 @@ class Live:
             if name in stale or name not in made:
                 html = self._pages.fragment(name, history, facts)
                 made[name] = (hashlib.sha256(html).hexdigest()[:16], html)
-        return made
+        return made, trouble
 
     def _facts(self) -> Facts:
         status = self._sources.monitoring()

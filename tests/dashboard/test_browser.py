@@ -185,6 +185,32 @@ def test_it_follows_new_results_and_disturbs_nobody(
     assert watched.elsewhere(place.url) == []
 
 
+def test_a_part_that_was_not_answered_is_asked_for_again(
+    site: Begin, watch: Watch, history: list[RunResult]
+) -> None:
+    """Until it came the page would call itself live and show what is out of date."""
+    place = site(history[0])
+    page = watch().page
+    page.goto(f"{place.url}/dashboard")
+    page.locator("#live.on").wait_for()
+    refused: list[str] = []
+
+    def once(route: Any) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, body="busy")
+
+    page.route("**/dashboard/fragments/features", once)
+    place.results.commit(history[-1])
+    page.get_by_text("1 of 3 features drifted").wait_for()
+    page.locator(f"a[href='dashboard/results/{history[-1].run_id}']").wait_for()
+    page.wait_for_function("document.querySelector('#features').textContent.includes('drifted')")
+    page.locator("#live.on").wait_for()
+    assert len(refused) == 1
+
+
 def test_everything_can_be_reached_by_keyboard(
     site: Begin, watch: Watch, history: list[RunResult]
 ) -> None:

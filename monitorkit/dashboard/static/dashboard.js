@@ -81,11 +81,17 @@
     return seconds < 0 ? `in ${count} ${unit}` : `${count} ${unit} ago`;
   }
 
+  // One that does not come ends the connection: "live" would be a lie, and the next one asks again.
+  async function part(address) {
+    const response = await request(address, { signal: stream.signal });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return response;
+  }
+
   // Older cycles follow no events; behind a key, nobody could put them into the page.
   async function older() {
     for (const section of document.querySelectorAll("[data-once]")) {
-      const response = await request(section.dataset.once);
-      if (!response.ok) return;
+      const response = await part(section.dataset.once);
       const parsed = new DOMParser().parseFromString(await response.text(), "text/html");
       replace(section.querySelector(".part"), parsed.body.childNodes);
       delete section.dataset.once;
@@ -98,8 +104,7 @@
       const name = section.dataset.fragment;
       const digest = digests[name];
       if (!digest || section.dataset.digest === digest) continue;
-      const response = await request(`dashboard/fragments/${name}`);
-      if (!response.ok) return;
+      const response = await part(`dashboard/fragments/${name}`);
       const html = await response.text();
       const parsed = new DOMParser().parseFromString(html, "text/html");
       replace(section.querySelector(".part"), parsed.body.childNodes);
@@ -135,6 +140,11 @@
     byId("live").textContent = text;
   }
 
+  function unlessSilent(answer) {
+    const quiet = setTimeout(() => stream.abort(), SILENCE);
+    return answer.finally(() => clearTimeout(quiet));
+  }
+
   async function listen() {
     stream = new AbortController();
     const response = await request("dashboard/events", { signal: stream.signal });
@@ -150,8 +160,7 @@
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let held = "";
     for (;;) {
-      const quiet = setTimeout(() => stream.abort(), SILENCE);
-      const { value, done } = await reader.read().finally(() => clearTimeout(quiet));
+      const { value, done } = await unlessSilent(reader.read());
       if (done) return;
       held += value;
       const messages = held.split("\n\n");
@@ -160,7 +169,7 @@
         .flatMap((message) => message.split("\n"))
         .filter((line) => line.startsWith("data: "))
         .pop(); // older ones are out of date
-      if (data) await update(JSON.parse(data.slice(6)));
+      if (data) await unlessSilent(update(JSON.parse(data.slice(6))));
     }
   }
 
