@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+
+import numpy as np
 
 from monitorkit import logs, model_store
 from monitorkit.ahead import one_ahead
@@ -26,6 +28,9 @@ from monitorkit.monitoring.steps import MICROSECOND, start_of
 from monitorkit.monitoring.store import FILE, Store
 from monitorkit.monitoring.timeline import Span, Track, newest_row, newest_version
 from monitorkit.prediction_log import Block, Cursor, Reader
+
+TOGETHER_ROWS = 8192
+"""Of small blocks, which are summed up at once."""
 
 log = logs.get(__name__)
 
@@ -52,11 +57,39 @@ class Step:
     rows: Track | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
 
-    def pass_over(self, cursor: Cursor) -> None:
-        """Go on behind rows that are nobody's."""
-        self.cursor = cursor
-        for track in [*self.tracks.values(), *([self.rows] if self.rows is not None else [])]:
-            track.cursor = cursor
+
+Batch = tuple[Cursor, Sequence[Block]]
+"""Blocks, and the cursor after the last of them."""
+
+
+def together(blocks: Iterable[Block]) -> Generator[Batch, None, None]:
+    """Blocks in the order of the log, small ones together, with the cursor after them.
+
+    Where versions take turns from row to row each block has a row or two.
+    """
+    held: list[Block] = []
+    rows = 0
+    for block in blocks:
+        if held and rows + len(block.chunk) > TOGETHER_ROWS:
+            yield held[-1].cursor, held
+            held, rows = [], 0
+        held.append(block)
+        rows += len(block.chunk)
+    if held:
+        yield held[-1].cursor, held
+
+
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    """One chunk of several with the same columns."""
+    if len(chunks) == 1:
+        return chunks[0]
+    return Chunk(
+        np.concatenate([chunk.ids for chunk in chunks]),
+        np.concatenate([chunk.times for chunk in chunks]),
+        chunks[0].columns,
+        np.concatenate([chunk.features for chunk in chunks]),
+        np.concatenate([chunk.scores for chunk in chunks]),
+    )
 
 
 class LocalEngine:
@@ -240,45 +273,62 @@ class LocalEngine:
         blocks = self._reader.read(
             step.cursor, since=step.since, until=step.until, newest=step.newest
         )
-        with closing(one_ahead(blocks)) as ahead:
+        with closing(one_ahead(together(blocks))) as ahead:
             return self._sum_up(ahead, step, names, failures)
 
     def _sum_up(
-        self, blocks: Iterable[Block], step: Step, names: Sequence[str], failures: dict[str, str]
+        self, batches: Iterable[Batch], step: Step, names: Sequence[str], failures: dict[str, str]
     ) -> tuple[int, bool]:
         monitors: dict[str, dict[str, AnyMonitor]] = {}
         total = 0
         with self._telling() as say:
-            for block in blocks:
-                version = block.model_version
-                if version not in monitors:
-                    monitors[version] = self._monitors_by_track(version, names, failures)
-                    if step.rows is not None:
-                        self._join(step, monitors[version])
-                chunk = self._of_its_model(block)
-                if chunk is None:
-                    step.pass_over(block.cursor)
-                    continue
-                parts = list(self._ladder.split(chunk))
-                for identity in list(step.tracks):
-                    monitor = monitors[version].get(identity)
-                    sharing = self._monitors.names_of(version, identity, names)
-                    say(sharing if monitor is not None else ())
-                    reason = self._add(step.tracks[identity], block, parts, monitor)
-                    if reason is not None:
-                        del step.tracks[identity]  # it stays where it is, and reads again next time
-                        failures.update(dict.fromkeys(sharing, reason))
+            for cursor, blocks in batches:
+                for version in dict.fromkeys(block.model_version for block in blocks):
+                    if version not in monitors:
+                        monitors[version] = self._monitors_by_track(version, names, failures)
+                        if step.rows is not None:
+                            self._join(step, monitors[version])
+                chunks = self._by_version(blocks)
+                parts = {each: list(self._ladder.split(chunk)) for each, chunk in chunks.items()}
+                for identity, track in list(step.tracks.items()):
+                    found = Track()
+                    for version, some in parts.items():
+                        monitor = monitors[version].get(identity)
+                        sharing = self._monitors.names_of(version, identity, names)
+                        say(sharing if monitor is not None else ())
+                        reason = self._add(found, track, (version, some), monitor)
+                        if reason is not None:
+                            # It stays where it is, and reads again next time.
+                            del step.tracks[identity]
+                            failures.update(dict.fromkeys(sharing, reason))
+                            break
+                    else:
+                        track.go_on(found, cursor)
                 say(())
-                if step.rows is not None:
-                    step.rows.add(version, parts, self._ladder, Span.of_each, Span.merge)
-                    made_with = self._monitors.references.model(version)
-                    step.rows.models.setdefault(version, made_with)
-                    step.rows.cursor = block.cursor
-                step.cursor = block.cursor
-                total += len(block.chunk)
+                self._count(step, parts, cursor)
+                total += sum(map(len, chunks.values()))
                 if step.deadline is not None and time.monotonic() > step.deadline:
                     return total, True
         return total, False
+
+    def _by_version(self, blocks: Iterable[Block]) -> Mapping[str, Chunk]:
+        """The rows of some blocks, of each version those of its model."""
+        chunks: dict[str, list[Chunk]] = {}
+        for block in blocks:
+            chunk = self._of_its_model(block)
+            if chunk is not None:
+                chunks.setdefault(block.model_version, []).append(chunk)
+        return {version: _joined(some) for version, some in chunks.items()}
+
+    def _count(self, step: Step, parts: Mapping[str, list[BucketPart]], cursor: Cursor) -> None:
+        """Add rows to the track that needs no monitor, and go on."""
+        step.cursor = cursor
+        if step.rows is None:
+            return
+        for version, some in parts.items():
+            step.rows.add(version, some, self._ladder, Span.of_each, Span.merge)
+            step.rows.models.setdefault(version, self._monitors.references.model(version))
+        step.rows.cursor = cursor
 
     def _of_its_model(self, block: Block) -> Chunk | None:
         """A block's rows, with the columns of its model version; None: another model made them.
@@ -288,7 +338,9 @@ class LocalEngine:
         """
         columns = self._monitors.references.columns(block.model_version)
         chunk = block.chunk
-        if columns is None or columns == chunk.columns:
+        if columns is None:  # nobody judges them: they are counted alone
+            return replace(chunk, columns=(), features=chunk.features[:, :0])
+        if columns == chunk.columns:
             return chunk
         if sorted(columns) == sorted(chunk.columns):
             order = [chunk.columns.index(name) for name in columns]
@@ -312,22 +364,24 @@ class LocalEngine:
                 step.tracks[identity] = track
 
     def _add(
-        self, track: Track, block: Block, parts: list[BucketPart], monitor: AnyMonitor | None
+        self,
+        found: Track,
+        track: Track,
+        of_version: tuple[str, list[BucketPart]],
+        monitor: AnyMonitor | None,
     ) -> str | None:
-        """Sum up one block; returns the reason when that failed."""
+        """Sum up rows of one version, as they are to go on in a track; says why not."""
+        version, parts = of_version
         if monitor is None:  # a version that cannot be judged, so far
-            track.missing.add(block.model_version)
-        else:
-            try:
-                summarise, merge = monitor.summarise_each, monitor.merge
-                track.add(block.model_version, parts, self._ladder, summarise, merge)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                return told(error)
-            made_with = self._monitors.references.model(block.model_version)
-            track.models.setdefault(
-                block.model_version, made_with
-            )  # another one makes `_behind` act
-        track.cursor = block.cursor
+            found.missing.add(version)
+            return None
+        try:
+            if version in track.versions:
+                found.versions[version] = track.versions[version].copy()
+            found.add(version, parts, self._ladder, monitor.summarise_each, monitor.merge)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            return told(error)
+        found.models[version] = self._monitors.references.model(version)
         return None
 
     def _monitors_by_track(

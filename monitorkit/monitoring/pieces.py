@@ -11,7 +11,7 @@ from datetime import datetime
 from monitorkit.config import Config
 from monitorkit.errors import told
 from monitorkit.monitoring.active import Say
-from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.engine import LocalEngine, Step, together
 from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
@@ -56,7 +56,8 @@ class PieceEngine(LocalEngine):
         failures: dict[str, str] = {}
         rows = Track(since=self._ladder.first)
         step = Step({}, rows=rows)
-        count, _ = self._sum_up(self._reader.read_piece(piece), step, names, failures)
+        batches = together(self._reader.read_piece(piece))
+        count, _ = self._sum_up(batches, step, names, failures)
         self._keep(rows.versions)
         return Part(count, rows, step.tracks, failures, dict(self._not_judged))
 

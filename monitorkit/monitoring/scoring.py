@@ -113,7 +113,7 @@ class ScoredReferences:
 
     def model_now(self, version: str) -> str:
         """As `model`, also where nothing was made for the version yet."""
-        return self._models.get(version) or model_hash(self._config, version) or ""
+        return self._models.get(version) or model_hash(self._config, version, quietly=True) or ""
 
     def _known(self) -> Reference:
         if self._reference is None:
@@ -121,7 +121,7 @@ class ScoredReferences:
         return self._reference
 
 
-def model_hash(config: Config, version: str) -> str | None:
+def model_hash(config: Config, version: str, *, quietly: bool = False) -> str | None:
     """What tells a version in the local store apart; None when it is not there, or is damaged.
 
     A registry that was deleted and filled again counts its versions from one again. A damaged copy
@@ -135,7 +135,8 @@ def model_hash(config: Config, version: str) -> str | None:
     try:
         return _identity(model.read_card(folder))
     except ModelRefused as error:
-        log.warning("stored_model_damaged", reason=f"{error.model}: {error.reason}")
+        if not quietly:
+            log.warning("stored_model_damaged", reason=f"{error.model}: {error.reason}")
         return None
 
 

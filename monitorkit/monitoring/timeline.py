@@ -40,6 +40,10 @@ class Buckets:
         """How many rows are in them."""
         return sum(kept.rows for kept in self.kept.values())
 
+    def copy(self) -> Buckets:
+        """The same buckets, to be changed without these."""
+        return Buckets(dict(self.kept), self.step)
+
     def follow(self, ladder: Ladder, merge: Merge) -> None:
         """Merge the buckets that have become old enough; all of them, or none when one raises."""
         if self.step == ladder.step:
@@ -101,6 +105,19 @@ class Track:
         buckets.kept.update(new)
         if buckets.kept:
             self.versions[version] = buckets
+
+    def go_on(self, found: Track, cursor: Mapping[str, int]) -> None:
+        """Be as far as a cursor: with the versions that were found, in place of what they were.
+
+        Args:
+            found: versions, those that were passed over, and the models of those that were not.
+            cursor: where that ends.
+        """
+        self.versions.update(found.versions)
+        self.missing |= found.missing
+        for version, model in found.models.items():
+            self.models.setdefault(version, model)  # another one makes the engine read anew
+        self.cursor = cursor
 
     def take(self, found: Mapping[str, Buckets], merges: Mapping[str, Merge]) -> None:
         """Add what was summed up elsewhere, by the ladder of the same moment.

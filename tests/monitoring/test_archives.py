@@ -52,4 +52,5 @@ def test_an_archive_that_cannot_be_read_fails_the_cycle_and_says_which(
     with pytest.raises(ArchiveUnreachable, match=r"\[log\] archives: .*away"):
         engine.absorb(NAMES, datetime.now(UTC))
     archive.mkdir()
+    (archive / "README").touch()
     assert engine.absorb(NAMES, datetime.now(UTC)).window.rows == 300

@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 from monitorkit import model, model_store, tables
 from monitorkit.config import Config
 from monitorkit.contracts import Chunk, RunResult
+from monitorkit.counts import CountsMonitor
 from monitorkit.errors import ModelNotFound, ModelRefused
 from monitorkit.monitoring import summary
 from monitorkit.monitoring.cycle import Selection, run_cycle
@@ -30,6 +31,7 @@ from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Absorbed, Case
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.monitoring.store import FILE
+from monitorkit.monitoring.timeline import Track
 from monitorkit.prediction_log import Cursor, segment, sidecar
 from monitorkit.reference import Reference
 from monitorkit.worker import Worker
@@ -531,3 +533,69 @@ def test_a_track_that_only_passes_over_old_segments_is_kept_for_who_judges(place
     case = Case("feature-drift", "1", later, (), absorbed.cursor, reports=False)
     judgement = LocalEngine(here.config).judge(case)
     assert {finding.measure for finding in judgement.findings} == {"ks"}
+
+
+def test_versions_that_take_turns_are_summed_up_together(
+    place: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of champion and challenger: by itself each row would be a block, at a millisecond each."""
+    here = place(monitors=[KS, {"name": "sure", "use": "anytime_drift"}])
+    store_model(here.config, "2")
+    now = datetime.now(UTC)
+    for number in range(400):
+        version = str(1 + number % 2)
+        here.append(draw(1, seed=number), version=version, ends=now - timedelta(seconds=number % 7))
+    calls = []
+    real = Track.add
+
+    def counted(*given: Any) -> None:
+        calls.append(given)
+        real(*given)
+
+    monkeypatch.setattr(Track, "add", counted)
+    names = ["feature-drift", "sure"]
+    together = LocalEngine(here.config)
+    found = together.absorb(names, now)
+    assert (found.rows_read, found.window.rows) == (400, 200)
+    assert len(calls) <= 6  # of two versions, by two or three tracks
+    monkeypatch.setattr("monitorkit.monitoring.engine.TOGETHER_ROWS", 0)
+    for path in here.config.storage.state.iterdir():
+        path.unlink()
+    apart = LocalEngine(here.config)
+    assert apart.absorb(names, now) == found
+    for name in names:
+        case = Case(name, "2", now, (), found.cursor, reports=False)
+        assert apart.judge(case) == together.judge(case)
+
+
+def test_a_monitor_that_fails_of_one_version_counts_no_row_of_the_other_twice(
+    place: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was summed up of the first version is thrown away with what the second one raised."""
+    here = place(monitors=[ROWS, KS], monitoring=VERDICT)
+    store_model(here.config, "2")
+    now = datetime.now(UTC)
+    for number in range(60):
+        here.append(draw(1, seed=number), version=str(1 + number % 2), ends=now)
+    real = Track.add
+
+    def frail(
+        track: Track, version: str, parts: Any, ladder: Any, summarise: Any, merge: Any
+    ) -> Any:
+        if version == "2" and isinstance(getattr(summarise, "__self__", None), CountsMonitor):
+            raise ValueError("no good")
+        return real(track, version, parts, ladder, summarise, merge)
+
+    engine = LocalEngine(here.config)
+    with monkeypatch.context() as patch:
+        patch.setattr(Track, "add", frail)
+        first = engine.absorb(["rows", "feature-drift"], now)
+    assert first.failures == {"feature-drift": "ValueError: no good"}
+    second = engine.absorb(["rows", "feature-drift"], now)
+    assert second.failures == {}
+    assert second.window.rows == 30
+    for track in engine._tracks.values():
+        assert {version: each.rows() for version, each in track.versions.items()} == {
+            "1": 30,
+            "2": 30,
+        }
