@@ -106,6 +106,7 @@ def command(
     def decorate(function: Callable[..., Ended | None]) -> click.Command:
         @wraps(function)
         def run(*, debug: bool, as_json: bool = False, **arguments: Any) -> None:
+            _open_what_is_closed()
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, TextIOWrapper):  # a sign that a terminal lacks ends nothing
                     stream.reconfigure(errors="replace")
@@ -133,6 +134,17 @@ def command(
         return main.command(name=shown, epilog=_epilog(examples))(decorated)
 
     return decorate
+
+
+def _open_what_is_closed() -> None:
+    """Who started it may have closed its output (`>&-`): then what is written goes nowhere."""
+    for descriptor, name in enumerate(("stdout", "stderr"), start=1):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", errors="replace"))
 
 
 def _json(document: Any) -> str:

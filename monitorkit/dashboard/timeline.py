@@ -127,11 +127,14 @@ def versions(newest_first: Sequence[Outline]) -> list[Version]:
 
 
 def _places(oldest_first: Sequence[Outline]) -> list[float]:
-    """Where on the axis of time each cycle is, 0 to 1."""
-    if not oldest_first:
-        return []
-    first = oldest_first[0].finished_at
-    span = (oldest_first[-1].finished_at - first).total_seconds()
-    if span <= 0:
-        return [1.0 for _ in oldest_first]
-    return [(outline.finished_at - first).total_seconds() / span for outline in oldest_first]
+    """Where on the axis of time each cycle is, 0 to 1.
+
+    One after the other where their times are not in order: a clock was ahead once.
+    """
+    times = [outline.finished_at for outline in oldest_first]
+    if len(times) < 2 or times[0] == times[-1]:  # noqa: PLR2004 - one is no span
+        return [1.0 for _ in times]
+    if times != sorted(times):
+        return [number / (len(times) - 1) for number in range(len(times))]
+    span = times[-1] - times[0]
+    return [(time - times[0]) / span for time in times]

@@ -296,3 +296,12 @@ def test_where_results_cannot_be_read_none_is_completed(here: Path) -> None:
     folder.rmdir()
     folder.write_text("a file in its place")
     assert "latest" not in complete("report", "la")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_command_whose_output_was_closed_does_its_work(here: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "monitorkit", "new-monitor", "mine", *options]
+    script = 'exec "$@" >&- 2>&-'
+    done = subprocess.run(["sh", "-c", script, "sh", *command], check=False)
+    assert done.returncode == 0
+    assert (here / "mine.py").exists()

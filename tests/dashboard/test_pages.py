@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,6 +16,7 @@ from made_history import copies
 from monitorkit import delivered
 from monitorkit.contracts import CycleNote, Finding, MonitoringStatus, Outcome, RunResult
 from monitorkit.dashboard import timeline
+from monitorkit.dashboard.outlines import Outline
 from monitorkit.dashboard.pages import FRAGMENTS
 from monitorkit.dashboard.routes import POLICY
 from monitorkit.delivered import Delivered
@@ -283,3 +284,18 @@ async def test_an_alarm_that_cannot_be_judged_now_is_shown(
         assert "too few rows of late to look again" in page.text
         report = await shown.client.get(f"/dashboard/results/{result.run_id}")
         assert report.status_code == 200
+
+
+def test_a_clock_that_was_ahead_leaves_every_cycle_in_the_plot(history: list[RunResult]) -> None:
+    outlines = [Outline.of(result) for result in history[:5]]
+    assert timeline._places(outlines[:1]) == [1.0]
+    in_order = timeline._places(outlines)
+    assert (in_order[0], in_order[-1]) == (0.0, 1.0)
+    assert in_order == sorted(in_order)
+    for at in range(5):
+        ahead = list(outlines)
+        ahead[at] = replace(ahead[at], finished_at=ahead[at].finished_at + timedelta(days=3650))
+        places = timeline._places(ahead)
+        assert places == sorted(places)
+        assert (places[0], places[-1]) == (0.0, 1.0)
+        assert at == 4 or places == [0.0, 0.25, 0.5, 0.75, 1.0]

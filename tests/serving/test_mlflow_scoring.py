@@ -29,8 +29,9 @@ from structlog.testing import capture_logs
 from wire import listening, logged
 
 from monitorkit.schema import Feature, FeatureSchema, request_model, spellings
+from monitorkit.serving.fields import SHOWN_ERRORS
 from monitorkit.serving.problems import Problem
-from monitorkit.serving.protocols import parquet_tables
+from monitorkit.serving.protocols import csv_tables, parquet_tables
 from monitorkit.serving.protocols.tables import read_records
 from monitorkit.serving.served import Served
 from monitorkit.serving.services import Services
@@ -466,6 +467,38 @@ async def test_a_wrong_csv_is_refused_without_a_word_of_its_values(
         message = error(await post(client, text, CSV), code, words)
         assert "secret" not in message
         assert services.writer.rows == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100, 4097])
+def test_whatever_texts_are_no_numbers_are_found_in_order(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    for share in (0.0, 0.001, 0.5, 1.0):
+        wrong = random.random(rows) < share
+        texts = np.where(wrong, "x", " 1.5 ").tolist()
+        expected = np.flatnonzero(wrong).tolist()[:SHOWN_ERRORS]
+        assert csv_tables._no_numbers(pa.array(texts)) == expected
+
+
+def test_a_wrong_value_at_the_end_is_found_without_a_look_at_every_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trimmed = pa.array(["1.5"] * 10_000 + ["x"])
+    looks = []
+
+    class Counted:
+        def __init__(self, texts: Any) -> None:
+            self.texts = texts
+
+        def __len__(self) -> int:
+            return len(self.texts)
+
+        def __getitem__(self, part: slice) -> Any:
+            looks.append(part)
+            return self.texts[part]
+
+    monkeypatch.setattr("pyarrow.compute.utf8_trim_whitespace", Counted)
+    assert csv_tables._no_numbers(trimmed) == [10_000]
+    assert len(looks) < 40
 
 
 @pytest.mark.parametrize("word", ["", "NA", "NaN", "null", "None", "<NA>", '""'])
