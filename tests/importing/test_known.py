@@ -133,6 +133,7 @@ def test_files_may_change_their_names_and_folders_meanwhile(
     here, archive = tmp_path / "here", tmp_path / "archive"
     here.mkdir()
     archive.mkdir()
+    (archive / "README").touch()
     text = [header(SHORT.names) + b"".join(lines([n, n + 1])[0]) for n in (0, 10, 20)]
     closed = [here / f"predictions-20260102T0304{n}5.123456Z.csv" for n in range(2)]
     for path, content in zip([*closed, here / "predictions.csv"], text, strict=True):
