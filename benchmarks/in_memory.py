@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
@@ -38,14 +37,8 @@ def monitors_of(file: Path, which: str) -> list[Monitor[Any, Any]]:
 
 def read(file: Path) -> Chunk:
     """All rows of a configuration's log."""
-    chunks = [block.chunk for block in Reader(config.load(file).storage.predictions).read({})]
-    return Chunk(
-        np.concatenate([chunk.ids for chunk in chunks]),
-        np.concatenate([chunk.times for chunk in chunks]),
-        chunks[0].columns,
-        np.concatenate([chunk.features for chunk in chunks]),
-        np.concatenate([chunk.scores for chunk in chunks]),
-    )
+    blocks = Reader(config.load(file).storage.predictions).read({})
+    return Chunk.joined([block.chunk for block in blocks])
 
 
 def work(monitors: Sequence[Monitor[Any, Any]], chunk: Chunk) -> None:

@@ -58,6 +58,19 @@ class Chunk:
         times = np.full(len(scores), np.datetime64("NaT", "us"))
         return cls(ids, times, tuple(columns), features, scores)
 
+    @classmethod
+    def joined(cls, chunks: Sequence[Chunk]) -> Chunk:
+        """The rows of one chunk after those of the other; all have the same columns."""
+        if len(chunks) == 1:
+            return chunks[0]
+        return cls(
+            np.concatenate([chunk.ids for chunk in chunks]),
+            np.concatenate([chunk.times for chunk in chunks]),
+            chunks[0].columns,
+            np.concatenate([chunk.features for chunk in chunks]),
+            np.concatenate([chunk.scores for chunk in chunks]),
+        )
+
     def __len__(self) -> int:
         return len(self.scores)
 

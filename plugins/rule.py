@@ -276,7 +276,7 @@ def _of_rows(node: Node, chunk: Chunk) -> Any:
             found = np.float64(value)
         case Column(name) if name in chunk.columns:
             found = chunk.features[:, chunk.columns.index(name)]
-        case Column(name) if name in (SCORE, SCORE_COLUMN):
+        case Column(name) if name == SCORE:
             found = chunk.scores
         case Unary(sign, operand):
             inner = _of_rows(operand, chunk)

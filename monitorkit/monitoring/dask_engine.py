@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
 from monitorkit.monitoring.process_engine import ENVIRONMENT, ProcessEngine
-from monitorkit.monitoring.protocol import Absorbed, Case
+from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Span, Track
-from monitorkit.prediction_log import Cursor, Piece
+from monitorkit.prediction_log import Piece
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
@@ -105,22 +104,14 @@ class DaskEngine(LocalEngine):
         self._client = client
         self._piece_bytes = piece_bytes
 
-    def absorb(
-        self,
-        names: Sequence[str],
-        now: datetime,
-        *,
-        seconds: float | None = None,
-        until: Cursor | None = None,
-    ) -> Absorbed:
-        """As `LocalEngine.absorb`."""
-        # What is in the file another process judges; this one only adds to it.
-        self._store.check()
-        return super().absorb(names, now, seconds=seconds, until=until)
-
     def judge(self, case: Case) -> Judgement:
         """As `ProcessEngine.judge`."""
         return self._judges.judge(case)
+
+    def _refresh(self) -> None:
+        # What is in the file another process judges; this one only adds to it.
+        self._store.check()
+        super()._refresh()
 
     def _read(self, step: Step, names: Sequence[str], failures: dict[str, str]) -> tuple[int, bool]:
         """Read on from a cursor, all of it at once.

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-import numpy as np
-
 from monitorkit import logs, model_store
 from monitorkit.ahead import one_ahead
 from monitorkit.config import Config
@@ -79,19 +77,6 @@ def together(blocks: Iterable[Block]) -> Generator[Batch, None, None]:
         yield held[-1].cursor, held
 
 
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
-    """One chunk of several with the same columns."""
-    if len(chunks) == 1:
-        return chunks[0]
-    return Chunk(
-        np.concatenate([chunk.ids for chunk in chunks]),
-        np.concatenate([chunk.times for chunk in chunks]),
-        chunks[0].columns,
-        np.concatenate([chunk.features for chunk in chunks]),
-        np.concatenate([chunk.scores for chunk in chunks]),
-    )
-
-
 class LocalEngine:
     """Holds the timeline and the monitors, in this process; nothing here has a time limit.
 
@@ -144,10 +129,11 @@ class LocalEngine:
         self._monitors.verify()
         self._refresh()
         self._look_from(now)
-        if self._reused(self._whole(self._rows_id)):
+        rows = self._whole(self._rows_id)
+        if self._reused(rows):
             self._tracks.clear()
             self._unread.clear()
-        rows = self._whole(self._rows_id)
+            rows = self._whole(self._rows_id)
         rows.follow(self._ladder, Span.merge)  # else a bucket may end up before the look-back later
         dropped = [track.forget(self._ladder.first) for track in self._tracks.values()]
         failures: dict[str, str] = {}
@@ -182,8 +168,8 @@ class LocalEngine:
     def _reused(self, rows: Track) -> bool:
         """Whether another model has a version's number by now: its rows may have other columns."""
         now = self._monitors.references.model_now
-        made_with = {version: rows.models.get(version) or now(version) for version in rows.versions}
-        return any(now(version) not in ("", known) for version, known in made_with.items())
+        known = ((version, rows.models.get(version)) for version in rows.versions)
+        return any(model and now(version) not in ("", model) for version, model in known)
 
     def _pass_over(self, step: Step, rows: Track) -> bool:
         """Segments that are gone, or too old, can keep no track from being where the others are.
@@ -318,7 +304,7 @@ class LocalEngine:
             chunk = self._of_its_model(block)
             if chunk is not None:
                 chunks.setdefault(block.model_version, []).append(chunk)
-        return {version: _joined(some) for version, some in chunks.items()}
+        return {version: Chunk.joined(some) for version, some in chunks.items()}
 
     def _count(self, step: Step, parts: Mapping[str, list[BucketPart]], cursor: Cursor) -> None:
         """Add rows to the track that needs no monitor, and go on."""

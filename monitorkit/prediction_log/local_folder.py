@@ -25,6 +25,23 @@ _File = tuple[int, int]  # device and number
 _Stamp = tuple[int, int, int, int]
 
 
+def check_archive(path: Path, where: str) -> None:
+    """Nothing, where a folder has something in it: else its rows would be missing without a word.
+
+    Args:
+        path: of the folder.
+        where: as it was configured.
+
+    Raises:
+        ArchiveUnreachable: it is not there or empty, as where a disk is not mounted.
+    """
+    if not path.is_dir():
+        raise ArchiveUnreachable(where, "there is no such folder")
+    with os.scandir(path) as entries:
+        if next(entries, None) is None:
+            raise ArchiveUnreachable(where, _EMPTY)
+
+
 class LocalFolder:
     """The segments in a folder.
 
@@ -52,13 +69,10 @@ class LocalFolder:
         would a compression between listing and opening.
 
         Raises:
-            ArchiveUnreachable: it is one, and not there or empty, as where a disk is not mounted.
+            ArchiveUnreachable: as `check_archive`, when it is one.
         """
         if self.copies:
-            if not self._path.is_dir():
-                raise ArchiveUnreachable(self.where, "there is no such folder")
-            if not any(self._path.iterdir()):
-                raise ArchiveUnreachable(self.where, _EMPTY)
+            check_archive(self._path, self.where)
         while True:
             with ExitStack() as attempt:
                 live = self._open_live(attempt)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.errors import ArchiveUnreachable
 from monitorkit.prediction_log import chain, imported, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
 from monitorkit.prediction_log.compressed import read_compressed
 from monitorkit.prediction_log.digest import digest_of
 from monitorkit.prediction_log.folders import local_path
 from monitorkit.prediction_log.inspection import Source
+from monitorkit.prediction_log.local_folder import check_archive
 from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Rows
 from monitorkit.prediction_log.remote_folder import reaching
@@ -410,8 +410,8 @@ def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:
 def _look_for(archive: str) -> None:
     """See whether a folder of archives is there: else all segments in it would be "removed"."""
     path = local_path(archive)
-    if path is not None and not path.is_dir():
-        raise ArchiveUnreachable(archive, "there is no such folder")
+    if path is not None:
+        check_archive(path, archive)
 
 
 def _in_archive(archive: str, stem: str, stack: ExitStack) -> Source | None:

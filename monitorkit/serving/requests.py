@@ -176,11 +176,11 @@ def whole_numbers(request: Request, /, **limits: tuple[int, int, int]) -> dict[s
         Problem: 422 for every wrong or unknown one at once.
     """
     found = {name: default for name, (default, _, _) in limits.items()}
-    known = ", ".join(sorted(limits))
+    unknown = f"is not a query parameter; known: {', '.join(sorted(limits))}"
     wrong = []
     count = 0
     for name, text in request.query_params.multi_items():
-        message = f"is not a query parameter; known: {known}"
+        message = unknown
         if name in limits:
             _, lowest, highest = limits[name]
             if re.fullmatch(r"[0-9]{1,15}", text) and lowest <= int(text) <= highest:

@@ -44,6 +44,18 @@ MATRIX_ROWS = 1000
 """Rows that become an array at once: 0.4 ms."""
 
 
+def _parsed(body: bytes | bytearray) -> Any:
+    """A body's JSON.
+
+    Raises:
+        Problem: 400 for what is none.
+    """
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise problems.not_json(str(error), body) from None
+
+
 @dataclass(frozen=True, eq=False)
 class Served:
     """One model version as requests meet it.
@@ -126,12 +138,8 @@ class Served:
 
     def _read_large_row(self, body: bytes | bytearray) -> Values:
         """A row in a body that holds more than any: what is too much of it is never validated."""
-        try:
-            row = from_json(body)
-        except ValueError as error:
-            raise problems.not_json(str(error), body) from None
         known = fields.known_fields(self.schema)
-        kept, left = fields.trimmed(row, known)
+        kept, left = fields.trimmed(_parsed(body), known)
         try:
             return list(self._row.validator.validate_python(kept).__dict__.values())
         except ValidationError as error:
@@ -180,10 +188,7 @@ class Served:
 
     def _read_row_by_row(self, body: bytes | bytearray, limit: int) -> list[Values]:
         """The rows of any body, or everything that is wrong with them."""
-        try:
-            rows = from_json(body)
-        except ValueError as error:
-            raise problems.not_json(str(error), body) from None
+        rows = _parsed(body)
         if not isinstance(rows, list):
             raise problems.not_an_array()
         if len(rows) > limit:

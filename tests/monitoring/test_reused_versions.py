@@ -10,8 +10,10 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import stored_model
 from monitoring_place import SCHEMA, Place, draw
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from structlog.testing import capture_logs
 
 from monitorkit import model, model_store, reference
@@ -111,9 +113,6 @@ def test_a_model_that_takes_a_number_over_leaves_the_others_rows_out_everywhere(
     shutil.rmtree(here.config.storage.predictions)
     logged_before(here, SCHEMA.names, draw(200, seed=5))
     shutil.rmtree(folder)
-    import stored_model  # noqa: PLC0415 - as below
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - takes seconds
-
     rows = draw(500, seed=6)[:, [0, 2]]
     classifier = LogisticRegression().fit(rows, rows[:, 1] > np.median(rows[:, 1]))
     stored_model.store(here.config, "1", fewer, classifier)

@@ -664,3 +664,13 @@ def test_an_archive_that_is_not_there_is_an_error_and_no_finding(tmp_path: Path)
     """As a folder that is not mounted: its segments were not removed."""
     with pytest.raises(ArchiveUnreachable, match="there is no such folder"):
         verify(tmp_path, [str(tmp_path / "archive")])
+
+
+def test_nor_are_those_of_one_that_is_empty(tmp_path: Path) -> None:
+    """Where a disk is not mounted there mostly is an empty folder."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    with pytest.raises(ArchiveUnreachable, match="it is empty"):
+        verify(tmp_path, [str(archive)])
+    (archive / "README").touch()
+    assert verify(tmp_path, [str(archive)]).findings == []

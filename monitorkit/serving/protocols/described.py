@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from monitorkit.serving.components import PREDICTION_ID, Schema, path_parameter, ref
@@ -44,7 +45,7 @@ def key_errors(path: str) -> Schema:
         schema = "MlflowError"
     else:
         return {}
-    return {status: _error(status, schema) for status in ("401", "403")}
+    return _errors(("401", "403"), schema)
 
 
 def schemas() -> Schema:
@@ -109,7 +110,7 @@ def _mlflow_scoring(served: Served | None, limit: int) -> Schema:
     row = example(served.schema) if served is not None else {}
     split = {"columns": list(row), "data": [list(row.values())]}
     text = ",".join(row) + "\n" + ",".join(str(value) for value in row.values()) + "\n"
-    errors = {status: _error(status, "MlflowError") for status in _BODY}
+    errors = _errors(_BODY, "MlflowError")
     errors["415"] = {"description": _ERRORS["415"], "content": {"text/plain": {}}}
     tags = ["mlflow scoring"]
     return {
@@ -154,7 +155,7 @@ def _mlflow_scoring(served: Served | None, limit: int) -> Schema:
                 "responses": {
                     "200": {"description": "It is"},
                     "404": {"description": "None is"},
-                    **{status: _error(status, "MlflowError") for status in _ANY},
+                    **_errors(_ANY, "MlflowError"),
                 },
             }
         },
@@ -165,7 +166,7 @@ def _mlflow_scoring(served: Served | None, limit: int) -> Schema:
                 "summary": "The version of MLflow, without quotes",
                 "responses": {
                     "200": {"description": "OK"},
-                    **{status: _error(status, "MlflowError") for status in _ANY},
+                    **_errors(_ANY, "MlflowError"),
                 },
             }
         },
@@ -225,7 +226,7 @@ def _infer(name: str, served: Served | None, limit: int, parameters: list[Schema
         },
         "responses": {
             "200": _ok(ref("InferAnswer"), None),
-            **{status: _error(status, "OpenInferenceError") for status in ("404", *_BODY)},
+            **_errors(("404", *_BODY), "OpenInferenceError"),
         },
     }
 
@@ -244,7 +245,7 @@ def _get(
         "summary": summary,
         "responses": {
             "200": _ok(answer, sample),
-            **{status: _error(status, "OpenInferenceError") for status in (*errors, *_ANY)},
+            **_errors((*errors, *_ANY), "OpenInferenceError"),
         },
     }
     if parameters:
@@ -259,8 +260,6 @@ def _ok(schema: Schema, sample: Any) -> Schema:
     return {"description": "OK", "content": {"application/json": content}}
 
 
-def _error(status: str, schema: str) -> Schema:
-    return {
-        "description": _ERRORS[status],
-        "content": {"application/json": {"schema": ref(schema)}},
-    }
+def _errors(statuses: Sequence[str], schema: str) -> Schema:
+    content = {"application/json": {"schema": ref(schema)}}
+    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}
