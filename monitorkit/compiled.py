@@ -263,7 +263,14 @@ def _linear(estimator: Any) -> Callable[[Rows], NDArray[np.float64]]:
     from scipy.special import expit  # noqa: PLC0415 - scikit-learn has imported it
 
     weights, intercept = estimator.coef_[0], estimator.intercept_[0]
-    return lambda rows: np.asarray(expit(rows @ weights + intercept))
+
+    def scores(rows: Rows) -> NDArray[np.float64]:
+        decisions = rows @ weights + intercept
+        if not np.isfinite(decisions).all():  # of which the logistic function makes 0 or 1
+            raise ValueError("a value is infinite or NaN when it comes to the regression")
+        return np.asarray(expit(decisions))
+
+    return scores
 
 
 def in_treelite(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[np.float64]]:
@@ -285,8 +292,7 @@ def in_treelite(estimator: Any, *, rounding: bool) -> Callable[[Rows], NDArray[n
 
     def scores(rows: Rows) -> NDArray[np.float64]:
         if rounding:
-            with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
-                rows = rows.astype(np.float32).astype(np.float64)
+            rows = forest.rounded(rows).astype(np.float64)
         rows = np.ascontiguousarray(rows, dtype=np.float64)
         if rows.shape[1] != columns:  # C would read on beyond their end
             raise ValueError(f"{rows.shape[1]} columns for {columns}")

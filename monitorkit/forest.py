@@ -59,6 +59,19 @@ def one_tree(forest: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
     return lambda rows: few(rows) if len(rows) <= most else many(rows)
 
 
+def rounded(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The rows as scikit-learn's trees compare them, in C order.
+
+    Raises:
+        ValueError: a number is beyond float32, as a step may lead it; scikit-learn refuses it, too.
+    """
+    with np.errstate(over="ignore"):
+        single = rows.astype(np.float32, order="C")
+    if np.isinf(single).any():
+        raise ValueError("a value is infinite or too large for float32 when it comes to the trees")
+    return single
+
+
 def shares_of(tree: Any) -> NDArray[np.float64]:
     """(nodes,) the positive class's share in each node."""
     negatives, positives = tree.value[:, 0].T
@@ -82,8 +95,7 @@ def tree_by_tree(
     pairs = list(zip(applies, shares, strict=True))
 
     def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(over="ignore"):  # a number beyond float32 is infinite to these trees
-            given = rows.astype(np.float32, order="C")
+        given = rounded(rows)
         order = np.argsort(first(given), kind="stable")
         given = given[order]
         total = np.zeros(len(rows))
@@ -116,8 +128,7 @@ def joined(
     def scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         # Tree by tree, so that its nodes stay in the processor's cache for all rows.
         given = np.empty((len(trees), len(rows), columns + 1), dtype=np.float32)
-        with np.errstate(over="ignore"):
-            given[:, :, :columns] = rows
+        given[:, :, :columns] = rounded(rows)
         given[:, :, columns] = numbers
         found = np.empty((len(trees), len(rows)))
         for part, apply, positive in parts:

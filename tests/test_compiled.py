@@ -307,14 +307,29 @@ def test_a_tree_is_placed_well_if_the_allocator_has_such_a_place() -> None:
     assert places[-1] == 48 or len(made) == 8
 
 
-def test_numbers_beyond_float32_are_infinite_to_a_forest() -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        RandomForestClassifier(5, random_state=0),
+        ExtraTreesClassifier(5, random_state=0),
+        GradientBoostingClassifier(n_estimators=5),
+    ],
+    ids=lambda last: type(last).__name__,
+)
+def test_numbers_that_a_step_leads_beyond_float32_are_refused_as_scikit_learn_does(
+    last: Any,
+) -> None:
     rows, labels = data(missing=False)
-    fitted = RandomForestClassifier(5, random_state=0).fit(rows, labels)
-    huge = np.where(rows > 0, 1e300, -1e300)
-    large = np.where(rows > 0, 1e30, -1e30)
-    np.testing.assert_allclose(
-        compiled(fitted).scores(huge), fitted.predict_proba(large)[:, 1], atol=1e-14
-    )
+    fitted = make_pipeline(FunctionTransformer(np.square), last).fit(rows, labels)
+    made = compiled(fitted).scores
+    for count in (1, 50, 1000):
+        some = np.resize(rows, (count, rows.shape[1]))
+        some[count // 2, 1] = 1e18
+        np.testing.assert_allclose(made(some), fitted.predict_proba(some)[:, 1], atol=1e-14)
+        some[count // 2, 1] = -1e20
+        for scores in (fitted.predict_proba, made):
+            with np.errstate(over="ignore"), pytest.raises(ValueError, match="too large"):
+                scores(some)
 
 
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])

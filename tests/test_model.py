@@ -30,6 +30,7 @@ from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -51,6 +52,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from monitorkit import compiled, engines, estimators, model
 from monitorkit import forest as forest_module
@@ -904,6 +906,37 @@ def test_a_model_that_is_replaced_is_freed_without_a_collection(
         assert scores() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        LogisticRegression(),
+        RandomForestClassifier(5, random_state=0),
+        DecisionTreeClassifier(),
+        AdaBoostClassifier(DecisionTreeClassifier(max_depth=2), n_estimators=3),
+    ],
+    ids=lambda last: type(last).__name__,
+)
+def test_rows_that_a_step_leads_beyond_float32_are_refused_whatever_answers(last: Any) -> None:
+    """scikit-learn's own look at every number is left out, but for large ones."""
+    rows = np.random.default_rng(0).lognormal(size=(400, 3))
+    labels = (rows[:, 0] > 1).astype(int)
+    steps = PolynomialFeatures(10, include_bias=False), StandardScaler()
+    fitted = make_pipeline(*steps, clone(last)).fit(rows, labels)
+    large = rows[:300].copy()
+    large[7, 1] = 3e38  # within what a request may hold; its tenth power is beyond float64
+    every = [engines.as_fitted(fitted, ("a", "b", "c")), engines._unchecked(fitted)]
+    compiled = engines._compiled(fitted, arrays=True)
+    every += [] if compiled is None else [compiled]
+    with np.errstate(all="ignore"):
+        for engine in every:
+            for size in (300, 8):
+                with pytest.raises(ValueError, match=r"infinity|NaN|too large"):
+                    engine.scores(large[:size])
+            np.testing.assert_allclose(
+                engine.scores(rows), fitted.predict_proba(rows)[:, 1], atol=1e-12
+            )
 
 
 def _winsorised(rows: Floats) -> Floats:

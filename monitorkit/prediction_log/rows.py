@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     """One answered row.
 
     Attributes:
-        prediction_id: unique; ids sort as rows do.
+        prediction_id: unique; those of one request sort as its rows do.
         timestamp: ISO-8601, UTC, microseconds, `Z`.
         model_version: of the model that answered.
         prediction: the label.

@@ -22,6 +22,9 @@ from monitorkit.prediction_log.remote_folder import reaching
 from monitorkit.prediction_log.repeats import Repeats, keys
 from monitorkit.prediction_log.verified import Finding, Head, Report, Verified
 
+BESIDE = np.timedelta64(1, "s")
+"""Rows that were written meanwhile may be later than those of a batch, by some milliseconds."""
+
 MOST = 10
 """Findings of one kind in one file; further ones are counted."""
 
@@ -230,7 +233,7 @@ class _Verification:
             verified.rows += len(rows.ends)
             self._repeats.add(keys(_identities(source.name, rows)))
             times = rows.times if before is None else np.concatenate([[before], rows.times])
-            verified.backwards += int(np.count_nonzero(times[1:] < times[:-1]))
+            verified.backwards += int(np.count_nonzero(times[:-1] - times[1:] > BESIDE))
             before = rows.times[-1]
             self._advance(int(rows.ends[-1]) - end)
             end = int(rows.ends[-1])

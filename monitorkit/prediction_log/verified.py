@@ -37,8 +37,9 @@ class Verified:
         rows: in it.
         bad: lines that are no rows.
         torn: 1 when its last line has no end: a row that was never answered.
-        backwards: rows that are older than the one before them, as after the clock was set back,
-            and in imports.
+        backwards: rows that are more than a second older than the one before them, as after the
+            clock was set back, and in imports. (A batch is written when it is ready, after single
+            rows that came meanwhile.)
         bytes: of the file.
     """
 

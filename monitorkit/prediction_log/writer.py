@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from aiofiles.threadpool.binary import AsyncFileIO
+from anyio import CapacityLimiter, to_thread
 
 from monitorkit.errors import LogLocked, LogWriteFailed
 from monitorkit.prediction_log.log_file import LogFile
@@ -23,7 +24,7 @@ from monitorkit.prediction_log.rows import Formatter, Prediction, Predictions
 from monitorkit.schema import FeatureSchema
 
 INLINE_ROWS = 128
-"""More rows are formatted and written in the thread: 1 ms is too long for the event loop."""
+"""More rows are formatted and written in threads: 1 ms is too long for the event loop."""
 
 SLOW_SECONDS = 0.005
 """A write to the page cache that takes longer waited for the disk, or for a processor."""
@@ -77,6 +78,8 @@ class Writer:
         self._write_in_thread = cast(
             Callable[[bytes, bytes], Awaitable[int]], self._async_file.write
         )
+        # Not in the log's own thread: 10 ms of 10,000 rows would hold up those that are ready.
+        self._formatting = CapacityLimiter(2)
         self._locked = False  # another process did write, at the last append
         self._closed = False
 
@@ -136,7 +139,8 @@ class Writer:
     async def append(self, schema: FeatureSchema, predictions: Sequence[Prediction]) -> None:
         """Append some rows at once; another schema than that of the open segment begins a new one.
 
-        Cancelled, it may still write them.
+        Rows of several calls at once are written in the order in which they are ready. Cancelled,
+        it may still write them.
 
         Raises:
             LogWriteFailed: none of them was written.
@@ -149,13 +153,12 @@ class Writer:
         formatter = self._formatter
         if schema is not formatter.schema and schema != formatter.schema:
             formatter = Formatter(schema)
-        loop = asyncio.get_running_loop()
         rows = Predictions.of(predictions)
         few = len(rows) <= INLINE_ROWS
         if few:
             data = formatter.lines(rows)
         else:
-            data = await loop.run_in_executor(self._threads, formatter.lines, rows)
+            data = await to_thread.run_sync(formatter.lines, rows, limiter=self._formatting)
         if self._formatter.schema != schema:
             # The thread does this before the write that follows, and before nobody else's.
             self._formatter = formatter

@@ -25,9 +25,10 @@ A = TypeVar("A", bound=Answers)
 class _Caller(Generic[G, R, A]):
     """One submission: its rows, and the future on which it waits."""
 
-    __slots__ = ("answers", "count", "group", "queued", "rows")
+    __slots__ = ("answers", "count", "group", "lane", "queued", "rows")
 
-    def __init__(self, group: G, rows: R, answers: asyncio.Future[A]) -> None:
+    def __init__(self, lane: Lane[G, R, A], group: G, rows: R, answers: asyncio.Future[A]) -> None:
+        self.lane = lane
         self.group = group
         self.rows: R | None = rows  # None: dropped, and not to be held in memory until its turn
         self.count = len(rows)
@@ -35,18 +36,62 @@ class _Caller(Generic[G, R, A]):
         self.queued = True
 
 
+class Lane(Generic[G, R, A]):
+    """Callers that wait for those before them here, and for nobody else."""
+
+    def __init__(self) -> None:
+        self.waiting_rows = 0
+        self.queue: deque[_Caller[G, R, A]] = deque()
+        self._wake: asyncio.Future[None] | None = None
+
+    def put(self, caller: _Caller[G, R, A]) -> None:
+        """Let a caller queue."""
+        self.queue.append(caller)
+        self.waiting_rows += caller.count
+        self.wake_up()
+
+    def take(self, most: int) -> list[_Caller[G, R, A]]:
+        """The next batch: from the head of the queue, of one group, without those who left."""
+        batch: list[_Caller[G, R, A]] = []
+        total = 0
+        while self.queue:
+            caller = self.queue[0]
+            if caller.queued:
+                count = caller.count
+                if batch and (caller.group is not batch[0].group or total + count > most):
+                    break
+                caller.queued = False
+                batch.append(caller)
+                total += count
+            self.queue.popleft()
+        self.waiting_rows -= total
+        return batch
+
+    async def filled(self) -> None:
+        """Wait until somebody queues, or there is another reason to look."""
+        self._wake = asyncio.get_running_loop().create_future()
+        await self._wake
+
+    def wake_up(self) -> None:
+        """Let `filled` return."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
 class Batcher(Generic[G, R, A]):
-    """Turns concurrent submissions into one flush after the other, in order of arrival.
+    """Turns concurrent submissions into flushes, in order of arrival.
 
     When idle a submission is dispatched at once; while a flush runs callers queue, and what has
-    queued by its end is the next batch. There is no timer. A batch never mixes groups. All methods
-    belong to the event loop that `run` runs on.
+    queued by its end is the next batch. There is no timer. A batch never mixes groups. Few rows and
+    many have a lane each: a flush of ten thousand takes as long as hundreds of single ones, which
+    go on beside it. All methods belong to the event loop that `run` runs on.
 
     Args:
         flush: answers the rows of one group, caller by caller: as many answers as rows of all of
             them, in their order.
-        max_waiting_rows: rows that may queue beside the batch that runs; beyond it `submit`
-            raises. One submission may be larger than that when nothing else waits.
+        max_waiting_rows: rows that may queue in a lane beside the batch that runs; beyond it
+            `submit` raises. One submission may be larger than that when nothing else waits there.
+        many_rows: as many in one submission, or more, take the lane for many.
         max_flush_rows: rows in one batch; a larger submission is a batch of its own.
         isolate: errors that are the fault of some rows and left no trace. A batch that fails with
             one is divided until only the callers with those rows fail.
@@ -57,10 +102,12 @@ class Batcher(Generic[G, R, A]):
         flush: Callable[[G, Sequence[R]], Awaitable[A]],
         *,
         max_waiting_rows: int,
+        many_rows: int = 256,
         max_flush_rows: int = 10_000,
         isolate: tuple[type[Exception], ...] = (),
     ) -> None:
-        self.waiting_rows = 0
+        self.few: Lane[G, R, A] = Lane()
+        self.many: Lane[G, R, A] = Lane()
         self.served_rows = 0  # flushed, and answered to whoever was still there
         self.answered_rows = 0
         """Rows answered to callers who were still there then; a few may count as late, too."""
@@ -74,13 +121,17 @@ class Batcher(Generic[G, R, A]):
         """Rows whose caller left while they were being answered: logged, and told to nobody."""
         self._flush = flush
         self._max_waiting_rows = max_waiting_rows
+        self._many_rows = many_rows
         self._max_flush_rows = max_flush_rows
         self._isolate = isolate
-        self._queue: deque[_Caller[G, R, A]] = deque()
-        self._wake: asyncio.Future[None] | None = None
         self._running = False
         self._closing = False
         self._ended = asyncio.Event()
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that queue, in both lanes."""
+        return self.few.waiting_rows + self.many.waiting_rows
 
     async def submit(self, group: G, rows: R) -> A:
         """Wait for the answers to some rows.
@@ -90,21 +141,20 @@ class Batcher(Generic[G, R, A]):
             rows: at least one; not to be changed any more.
 
         Raises:
-            Overloaded: too many rows wait already.
+            Overloaded: too many rows wait already in this lane.
             Stopping: the batcher was closed.
             Exception: what `flush` raised for these rows.
         """
         if self._closing:
             raise Stopping
         count = len(rows)
-        if self.waiting_rows and self.waiting_rows + count > self._max_waiting_rows:
+        lane = self.few if count < self._many_rows else self.many
+        if lane.waiting_rows and lane.waiting_rows + count > self._max_waiting_rows:
             self.refused_rows += count
-            raise Overloaded(self.waiting_rows, self._max_waiting_rows)
+            raise Overloaded(lane.waiting_rows, self._max_waiting_rows)
         answers: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        caller = _Caller(group, rows, answers)
-        self._queue.append(caller)
-        self.waiting_rows += count
-        self._wake_up()
+        caller = _Caller(lane, group, rows, answers)
+        lane.put(caller)
         try:
             return await answers
         except asyncio.CancelledError:
@@ -115,56 +165,39 @@ class Batcher(Generic[G, R, A]):
         """Dispatch until closed and drained; cancelled, whoever still waits gets `Stopping`."""
         self._running = True
         try:
-            while True:
-                batch = self._take()
-                if batch:
-                    await self._dispatch(batch)
-                elif self._closing:
-                    return
-                else:
-                    self._wake = asyncio.get_running_loop().create_future()
-                    await self._wake
+            async with asyncio.TaskGroup() as lanes:
+                lanes.create_task(self._run(self.few))
+                lanes.create_task(self._run(self.many))
         finally:
             self._end()
+
+    async def _run(self, lane: Lane[G, R, A]) -> None:
+        while True:
+            batch = lane.take(self._max_flush_rows)
+            if batch:
+                await self._dispatch(batch)
+            elif self._closing:
+                return
+            else:
+                await lane.filled()
 
     async def close(self) -> None:
         """Refuse new rows, and return when every accepted one is answered."""
         self._closing = True
         if self._running:
-            self._wake_up()
+            self.few.wake_up()
+            self.many.wake_up()
         else:
             self._end()
         await self._ended.wait()
 
-    def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
     def _end(self) -> None:
         self._closing = True
-        self._fail(self._queue, Stopping())
-        self._queue.clear()
-        self.waiting_rows = 0
+        for lane in (self.few, self.many):
+            self._fail(lane.queue, Stopping())
+            lane.queue.clear()
+            lane.waiting_rows = 0
         self._ended.set()
-
-    def _take(self) -> list[_Caller[G, R, A]]:
-        """The next batch: from the head of the queue, of one group, without those who left."""
-        batch: list[_Caller[G, R, A]] = []
-        total = 0
-        while self._queue:
-            caller = self._queue[0]
-            if caller.queued:
-                count = caller.count
-                if batch and (
-                    caller.group is not batch[0].group or total + count > self._max_flush_rows
-                ):
-                    break
-                caller.queued = False
-                batch.append(caller)
-                total += count
-            self._queue.popleft()
-        self.waiting_rows -= total
-        return batch
 
     async def _dispatch(self, batch: list[_Caller[G, R, A]]) -> None:
         pending = [batch]
@@ -220,7 +253,7 @@ class Batcher(Generic[G, R, A]):
         """A caller was cancelled; what waits is dropped, what runs completes."""
         if caller.queued:
             caller.queued = False
-            self.waiting_rows -= caller.count
+            caller.lane.waiting_rows -= caller.count
             self.dropped_rows += caller.count
             caller.rows = None
         elif not caller.answers.cancelled() and caller.answers.exception() is None:

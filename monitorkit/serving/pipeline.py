@@ -54,8 +54,9 @@ class Pipeline:
         )
         self._writer = writer
         self._metrics = metrics
-        # One batch runs at a time; a limiter of its own, so that nothing else's threads delay it.
-        self._threads = CapacityLimiter(1)
+        # One for each lane, and a limiter of its own, so that nothing else's threads delay them.
+        self._threads = CapacityLimiter(2)
+        self._failing = False
         self._parallel = Parallel()
 
     async def run(self) -> None:
@@ -91,14 +92,15 @@ class Pipeline:
             predictions = await to_thread.run_sync(
                 predict, served, parts, self._parallel, limiter=self._threads
             )
-        failing = self._writer.failure is not None
         try:
             await self._writer.append(served.schema, predictions)
         except LogWriteFailed as error:
-            if not failing:  # the state is an event, not each of a thousand refused requests
+            if not self._failing:  # the state is an event, not each of a thousand refused requests
+                self._failing = True
                 log.error("prediction_log_failed", path=error.path, reason=error.reason)  # noqa: TRY400
             raise
-        if failing:
+        if self._failing:
+            self._failing = False
             log.info("prediction_log_works_again")
         self._metrics.batch_rows.observe(count)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
@@ -106,7 +108,7 @@ class Pipeline:
 
 
 def predict(served: Served, parts: Sequence[Rows], parallel: Parallel) -> Predictions:
-    """Score rows and make their log entries, in order: ids and time ascend.
+    """Score rows and make their log entries, in order: ids ascend.
 
     Raises:
         PredictionFailed: the model raised, or a score is not a probability.

@@ -39,7 +39,7 @@ class Predict(Answering):
         else:  # no row is that large: most of it is wrong, and telling what takes a while
             row = await to_thread.run_sync(served.read_row, body, limiter=self._threads)
         answer = self._pipeline.answer(served, [row])
-        if self._pipeline.batcher.waiting_rows < WATCH_FROM_ROWS:
+        if self._pipeline.batcher.few.waiting_rows < WATCH_FROM_ROWS:
             predictions = await answer
         else:
             predictions = await unless_gone(receive, answer)

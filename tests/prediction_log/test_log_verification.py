@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +320,8 @@ async def test_lines_that_are_no_rows_are_told_of_by_their_line(tmp_path: Path) 
 
 async def test_rows_that_go_back_in_time_are_counted(tmp_path: Path) -> None:
     late, early = rows(2), rows(2, start=START.replace(year=2025))
-    await write(tmp_path, [[*late, *early, *late[:0]]], rotate=1 << 20)
+    beside = rows(2, start=START.replace(year=2025) - timedelta(milliseconds=100))
+    await write(tmp_path, [[*late, *early, *beside]], rotate=1 << 20)
     report = verify(tmp_path)
     assert report.findings == []
     assert report.segments[0].backwards == 1

@@ -1,4 +1,4 @@
-"""The batcher: coalescing, order, groups, bounds, failures, callers that leave, the end."""
+"""The batcher: coalescing, order, lanes, groups, bounds, failures, who leaves, the end."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ Answer = tuple[str, int]
 IntBatcher = Batcher[str, Sequence[int], list[Answer]]
 
 
+MANY = 100
+
+
 class BadRowError(Exception):
     """A row that spoils its batch."""
 
 
 class Recorder:
-    """Answers (group, row), remembers every batch, and waits for `gate` when it is closed."""
+    """Answers (group, row), remembers every batch, and waits for `gate` when it is closed.
+
+    Batches that hold a submission of many rows wait for a gate of their own beside it.
+    """
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
-        self.gate = asyncio.Event()
+        self.gate, self.gate_for_many = asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.gate_for_many.set()
         self.errors: dict[int, Exception] = {}
 
     async def __call__(self, group: str, parts: Sequence[Sequence[int]]) -> list[Answer]:
         rows = [row for part in parts for row in part]
         self.batches.append((group, rows))
         await self.gate.wait()
+        if any(len(part) >= MANY for part in parts):
+            await self.gate_for_many.wait()
         for row in rows:
             if row in self.errors:
                 raise self.errors[row]
@@ -46,11 +55,16 @@ class Recorder:
 
 @asynccontextmanager
 async def running(
-    flush: Recorder, *, max_waiting_rows: int = 1000, max_flush_rows: int = 1000
+    flush: Recorder,
+    *,
+    max_waiting_rows: int = 1000,
+    many_rows: int = MANY,
+    max_flush_rows: int = 1000,
 ) -> AsyncIterator[IntBatcher]:
     batcher: IntBatcher = Batcher(
         flush,
         max_waiting_rows=max_waiting_rows,
+        many_rows=many_rows,
         max_flush_rows=max_flush_rows,
         isolate=(BadRowError,),
     )
@@ -59,6 +73,7 @@ async def running(
         yield batcher
     finally:
         flush.gate.set()
+        flush.gate_for_many.set()
         await asyncio.wait_for(batcher.close(), 5)
         await task
 
@@ -105,6 +120,66 @@ async def test_a_batch_never_mixes_groups_and_keeps_the_order_of_arrival() -> No
         flush.gate.set()
         await asyncio.gather(*callers)
     assert flush.batches == [("a", [0]), ("a", [1]), ("b", [2, 3]), ("a", [4])]
+
+
+async def test_few_rows_wait_for_no_batch_of_many_and_those_for_each_other() -> None:
+    flush = Recorder()
+    many = [list(range(start, start + MANY)) for start in (1000, 2000)]
+    async with running(flush) as batcher:
+        flush.gate_for_many.clear()
+        batches = []
+        for rows in many:
+            batches.append(asyncio.create_task(batcher.submit("a", rows)))
+            await turns()
+        for row in range(3):
+            assert await batcher.submit("a", [row]) == [("a", row)]
+        assert (batcher.many.waiting_rows, batcher.few.waiting_rows) == (MANY, 0)
+        assert batcher.waiting_rows == MANY
+        assert not any(batch.done() for batch in batches)
+        flush.gate_for_many.set()
+        assert [[row for _, row in await batch] for batch in batches] == many
+    assert flush.batches == [
+        ("a", many[0]), ("a", [0]), ("a", [1]), ("a", [2]), ("a", many[1]),
+    ]  # fmt: skip
+    assert (batcher.served_rows, batcher.answered_rows) == (3 + 2 * MANY, 3 + 2 * MANY)
+
+
+async def test_each_lane_has_a_limit_of_its_own() -> None:
+    """Who sends batches takes no place from those who send single rows."""
+    flush = Recorder()
+    async with running(flush, max_waiting_rows=MANY) as batcher:
+        flush.gate_for_many.clear()
+        batches = []
+        for _ in range(2):
+            batches.append(asyncio.create_task(batcher.submit("a", [0] * MANY)))
+            await turns()
+        with pytest.raises(Overloaded) as refused:
+            await batcher.submit("a", [0] * MANY)
+        assert (refused.value.waiting, refused.value.limit) == (MANY, MANY)
+        assert await batcher.submit("a", [1]) == [("a", 1)]
+        batches[1].cancel()
+        await turns()
+        assert (batcher.waiting_rows, batcher.dropped_rows) == (0, MANY)
+        flush.gate_for_many.set()
+        assert len(await batches[0]) == MANY
+
+
+async def test_close_waits_for_both_lanes() -> None:
+    flush = Recorder()
+    batcher: IntBatcher = Batcher(flush, max_waiting_rows=1000, many_rows=MANY)
+    run = asyncio.create_task(batcher.run())
+    flush.gate_for_many.clear()
+    many = [asyncio.create_task(batcher.submit("a", [0] * MANY)) for _ in range(2)]
+    few = asyncio.create_task(batcher.submit("a", [1]))
+    await turns()
+    closing = asyncio.create_task(batcher.close())
+    assert await few == [("a", 1)]
+    await turns()
+    assert not closing.done()
+    flush.gate_for_many.set()
+    await closing
+    await run
+    assert [len(await batch) for batch in many] == [MANY, MANY]
 
 
 async def test_a_batch_is_bounded_and_a_larger_submission_is_one_of_its_own() -> None:
@@ -275,16 +350,16 @@ async def test_closing_a_batcher_that_never_ran_fails_who_waits() -> None:
 
 async def test_cancelling_the_run_leaves_nobody_waiting() -> None:
     flush = Recorder()
-    batcher: IntBatcher = Batcher(flush, max_waiting_rows=10)
+    batcher: IntBatcher = Batcher(flush, max_waiting_rows=256)
     run = asyncio.create_task(batcher.run())
     flush.gate.clear()
-    callers = [asyncio.create_task(batcher.submit("a", [1]))]
-    await turns()
-    callers.append(asyncio.create_task(batcher.submit("a", [2])))
-    await turns()
+    callers = []
+    for rows in ([1], [2], [3] * 256, [4] * 256):  # one of each kind runs, and one waits
+        callers.append(asyncio.create_task(batcher.submit("a", rows)))
+        await turns()
     run.cancel()
     outcomes = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 5)
-    assert [type(outcome) for outcome in outcomes] == [Stopping, Stopping]
+    assert [type(outcome) for outcome in outcomes] == [Stopping] * 4
     with pytest.raises(Stopping):
         await batcher.submit("a", [3])
 
@@ -345,10 +420,13 @@ class Play:
         elif action == "shut":
             self.flush.gate.clear()
 
-    def check_batches(self, max_flush_rows: int) -> None:
+    def check_batches(self, many_rows: int, max_flush_rows: int) -> None:
         flushed = self.flush.answered()
         assert len(flushed) == len(set(flushed)), "a row was answered twice"
-        assert flushed == sorted(flushed), "rows changed their order"
+        many = {row for _, rows, _ in self.callers if len(rows) >= many_rows for row in rows}
+        for lane in ([row for row in flushed if (row in many) == each] for each in (True, False)):
+            assert lane == sorted(lane), "rows changed their order"
+        assert all(not many & {*rows} or many >= {*rows} for _, rows in self.flush.batches)
         group_of = {row: group for group, rows, _ in self.callers for row in rows}
         assert all(group_of[row] == group for group, rows in self.flush.batches for row in rows)
         sizes = {rows[0]: len(rows) for _, rows, _ in self.callers}
@@ -375,14 +453,17 @@ class Play:
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps, st.integers(1, 12), st.integers(1, 12))
+@given(steps, st.integers(1, 12), st.integers(1, 6), st.integers(1, 12))
 def test_any_interleaving_gives_everybody_their_own_answers_and_loses_nothing(
-    plan: list[tuple[str, str, int]], max_waiting_rows: int, max_flush_rows: int
+    plan: list[tuple[str, str, int]], max_waiting_rows: int, many_rows: int, max_flush_rows: int
 ) -> None:
     async def run() -> None:
         play = Play(Recorder())
         async with running(
-            play.flush, max_waiting_rows=max_waiting_rows, max_flush_rows=max_flush_rows
+            play.flush,
+            max_waiting_rows=max_waiting_rows,
+            many_rows=many_rows,
+            max_flush_rows=max_flush_rows,
         ) as batcher:
             for step in plan:
                 play.step(batcher, step)
@@ -391,7 +472,7 @@ def test_any_interleaving_gives_everybody_their_own_answers_and_loses_nothing(
             outcomes = await asyncio.gather(
                 *(task for *_, task in play.callers), return_exceptions=True
             )
-        play.check_batches(max_flush_rows)
+        play.check_batches(many_rows, max_flush_rows)
         play.check_callers(outcomes, batcher)
 
     asyncio.run(run())

@@ -107,8 +107,10 @@ async def test_clients_that_leave_a_long_queue_are_dropped_before_dispatch(
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             running = asyncio.create_task(client.post("/predict", json=row))
             await until(held.reached.is_set)
-            many = [row] * WATCH_FROM_ROWS
-            stayer = asyncio.create_task(client.post("/predict/batch", json=many))
+            some = [row] * (WATCH_FROM_ROWS // 4)  # few enough to wait with single ones
+            stayers = [
+                asyncio.create_task(client.post("/predict/batch", json=some)) for _ in range(4)
+            ]
             await until(lambda: batcher.waiting_rows == WATCH_FROM_ROWS)
             leavers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
             for _, writer in leavers:
@@ -122,7 +124,7 @@ async def test_clients_that_leave_a_long_queue_are_dropped_before_dispatch(
             assert events == [], "a client that left is no error"
             assert batcher.waiting_rows == WATCH_FROM_ROWS
             held.gate.set()
-            answers = await asyncio.gather(running, stayer)
+            answers = await asyncio.gather(running, *stayers)
         assert {answer.status_code for answer in answers} == {200}
         assert services.writer.rows == WATCH_FROM_ROWS + 1
         assert batcher.late_rows == 0

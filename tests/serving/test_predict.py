@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import resource
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
@@ -180,18 +181,18 @@ async def test_batches_and_single_rows_that_wait_together_share_a_flush(
     first = asyncio.create_task(client.post("/predict", json=rows[0]))
     await begun.wait()
     waiting = [
-        asyncio.create_task(client.post("/predict/batch", json=rows[1:400])),  # read in pieces
-        asyncio.create_task(client.post("/predict", json=rows[400])),
-        asyncio.create_task(client.post("/predict/batch", json=rows[401:403])),
-        asyncio.create_task(client.post("/predict/batch", json=rows[403:])),
+        asyncio.create_task(client.post("/predict/batch", json=rows[1:200])),
+        asyncio.create_task(client.post("/predict", json=rows[200])),
+        asyncio.create_task(client.post("/predict/batch", json=rows[201:203])),
+        asyncio.create_task(client.post("/predict/batch", json=rows[203:])),
     ]
-    while services.pipeline.batcher.waiting_rows < len(rows) - 1:  # noqa: ASYNC110 - a number
+    while services.pipeline.batcher.waiting_rows < 202 or len(sizes) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     held.set()
     answers = [(await first).json()]
     for response in await asyncio.gather(*waiting):
         answers += response.json().get("predictions", [response.json()])
-    assert sizes == [1, 999]
+    assert sizes == [1, 797, 202], "many rows wait for nobody"
     expected = served.model.scores(matrix([[list(map(r.get, served.schema.names)) for r in rows]]))
     by_id = {entry["prediction_id"]: entry for entry in logged(services)}
     for mine, answer, probability in zip(rows, answers, expected, strict=True):
@@ -556,6 +557,35 @@ async def test_a_model_that_fails_is_a_500_that_is_not_logged_as_an_answer(
     assert words in event["reason"]
     assert event["request_id"] == document["request_id"]
     assert services.writer.rows == 0
+
+
+async def test_a_single_row_does_not_wait_for_a_batch(
+    services: Services, client: httpx.AsyncClient, served: Served, row: Row
+) -> None:
+    """Ten thousand rows are scored, and become lines, as long as hundreds of single ones."""
+    waits, go_on = threading.Event(), threading.Event()
+
+    def scores(rows: Any) -> Any:
+        if len(rows) > 1:
+            waits.set()
+            assert go_on.wait(10)
+        return np.full(len(rows), 0.5)
+
+    services.slot.current = with_scores(served, scores)
+    batch = asyncio.create_task(client.post("/predict/batch", json=[row] * 1000))
+    try:
+        assert await asyncio.to_thread(waits.wait, 10)
+        assert (await client.post("/predict", json=row)).status_code == 200
+        assert services.writer.rows == 1
+    finally:
+        go_on.set()
+    assert (await batch).status_code == 200
+    entries = logged(services)
+    assert len(entries) == 1001
+    assert len({entry["prediction_id"] for entry in entries}) == 1001
+    assert [entry["prediction_id"] for entry in entries[1:]] == [
+        each["prediction_id"] for each in (await batch).json()["predictions"]
+    ]
 
 
 async def test_a_row_that_the_model_cannot_answer_harms_no_other_caller(
