@@ -33,9 +33,9 @@ LARGE_ROWS = 256
 REFUSED_ROWS = 256
 """Rows that the estimator refuses, of which an engine may score none."""
 
-ORDINARY = 1e12
-"""Smaller numbers are led beyond float32 by no step that anybody would take: their third power is
-not. Those in a millisecond's epoch are larger, and take 0.1 ms longer."""
+ORDINARY = 10.0 ** max(probe_rows.MAGNITUDES)
+"""Of smaller numbers random rows have shown whether a step leads them to where the estimator
+refuses them. With a larger one scikit-learn looks at every number, which takes 0.1 ms."""
 
 _here = threading.local()
 

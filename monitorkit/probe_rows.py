@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from monitorkit.schema import LARGEST, FeatureSchema
 
 PROBE_ROWS = 256
+MAGNITUDES = -2, 4
+"""Of random values: the exponents of ten between which they are."""
 MOST_FAILURES, FAILURES_A_ROW = 256, 1 / 16
 """Calls that may fail until no more rows are tried, at least: with a DataFrame, 1 s or two."""
 
@@ -57,7 +59,7 @@ def random(schema: FeatureSchema, may_be_missing: NDArray[np.bool_]) -> Rows:
     columns = []
     for feature, may_miss in zip(schema.features, may_be_missing, strict=True):
         sign = np.where(generator.random(PROBE_ROWS) < 0.2, -1, 1)  # noqa: PLR2004
-        column = sign * 10.0 ** generator.uniform(-2, 4, PROBE_ROWS)
+        column = sign * 10.0 ** generator.uniform(*MAGNITUDES, PROBE_ROWS)
         column[generator.random(PROBE_ROWS) < 0.1] = 0  # noqa: PLR2004
         column[generator.random(PROBE_ROWS) < 0.02] = -1  # noqa: PLR2004 - log(1 + x) is infinite
         if feature.type == "integer":

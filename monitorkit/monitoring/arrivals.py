@@ -16,8 +16,8 @@ from monitorkit.prediction_log import Block
 class Arrivals:
     """What came when in a stretch of the log; instants are numbered in intervals since 1970.
 
-    Rows are written in the order in which they come. So a row came when its time stamp says, or,
-    when that is later, when the latest one before it in its segment says.
+    Rows are written in the order in which they are ready. So a row came when its time stamp says,
+    or, when that is later, when the latest one before it in its segment says.
 
     Attributes:
         steps: (instant, segment, offset): from this instant on the segment is there up to there.

@@ -20,8 +20,9 @@ class Before:
     A segment is known by its first row. When somebody deletes that row it is gone, and another one
     is there that holds what was read of it. Segments also go by retention or into an archive, and
     new ones come by rotation, from another instance or an import. But those begin after the newest
-    row that was read, or nothing is gone that they could have been. In doubt a segment was read
-    before: that costs one reading, and the cursor after that knows of nothing that is gone.
+    row that was read (a batch's may be a moment earlier), or nothing is gone that they could have
+    been. In doubt a segment was read before: that costs one reading, and the cursor after that
+    knows of nothing that is gone.
 
     Args:
         cursor: up to where the log was read.

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from typing import Generic, Protocol, Self, TypeVar
 
+import anyio
+
 from monitorkit.errors import Overloaded, Stopping
 
 
@@ -160,14 +162,17 @@ class Batcher(Generic[G, R, A]):
         except asyncio.CancelledError:
             self._leave(caller)
             raise
+        finally:
+            # An error's traceback leads here: it would hold itself, and the rows.
+            del answers, caller
 
     async def run(self) -> None:
         """Dispatch until closed and drained; cancelled, whoever still waits gets `Stopping`."""
         self._running = True
         try:
-            async with asyncio.TaskGroup() as lanes:
-                lanes.create_task(self._run(self.few))
-                lanes.create_task(self._run(self.many))
+            async with anyio.create_task_group() as lanes:
+                lanes.start_soon(self._run, self.few)
+                lanes.start_soon(self._run, self.many)
         finally:
             self._end()
 
@@ -226,6 +231,7 @@ class Batcher(Generic[G, R, A]):
         try:
             answers = await self._flush(callers[0].group, parts)
         except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+            del callers, parts  # as in `submit`
             return error
         if len(answers) != count:
             return RuntimeError(f"{len(answers)} answers to {count} rows")

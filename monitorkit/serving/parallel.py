@@ -17,8 +17,9 @@ SHARE_MILLISECONDS = 5.0
 class Parallel:
     """Scores rows, in shares when they take long.
 
-    The caller's thread takes a share itself. Where other processors are busy, the shares come one
-    after the other, as the rows would have.
+    The caller's thread takes a share itself, and those that nobody has begun by the end of it, for
+    the others' threads may be busy with somebody else's rows. Where other processors are busy, the
+    shares come one after the other, as the rows would have.
 
     Args:
         threads: at most so many at once; None: one for each processor of this process.
@@ -41,9 +42,17 @@ class Parallel:
         running = [self._pool.submit(model.scores, share) for share in others]
         try:
             own = model.scores(first)
+            taken_back = [
+                model.scores(share) if other.cancel() else None
+                for share, other in zip(others, running, strict=True)
+            ]
         finally:
-            wait(running)
-        return np.concatenate([own, *(each.result() for each in running)])
+            wait([other for other in running if not other.cancelled()])
+        rest = [
+            other.result() if scores is None else scores
+            for scores, other in zip(taken_back, running, strict=True)
+        ]
+        return np.concatenate([own, *rest])
 
     def close(self) -> None:
         """Let the threads go; nothing is to be scored any more."""

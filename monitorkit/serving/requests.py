@@ -159,7 +159,10 @@ async def unless_gone(receive: Receive, answer: Awaitable[T]) -> T:
             error = caught
         tasks.cancel_scope.cancel()
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads here: it would hold itself until a collection
     if gone:
         raise ClientDisconnect
     return result

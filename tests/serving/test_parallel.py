@@ -57,6 +57,28 @@ def test_what_takes_long_is_shared_out_and_comes_back_in_order(
     assert threading.get_ident() in threads
 
 
+def test_nobody_waits_for_shares_of_somebody_elses_rows(served: Served) -> None:
+    """Of single rows that take long beside a batch that takes longer: they share the threads."""
+    parallel = Parallel(threads=2)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    other = parallel._pool.submit(hangs)
+    try:
+        assert begun.wait(10)
+        watched = Watched(served.model, SHARE_MILLISECONDS)
+        found = parallel.scores(watched.model, ROWS)
+        assert not other.done()
+    finally:
+        go_on.set()
+        parallel.close()
+    np.testing.assert_allclose(found, served.model.scores(ROWS), rtol=0, atol=1e-15)
+    assert watched.calls == [(threading.get_ident(), 25)] * 2
+
+
 @pytest.mark.parametrize(
     ("shares_of_time", "threads", "calls"),
     [(1.9, 3, 1), (2.1, 3, 2), (100, 1, 1)],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import gc
 import json
 import math
 import resource
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
@@ -586,6 +588,30 @@ async def test_a_single_row_does_not_wait_for_a_batch(
     assert [entry["prediction_id"] for entry in entries[1:]] == [
         each["prediction_id"] for each in (await batch).json()["predictions"]
     ]
+
+
+async def test_a_batch_that_fails_leaves_nothing_behind(
+    services: Services, client: httpx.AsyncClient, served: Served, row: Row
+) -> None:
+    """An error whose traceback leads to itself would hold its rows until a full collection."""
+    seen: list[weakref.ref[Any]] = []
+
+    def scores(rows: Any) -> Any:
+        seen.append(weakref.ref(rows if rows.base is None else rows.base))
+        raise ValueError("no such applicant")
+
+    services.slot.current = with_scores(served, scores)
+    gc.collect()
+    gc.disable()
+    try:
+        with capture_logs():
+            for count in (300, 1, 300, 1):
+                failed = await client.post("/predict/batch", json=[row] * count)
+                assert failed.status_code == 500
+        await client.get("/health")  # lets the threads go on
+        assert [rows() is None for rows in seen[:2]] == [True, True]
+    finally:
+        gc.enable()
 
 
 async def test_a_row_that_the_model_cannot_answer_harms_no_other_caller(
