@@ -159,13 +159,14 @@ def write(name: str, folder: Path, add_to: Path | None = None) -> Written:
     """
     known = () if add_to is None else config.load(add_to).monitoring.plugin_files
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
-    _check_name(name, [path for path in known if path != plugin])
+    _check_form(name)
     if (folder / "__init__.py").exists():
         problem = "it has an __init__.py, and from a package pytest could not run the test"
         raise PluginError(str(folder), f"{problem}; choose another --folder")
     for path in (plugin, test):
         if path.exists():
             raise PluginError(str(path), "it is there already; remove it, or choose another name")
+    _check_free(name, [path for path in known if path != plugin])
     cls = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
     entry = ENTRY.format(name=name, entry=name.replace("_", "-"), options=OPTIONS)
     changed = None if add_to is None else _with_entry(add_to, plugin, entry)
@@ -227,21 +228,35 @@ _IMPORTED = frozenset({"finding", "judgement"})
 """Names whose class would be called as one that the file imports."""
 
 
-def _check_name(name: str, plugin_files: Iterable[Path]) -> None:
-    """Refuse a name that is no module's, or that a plugin has, those of the files among them.
+def _is_module(name: str) -> bool:
+    """Whether `import` finds something of that name; any folder, empty or not, is no module."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
+def _check_form(name: str) -> None:
+    """Refuse a name that can be no module's.
 
     Raises:
-        PluginError: it cannot be used, or one of the files cannot be loaded.
+        PluginError: it cannot be used.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > LONGEST_NAME:
         near = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:LONGEST_NAME]
         hint = f", such as {near}" if near and near != name else ""
         problem = f"use up to {LONGEST_NAME} small letters, digits and `_`{hint}"
         raise PluginError(repr(name), problem)
+
+
+def _check_free(name: str, plugin_files: Iterable[Path]) -> None:
+    """Refuse a name that a module has, or a plugin, those of the files among them.
+
+    Raises:
+        PluginError: it cannot be used, or one of the files cannot be loaded.
+    """
     taken = None
     if name in _IMPORTED:
         taken = f"its class would be called {name.capitalize()}, as one of monitorkit's"
-    elif keyword.iskeyword(name) or importlib.util.find_spec(name) is not None:
+    elif keyword.iskeyword(name) or _is_module(name):
         taken = "Python has a module or a word of that name"
     if taken is not None:
         raise PluginError(repr(name), f"{taken}; choose another, such as {name}_monitor")

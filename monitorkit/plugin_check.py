@@ -25,7 +25,7 @@ from monitorkit.contracts import (
     SinkContext,
     Window,
 )
-from monitorkit.errors import ConfigError, told
+from monitorkit.errors import ConfigError, PluginError, told
 from monitorkit.plugin_manager import Kind
 from monitorkit.settings import MonitorEntry, SinkEntry
 from monitorkit.testing import LAWS, NOW, Law, Trial, check_sink, make_chunk
@@ -77,6 +77,9 @@ def run(
     given = _given(options)
     everything = plugin_manager.kinds(plugin_manager.build([file]))
     kinds = [kind for kind in everything if kind.source == str(file)]
+    if not kinds:
+        nothing = "it registers no monitor and no sink: its hook functions return nothing"
+        raise PluginError(str(file), f"{nothing}, or have no @hookimpl")
     if unknown := sorted(set(given) - {kind.kind for kind in kinds}):
         there = ", ".join(kind.kind for kind in kinds)
         raise ConfigError("--options", (f"{file} has no kind {unknown[0]!r}; there are: {there}",))

@@ -70,6 +70,17 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
     assert (tmp_path / there).read_text() == "mine"
 
 
+def test_in_the_folder_where_one_stands_it_is_no_module_of_pythons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "late_payers").mkdir()  # any folder is a namespace
+    new_monitor.write("late_payers", Path())
+    with pytest.raises(PluginError, match="it is there already"):
+        new_monitor.write("late_payers", Path())
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

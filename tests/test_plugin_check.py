@@ -213,7 +213,15 @@ def test_a_sink_that_delivers_once_only_is_broken(check: Check) -> None:
     assert check(mine() + good).output == "monitor mine: ok (9 laws)\nsink once: ok (1 law)\n"
 
 
-@pytest.mark.parametrize("code", ["x = 1", "def broken(:", "1 / 0"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 1",
+        "def broken(:",
+        "1 / 0",
+        "from monitorkit import hookimpl\n@hookimpl\ndef monitorkit_monitors():\n    return {}",
+    ],
+)
 def test_a_file_that_is_no_plugin_is_refused(check: Check, code: str) -> None:
     done = check(code)
     assert done.exit_code == 1

@@ -85,8 +85,9 @@ class Converter:
         self._targets = targets
         self._time_format = time_format
         self._only = targets.only(version) if version is not None else None
-        self._line_before = rejects.rows_begin(header, delimiter)
-        if self._line_before is not None:
+        self._lines_before = []  # one more for each time that rows were rejected
+        while (before := rejects.rows_begin(header, delimiter)) is not None:
+            self._lines_before.append(before)
             _, _, header = header.split(delimiter.encode(), 2)
         self._salt = blake2b(header + b"\n", digest_size=10)
 
@@ -211,7 +212,9 @@ class Converter:
 
     def _made(self, line: int, raw: bytes, millisecond: int) -> str:
         """A UUID of version 8 that sorts by time, as our own ids do, and is always the same."""
-        if self._line_before is not None and (before := self._line_before.match(raw)) is not None:
+        for line_before in self._lines_before:
+            if (before := line_before.match(raw)) is None:
+                break
             line, raw = int(before[1]), raw[before.end() :]
         digest = self._salt.copy()
         digest.update(b"%d\n" % line)

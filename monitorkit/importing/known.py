@@ -60,7 +60,7 @@ def _key(fields: bytes) -> int:
 def _plain_key(fields: bytes) -> int:
     """The same of an id without quotation marks around it."""
     own = segment.own_id(fields + b",") if len(fields) == _OWN_BYTES else None
-    return hash(fields) if own is None else hash(own)
+    return hash(fields) if own is None else hash(own.lower())  # some stores write them so
 
 
 class KeySet:

@@ -42,6 +42,7 @@ class CsvFile:
     """
 
     def __init__(self, path: Path, *, block_bytes: int = BLOCK_BYTES) -> None:
+        csv.field_size_limit(RECORD_BYTES)  # else 128 KiB, and where there are no quotes none
         self._path = str(path)
         self._block_bytes = block_bytes
         self._size = max(1, path.stat().st_size)

@@ -24,7 +24,7 @@ from rich.text import Text
 from monitorkit import durable, progress, tables
 from monitorkit.config import Config
 from monitorkit.contracts import SCORE_COLUMN, Chunk, Finding, RunResult, Timeline
-from monitorkit.errors import CalibrationError
+from monitorkit.errors import CalibrationError, MonitorkitError, told
 from monitorkit.monitoring.ladder import Ladder
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
@@ -128,7 +128,9 @@ def run(
         if rows_a_day is None:
             raise CalibrationError("no result says yet how many rows come", "give --rows-per-day")
     version = (newest and newest.window.model_version) or monitors.references.model_version
-    trial = Trial(config, monitors.get(version, name), name, rows_a_day, seed)
+    with _blaming(name):
+        made = monitors.get(version, name)
+    trial = Trial(config, made, name, rows_a_day, seed)
     with progress.step("calibrate_quiet_days", monitor=name, days=days) as advance:
         cycles, alarms = trial.quiet(days, advance)
     if not cycles:
@@ -141,6 +143,18 @@ def run(
     if output is not None:
         draw(found, output)
     return found
+
+
+@contextmanager
+def _blaming(monitor: str) -> Iterator[None]:
+    """Whatever a monitor raises is told of as its own."""
+    try:
+        yield
+    except MonitorkitError:
+        raise
+    except Exception as error:
+        problem = f"monitor {monitor!r} failed: {told(error)}"
+        raise CalibrationError(problem, "see `monitorkit check-plugin`") from error
 
 
 def _refuse_unwritable(output: Path) -> None:
@@ -185,7 +199,7 @@ class Trial:
         self._lookback = entry.lookback or settings.lookback
         self._longest = max(self._lookback, settings.lookback)  # the gate has one of its own
         self._settings = settings
-        self._monitor = monitor
+        self._monitor, self._name = monitor, name
         self._reference = monitor.reference
         self._rate = rows_a_day * (settings.interval / DAY)
         self._random = np.random.default_rng(seed)
@@ -295,7 +309,8 @@ class Trial:
     def _cycle(self, track: Track, rows: Chunk) -> None:
         self._now += self._settings.interval
         ladder, monitor = self._ladder(), self._monitor
-        track.add(VERSION, ladder.split(rows), ladder, monitor.summarise_each, monitor.merge)
+        with _blaming(self._name):
+            track.add(VERSION, ladder.split(rows), ladder, monitor.summarise_each, monitor.merge)
         track.forget(ladder.first)
 
     def _judge(self, track: Track, previous: Sequence[Finding]) -> Sequence[Finding] | None:
@@ -312,7 +327,8 @@ class Trial:
             return previous
         merged = partial(self._merges.merged, merge=merge)
         timeline = Timeline(buckets, self._now, merge, False, merged, self._settings.bucket, since)
-        findings = self._monitor.judge(timeline, previous).findings
+        with _blaming(self._name):
+            findings = self._monitor.judge(timeline, previous).findings
         self._merges.tidy()
         return findings
 

@@ -119,7 +119,7 @@ def sha256_of(source: Source, advance: Callable[[int], None]) -> str:
         advance: told how many bytes were read since it was told last.
     """
     found, at = hashlib.sha256(), 0
-    while at < source.size and (block := source.read(BLOCK_BYTES, at)):
+    while at < source.size and (block := source.read(min(BLOCK_BYTES, source.size - at), at)):
         found.update(block)
         at += len(block)
         advance(len(block))

@@ -52,7 +52,7 @@ class Reader:
     Args:
         folder: of the segments.
         archives: further folders of segments, local ones or URLs that fsspec knows. A segment that
-            is in several is read in the first.
+            is in several is read in the writers' own, or else where it is the longest.
         block_bytes: about how much is held in memory at once; a longer line is read nevertheless.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,34 @@ NOT_IN_CHAIN = (
     "If you put it there, closed it by hand or cleared the chain, `monitorkit verify-log --seal` "
     "takes it in as it is now; if nobody did, move it away."
 )
+NOT_THIS_FORM = (
+    "Its CSV and its Parquet file each have a line of their own. Move this one away, and restore "
+    "the other from a backup."
+)
 CHAIN_EDITED = "Restore the chain from a backup, or compare its head with one that you noted."
 
 
+IDS = 100_000
+"""That come twice and are told apart; of further ones nobody needs each."""
+
 Known = dict[str, dict[chain.Event, Record]]  # by the segment's stem
+
+
+@dataclass(slots=True)
+class _Chains:
+    """What the chains of a folder say.
+
+    Attributes:
+        known: of each segment, since it was closed last.
+        earlier: what they said of it before, when it was closed more than once.
+        heads: how far each goes.
+        wrong: lines that are not as they were written, and their chains.
+    """
+
+    known: Known = field(default_factory=dict)
+    earlier: dict[str, list[Record]] = field(default_factory=dict)
+    heads: list[Head] = field(default_factory=list)
+    wrong: list[tuple[Path, int, str]] = field(default_factory=list)
 
 
 def verify(
@@ -82,11 +107,12 @@ def seal(folder: Path) -> list[str]:
     Raises:
         OSError: a file cannot be read, or a chain not written.
     """
-    known, _, _ = _known(folder)
+    known = _read_chains(folder).known
     sealed = []
     for name in names.segments(folder):
         event: chain.Event = "compressed" if name.compressed else "closed"
-        if not name.closed or event in known.get(name.stem, {}):
+        # Nor when a line speaks of its other form: nobody saw this one being made of that.
+        if not name.closed or {"closed", "compressed"} & known.get(name.stem, {}).keys():
             continue
         path = folder / name.text
         with path.open("rb") as file:
@@ -132,14 +158,16 @@ class _Verification:
         self._total = 1
         self._done = 0
         self._renamed: set[str] = set()
+        self._earlier: dict[str, list[Record]] = {}
         self._places: list[tuple[Name, str | None]] = []  # that were read, and in which archive
 
     def run(self) -> None:
         """Fill the report."""
         # First the chains: what is closed after they were read is told of by their next lines.
-        known, self.report.chains, wrong = _known(self._folder)
-        for path, link in wrong:
-            self._find(str(path), link.number, link.problem or "", CHAIN_EDITED)
+        chains = _read_chains(self._folder)
+        known, self.report.chains, self._earlier = chains.known, chains.heads, chains.earlier
+        for path, line, problem in chains.wrong:
+            self._find(str(path), line, problem, CHAIN_EDITED)
         listed = names.segments(self._folder)
         self._set_total(listed)
         unsealed: list[tuple[Name, str]] = []
@@ -149,12 +177,16 @@ class _Verification:
         absent = {stem: events for stem, events in known.items() if stem not in stems}
         if any("pruned" not in events for events in absent.values()):
             # Retention tells the chain before it deletes: once more, now that the folder is listed.
-            known, _, _ = _known(self._folder)
+            known = _read_chains(self._folder).known
         for stem, events in absent.items():
             self._check_absent(stem, known.get(stem, events), known, listed, unsealed)
         for name, _ in unsealed:
-            if name.text not in self._renamed:
-                file = str(self._folder / name.text)
+            if name.text in self._renamed:
+                continue
+            file = str(self._folder / name.text)
+            if known.get(name.stem):
+                self._find(file, None, "no chain speaks of this form of it", NOT_THIS_FORM)
+            else:
                 self._find(file, None, "no chain speaks of this closed segment", NOT_IN_CHAIN)
         self._check_repeats()
         self._look_aside()
@@ -206,6 +238,7 @@ class _Verification:
                 problem = "it is not the file that compression made: it was edited or replaced"
         else:
             problem = inspection.change(source, record, self._advance)
+            problem = problem or self._not_what_it_was(source)
         if problem is not None:
             verified.state = "changed"
             self._find(source.place, None, problem, RESTORE)
@@ -241,6 +274,17 @@ class _Verification:
             problem = f"{verified.bad - MOST} further lines are no rows"
             self._find(file, None, problem, CLOSED_SO)
 
+    def _not_what_it_was(self, source: Source) -> str | None:
+        """What differs from earlier lines: a process that was killed may have gone on in it."""
+        for before in self._earlier.get(source.name.stem, ()):
+            begin = replace(source, size=min(source.size, before.bytes))
+            if inspection.sha256_of(begin, self._advance) != before.sha256:
+                return (
+                    f"it was edited, and its chain has another line since: it had {before.rows} "
+                    f"rows in its first {before.bytes} bytes"
+                )
+        return None
+
     # Segments that are not there
 
     def _check_absent(
@@ -262,11 +306,16 @@ class _Verification:
         # It may have got its name just now, and have been compressed since.
         if name is not None and self._found_here(name, known, unsealed):
             return
-        for archive in self._archives:
+        archive = self._archive_of(stem)
+        if archive is not None:
+            foreign: list[tuple[Name, str]] = []
             with ExitStack() as stack, reaching(archive):
                 source = _in_archive(archive, stem, stack)
                 if source is not None:
-                    self._look_at(source, events, [], archive=archive)
+                    self._look_at(source, events, foreign, archive=archive)
+                    if foreign:
+                        problem = "no chain speaks of this form of it"
+                        self._find(source.place, None, problem, NOT_THIS_FORM)
                     return
         hashes = {each.sha256 for each in events.values()}
         renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
@@ -280,6 +329,16 @@ class _Verification:
         else:
             remedy = KILLED + GONE if record.origin == "imported" else GONE
         self._find(str(self._folder / record.segment), None, problem, remedy)
+
+    def _archive_of(self, stem: str) -> str | None:
+        """The archive whose copy of a segment is read: the longest, of equals the first."""
+        found: tuple[int, str] | None = None
+        for archive in self._archives:
+            with ExitStack() as stack, reaching(archive):
+                source = _in_archive(archive, stem, stack)
+                if source is not None and (found is None or source.size > found[0]):
+                    found = source.size, archive
+        return found[1] if found is not None else None
 
     def _is_being_closed(self, record: Record, known: Known, listed: Sequence[Name]) -> bool:
         """Whether the last line of a chain speaks of a segment that has not got its name yet."""
@@ -309,7 +368,8 @@ class _Verification:
             told = 0
             for place, line, identity in self._rows_with(name, archive, wanted):
                 if identity not in first:
-                    first[identity] = place, line
+                    if len(first) < IDS:
+                        first[identity] = place, line
                     continue
                 told += 1
                 if told <= MOST:
@@ -382,23 +442,60 @@ def _at(record: Record | None) -> str:
     return record.at if record is not None else ""
 
 
-def _known(folder: Path) -> tuple[Known, list[Head], list[tuple[Path, chain.Link]]]:
-    """What the chains of a folder say, how far each goes, and the lines that are wrong."""
-    known: Known = {}
-    heads: list[Head] = []
-    wrong = []
+def _read_chains(folder: Path) -> _Chains:
+    """What the chains of a folder say."""
+    found = _Chains()
     for path in chain.chains(folder):
         number, sha256 = 0, chain.FIRST
         for link in chain.read(path):
             number, sha256 = link.number, link.sha256
+            problem = link.problem
             if link.record is not None:
-                if link.record.event == "closed":  # again, by an import of what was pruned
-                    known.pop(link.record.stem, None)
-                known.setdefault(link.record.stem, {})[link.record.event] = link.record
-            if link.problem is not None:
-                wrong.append((path, link))
-        heads.append(Head(str(path), number, sha256))
-    return known, heads, wrong
+                problem = problem or _not_of(path, link.record) or _otherwise(found, link.record)
+                if _not_of(path, link.record) is None:
+                    _note(found, link.record)
+            if problem is not None:
+                found.wrong.append((path, number, problem))
+        found.heads.append(Head(str(path), number, sha256))
+    return found
+
+
+def _note(found: _Chains, record: Record) -> None:
+    if record.event == "closed":  # again, by an import of what was pruned, or after a kill
+        before = found.known.pop(record.stem, {})
+        if "pruned" in before or record.origin == "imported" or record.cut:
+            found.earlier.pop(record.stem, None)
+        elif "closed" in before:
+            found.earlier.setdefault(record.stem, []).append(before["closed"])
+    found.known.setdefault(record.stem, {})[record.event] = record
+
+
+def _not_of(path: Path, record: Record) -> str | None:
+    """Why a line cannot be of this chain; None: it can."""
+    name = names.parse(record.segment)
+    if name is not None and chain.path_of(path.parent, name) == path:
+        if record.origin == "imported" and name.writer != imported.STEM:
+            return f"it says that {record.segment} was imported, which no import writes"
+        return None
+    return f"it speaks of {record.segment}, which is no segment of this chain's writer"
+
+
+def _otherwise(found: _Chains, record: Record) -> str | None:
+    """Why a line cannot follow what was said of its segment; None: it can.
+
+    A segment is closed once. But a process may be killed between the line and the name: the next
+    one goes on with the file, or an import makes it anew. And what was pruned may be imported.
+    """
+    before = found.known.get(record.stem, {})
+    closed = before.get("closed")
+    if record.event != "closed" or closed is None or record.cut:
+        return None
+    if record.origin == "imported" and ("pruned" in before or closed.origin == "imported"):
+        return None
+    same = record.bytes == closed.bytes and record.sha256 == closed.sha256
+    if same or (record.bytes > closed.bytes and "compressed" not in before):
+        return None
+    return f"it says otherwise of {record.segment} than an earlier line: somebody added it"
 
 
 def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:

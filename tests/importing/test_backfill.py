@@ -366,7 +366,7 @@ LINES = [
     (b'x,"a"b,1,1,0.5,30,1,1', "it is no CSV: ',' expected after '\"'"),
     (b"x\xff,2026-01-02T03:04:05Z,1,1,0.5,30,1,1", "it is not UTF-8 (byte 0xff)"),
     (b"x\0,2026-01-02T03:04:05Z,1,1,0.5,30,1,1", "it holds NUL bytes"),
-    (b"x" * (1 << 20) + b"y,1", "it is no CSV: field larger than field limit (131072)"),
+    (b"x" * (1 << 20) + b"y,1", "it is no CSV: field larger than field limit (1048576)"),
     (b"x" * (1 << 23), "it is longer than 1048576 bytes"),
 ]
 
@@ -409,6 +409,45 @@ def test_the_rejects_file_can_be_corrected_and_imported(place: Place) -> None:
     again = place.run(place.write(corrected, "corrected.csv"), maps=MAPS)
     assert (again.rows, again.rejected) == (2, 0)
     assert place.read() == 20
+
+
+def test_rows_that_are_rejected_twice_have_the_ids_that_they_would_have_had(place: Place) -> None:
+    rows = [row[1:] for row in theirs(4)]  # without ids, which are made of the row and its line
+    rows[1][4], rows[2][4] = "7", "one"
+    file = place.write(as_csv(rows, HEADER[1:]))
+    first = place.run(file, maps=MAPS[1:])
+    assert first.rejects is not None
+    half = place.write(first.rejects.read_text().replace(",7,", ",47,"), "half.csv")
+    second = place.run(half, maps=MAPS[1:])
+    assert (second.rows, second.rejected) == (1, 1)
+    assert second.rejects is not None
+    assert second.rejects.read_text().startswith("reject_line,reject_reason,reject_line,reject_rea")
+    last = place.write(second.rejects.read_text().replace(",one,", ",48,"), "last.csv")
+    assert place.run(last, maps=MAPS[1:]).rows == 1
+    assert place.read() == 4
+    # The rows as they are now, as somebody has them who corrects the first file as well.
+    rows[1][4], rows[2][4] = "47", "48"
+    again = place.run(place.write(as_csv(rows, HEADER[1:]), "whole.csv"), maps=MAPS[1:])
+    assert (again.rows, again.present) == (0, 4)
+
+
+def test_ids_of_ours_are_the_same_in_capitals(place: Place) -> None:
+    """As a store gives them back that has a type for them."""
+    rows = theirs(4)
+    for n, row in enumerate(rows):
+        begin = f"{int((START + timedelta(seconds=n)).timestamp() * 1000):012x}"
+        row[0] = f"{begin[:8]}-{begin[8:]}-7abc-8def-{n:012d}"
+    assert place.run(place.write(as_csv(rows)), maps=MAPS).rows == 4
+    rows = [[row[0].upper(), *row[1:]] for row in rows]
+    again = place.run(place.write(as_csv(rows), "capitals.csv"), maps=MAPS)
+    assert (again.rows, again.present) == (0, 4)
+
+
+def test_one_row_with_a_quotation_mark_takes_no_long_cell_from_another(place: Place) -> None:
+    rows = [[*row, "x" * 140_000] for row in theirs(2)]
+    rows[1][-1] = 'z, "q"'
+    done = place.run(place.write(as_csv(rows, [*HEADER, "payload"])), maps=MAPS)
+    assert (done.rows, done.rejected) == (2, 0)
 
 
 def test_one_row_that_does_not_fit_is_told_as_one(place: Place) -> None:

@@ -126,6 +126,16 @@ def test_what_cannot_be_said_or_written_is_a_clear_error(here: Place) -> None:
         calibrate(here.config, rows_a_day=10.0)
 
 
+@pytest.mark.parametrize("at", ["init", "summarise", "judge"])
+def test_what_a_monitor_raises_is_told_as_its_own(place: Make, at: str) -> None:
+    bad = {"name": "broken", "use": "bad", "options": {"at": at}}
+    here = place(monitors=[ANYTIME, bad], monitoring=HOURLY)
+    with pytest.raises(
+        CalibrationError, match=r"monitor 'broken' failed: .*: see `monitorkit chec"
+    ):
+        calibrate(here.config, monitor="broken")
+
+
 @pytest.mark.parametrize(
     ("output", "problem"),
     [

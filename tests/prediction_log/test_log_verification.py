@@ -283,6 +283,122 @@ async def test_sealing_never_takes_in_what_was_edited(tmp_path: Path) -> None:
     assert "added" in verify(tmp_path).findings[0].problem
 
 
+async def forged(tmp_path: Path) -> tuple[Path, Path, str]:
+    """A log, a Parquet file with one row less than its first closed segment, and its CSV name."""
+    log, forge = tmp_path / "log", tmp_path / "forge"
+    await write(log, [rows(3), rows(4), rows(1)])
+    path = closed(log)[0]
+    forge.mkdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    (forge / path.name).write_bytes(b"".join(lines[:-1]))
+    compress(forge)
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    return log, forge / path.with_suffix(".parquet").name, path.name
+
+
+async def test_a_form_that_nobody_saw_being_made_is_found_and_not_taken_in(tmp_path: Path) -> None:
+    log, made, _ = await forged(tmp_path)
+    added = Path(shutil.copy(made, log))
+    for _ in range(2):
+        finding = only(verify(log))
+        assert (finding.file, finding.problem) == (
+            str(added), "no chain speaks of this form of it",
+        )  # fmt: skip
+        assert "--seal" not in finding.remedy
+        assert verification.seal(log) == []
+
+
+async def test_so_is_one_in_an_archive(tmp_path: Path) -> None:
+    log, made, _ = await forged(tmp_path)
+    (archive := tmp_path / "archive").mkdir()
+    added = Path(shutil.copy(made, archive))
+    report = verify(log, [str(archive)])
+    assert (only(report).file, only(report).problem) == (
+        str(added), "no chain speaks of this form of it",
+    )  # fmt: skip
+    assert "unsealed" in states(report)
+
+
+@pytest.mark.parametrize("edit", ["fewer rows", "other values", "more rows"])
+async def test_a_further_line_of_a_chain_hides_no_edit(tmp_path: Path, edit: str) -> None:
+    """A head that somebody noted still stands then, for the lines before it are as they were."""
+    await write(tmp_path, [rows(3), rows(4)])
+    (path,) = closed(tmp_path)
+    before = path.read_bytes()
+    lines = before.splitlines(keepends=True)
+    after = {
+        "fewer rows": b"".join(lines[:-1]),
+        "other values": before.replace(b",0.", b",1.", 1),
+        "more rows": b"".join([*lines[:-2], lines[-1], lines[-2], lines[-1]]),
+    }[edit]
+    assert after != before
+    path.write_bytes(after)
+    chain.append(
+        tmp_path / "predictions.chain",
+        "closed",
+        segment=path.name,
+        rows=after.count(b"\n") - 1,
+        bytes=len(after),
+        sha256=hashlib.sha256(after).hexdigest(),
+    )
+    problems = [finding.problem for finding in verify(tmp_path).findings]
+    if edit != "more rows":  # as an interrupted closing has them, but that is seen in the rows
+        said = f"it says otherwise of {path.name} than an earlier line: somebody added it"
+        assert problems.pop(0) == said
+    assert problems[0].startswith("it was edited, and its chain has another line since: it had")
+
+
+async def test_a_chain_speaks_of_its_own_writers_segments_alone(tmp_path: Path) -> None:
+    await write(tmp_path, [rows(3), rows(4)])
+    (path,) = closed(tmp_path)
+    path.write_bytes(edited := path.read_bytes().replace(b",0.", b",1.", 1))
+    other = tmp_path / "predictions-zz.chain"
+    chain.append(
+        other,
+        "closed",
+        segment=path.name,
+        rows=3,
+        bytes=len(edited),
+        sha256=hashlib.sha256(edited).hexdigest(),
+    )
+    first, second = verify(tmp_path).findings
+    assert (first.file, first.line) == (str(other), 1)
+    assert "no segment of this chain's writer" in first.problem
+    assert (second.file, "edited" in second.problem) == (str(path), True)
+
+
+async def test_the_copy_that_is_read_is_verified(tmp_path: Path) -> None:
+    """Of archives that have the same segment the longest: a copy may be of one that grew."""
+    log, first, second = tmp_path / "log", tmp_path / "first", tmp_path / "second"
+    await write(log, [rows(3), rows(1)])
+    (path,) = closed(log)
+    text = path.read_bytes()
+    for archive, more in ((first, b""), (second, text.splitlines(keepends=True)[-1])):
+        archive.mkdir()
+        (archive / path.name).write_bytes(text + more)
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    archives = [str(first), str(second)]
+    read = sum(len(block.chunk) for block in Reader(log, archives).read({}))
+    report = verify(log, archives)
+    assert report.rows == read == 5
+    assert {finding.file for finding in report.findings} == {str(second / path.name)}
+    assert verify(log, archives[:1]).findings == []
+
+
+async def test_of_very_many_ids_that_come_twice_some_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that was restored beside itself has each row twice, and no memory for all of them."""
+    monkeypatch.setattr(verification, "IDS", 5)
+    await write(tmp_path, [rows(40), rows(1)])
+    (path,) = closed(tmp_path)
+    shutil.copy(path, path.with_name(path.stem + "-7.csv"))
+    problems = [finding.problem for finding in verify(tmp_path).findings]
+    assert sum("stands in" in problem for problem in problems) == 5
+
+
 async def test_an_id_that_comes_twice_is_found_in_open_segments_too(tmp_path: Path) -> None:
     batch = rows(3)
     await write(tmp_path, [batch, rows(2), [batch[1]]])
@@ -433,7 +549,7 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
     batch = rows(4)
     import_rows(tmp_path, batch)
     (path,) = closed(tmp_path)
-    known = verification._known
+    known = verification._read_chains
 
     def then_pruned(folder: Path) -> Any:
         found = known(folder)
@@ -441,7 +557,7 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
             prune(path)
         return found
 
-    monkeypatch.setattr(verification, "_known", then_pruned)
+    monkeypatch.setattr(verification, "_read_chains", then_pruned)
     report = verify(tmp_path)
     assert (report.findings, report.pruned, report.pruned_rows) == ([], 1, 4)
     # What is imported again, and then removed by hand, is missing, whatever was pruned before.
