@@ -53,8 +53,6 @@ class LogFile:
         self.path = folder / self._names.current
         self._name = str(self.path)
         self.total_rows = 0
-        self.appended_rows = 0
-        """Lines that this object put into segments, counted in what was written."""
         self._folder = folder
         self._columns = columns
         self._sync = sync
@@ -368,10 +366,7 @@ class LogFile:
             self._note(data, latest)
             return True
         self._changed_by_others(found[1])
-        if b"\n" + data not in since:
-            return False
-        self.appended_rows += data.count(b"\n")  # behind lines of others; who opens it counts them
-        return True
+        return b"\n" + data in since  # behind lines of others: who opens it counts them
 
     def _status(self) -> tuple[tuple[int, int], int] | None:
         """Which file is at `path`, and its size; None when there is none."""
@@ -394,7 +389,6 @@ class LogFile:
                 self._identity, self._first = head.identity, head.first_timestamp
         number = data.count(b"\n")
         self._rows += number
-        self.appended_rows += number
         self._last = max(self._last, latest)
         self.total_rows = self._closed_rows + self._rows
         if self._size - self._counted >= SIDECAR_EVERY:

@@ -172,7 +172,8 @@ class Writer:
             self._locked = isinstance(error, LogLocked)
             raise LogWriteFailed(str(self.path), self.failure) from error
         self.failure, self._locked = None, False
-        self.logged_rows = self._file.appended_rows
+        # Not what the file has by now: a row of another call may be in it that did not return yet.
+        self.logged_rows += data.count(b"\n")
 
     def _write_at_once(self, data: bytes, latest: bytes) -> bool:
         """Write on the event loop, if the disk keeps up and the thread leaves the file alone."""
