@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.prediction_log import chain, imported, inspection, names, segment
+from monitorkit.prediction_log import chain, chain_history, imported, inspection, names, segment
 from monitorkit.prediction_log.chain import Record
+from monitorkit.prediction_log.chain_history import Known
 from monitorkit.prediction_log.compressed import read_compressed
 from monitorkit.prediction_log.digest import digest_of
 from monitorkit.prediction_log.folders import local_path
@@ -21,7 +22,7 @@ from monitorkit.prediction_log.names import Name
 from monitorkit.prediction_log.parsing import Rows
 from monitorkit.prediction_log.remote_folder import reaching
 from monitorkit.prediction_log.repeats import Repeats, keys
-from monitorkit.prediction_log.verified import Finding, Head, Report, Verified
+from monitorkit.prediction_log.verified import Finding, Report, Verified
 
 BESIDE = np.timedelta64(1, "s")
 """Rows that were written meanwhile may be later than those of a batch, by some milliseconds."""
@@ -43,6 +44,7 @@ NOT_IN_CHAIN = (
     "If you put it there, closed it by hand or cleared the chain, `monitorkit verify-log --seal` "
     "takes it in as it is now; if nobody did, move it away."
 )
+OTHER_FORM = "no chain speaks of this form of it"
 NOT_THIS_FORM = (
     "Its CSV and its Parquet file each have a line of their own. Move this one away, and restore "
     "the other from a backup."
@@ -52,25 +54,6 @@ CHAIN_EDITED = "Restore the chain from a backup, or compare its head with one th
 
 IDS = 100_000
 """That come twice and are told apart; of further ones nobody needs each."""
-
-Known = dict[str, dict[chain.Event, Record]]  # by the segment's stem
-
-
-@dataclass(slots=True)
-class _Chains:
-    """What the chains of a folder say.
-
-    Attributes:
-        known: of each segment, since it was closed last.
-        earlier: what they said of it before, when it was closed more than once.
-        heads: how far each goes.
-        wrong: lines that are not as they were written, and their chains.
-    """
-
-    known: Known = field(default_factory=dict)
-    earlier: dict[str, list[Record]] = field(default_factory=dict)
-    heads: list[Head] = field(default_factory=list)
-    wrong: list[tuple[Path, int, str]] = field(default_factory=list)
 
 
 def verify(
@@ -107,7 +90,7 @@ def seal(folder: Path) -> list[str]:
     Raises:
         OSError: a file cannot be read, or a chain not written.
     """
-    known = _read_chains(folder).known
+    known = chain_history.read_chains(folder).known
     sealed = []
     for name in names.segments(folder):
         event: chain.Event = "compressed" if name.compressed else "closed"
@@ -164,7 +147,7 @@ class _Verification:
     def run(self) -> None:
         """Fill the report."""
         # First the chains: what is closed after they were read is told of by their next lines.
-        chains = _read_chains(self._folder)
+        chains = chain_history.read_chains(self._folder)
         known, self.report.chains, self._earlier = chains.known, chains.heads, chains.earlier
         for path, line, problem in chains.wrong:
             self._find(str(path), line, problem, CHAIN_EDITED)
@@ -177,7 +160,7 @@ class _Verification:
         absent = {stem: events for stem, events in known.items() if stem not in stems}
         if any("pruned" not in events for events in absent.values()):
             # Retention tells the chain before it deletes: once more, now that the folder is listed.
-            known = _read_chains(self._folder).known
+            known = chain_history.read_chains(self._folder).known
         for stem, events in absent.items():
             self._check_absent(stem, known.get(stem, events), known, listed, unsealed)
         for name, _ in unsealed:
@@ -185,7 +168,7 @@ class _Verification:
                 continue
             file = str(self._folder / name.text)
             if known.get(name.stem):
-                self._find(file, None, "no chain speaks of this form of it", NOT_THIS_FORM)
+                self._find(file, None, OTHER_FORM, NOT_THIS_FORM)
             else:
                 self._find(file, None, "no chain speaks of this closed segment", NOT_IN_CHAIN)
         self._check_repeats()
@@ -306,17 +289,8 @@ class _Verification:
         # It may have got its name just now, and have been compressed since.
         if name is not None and self._found_here(name, known, unsealed):
             return
-        archive = self._archive_of(stem)
-        if archive is not None:
-            foreign: list[tuple[Name, str]] = []
-            with ExitStack() as stack, reaching(archive):
-                source = _in_archive(archive, stem, stack)
-                if source is not None:
-                    self._look_at(source, events, foreign, archive=archive)
-                    if foreign:
-                        problem = "no chain speaks of this form of it"
-                        self._find(source.place, None, problem, NOT_THIS_FORM)
-                    return
+        if self._found_in_archive(stem, events):
+            return
         hashes = {each.sha256 for each in events.values()}
         renamed = [name.text for name, sha256 in unsealed if sha256 in hashes]
         problem = f"this closed segment of {record.rows} rows was removed"
@@ -330,15 +304,24 @@ class _Verification:
             remedy = KILLED + GONE if record.origin == "imported" else GONE
         self._find(str(self._folder / record.segment), None, problem, remedy)
 
-    def _archive_of(self, stem: str) -> str | None:
-        """The archive whose copy of a segment is read: the longest, of equals the first."""
-        found: tuple[int, str] | None = None
-        for archive in self._archives:
-            with ExitStack() as stack, reaching(archive):
-                source = _in_archive(archive, stem, stack)
-                if source is not None and (found is None or source.size > found[0]):
-                    found = source.size, archive
-        return found[1] if found is not None else None
+    def _found_in_archive(self, stem: str, events: Mapping[chain.Event, Record]) -> bool:
+        """Look at the copy that is read: the longest, of equals that in the first archive."""
+        copies: list[tuple[str, Source]] = []
+        with ExitStack() as stack:
+            for archive in self._archives:
+                with reaching(archive):
+                    source = _in_archive(archive, stem, stack)
+                if source is not None:
+                    copies.append((archive, source))
+            if not copies:
+                return False
+            archive, source = max(copies, key=lambda copy: copy[1].size)
+            unsealed: list[tuple[Name, str]] = []
+            with reaching(archive):
+                self._look_at(source, events, unsealed, archive=archive)
+        if unsealed:
+            self._find(source.place, None, OTHER_FORM, NOT_THIS_FORM)
+        return True
 
     def _is_being_closed(self, record: Record, known: Known, listed: Sequence[Name]) -> bool:
         """Whether the last line of a chain speaks of a segment that has not got its name yet."""
@@ -440,62 +423,6 @@ def _is_of(stem: str, writer: str) -> bool:
 
 def _at(record: Record | None) -> str:
     return record.at if record is not None else ""
-
-
-def _read_chains(folder: Path) -> _Chains:
-    """What the chains of a folder say."""
-    found = _Chains()
-    for path in chain.chains(folder):
-        number, sha256 = 0, chain.FIRST
-        for link in chain.read(path):
-            number, sha256 = link.number, link.sha256
-            problem = link.problem
-            if link.record is not None:
-                problem = problem or _not_of(path, link.record) or _otherwise(found, link.record)
-                if _not_of(path, link.record) is None:
-                    _note(found, link.record)
-            if problem is not None:
-                found.wrong.append((path, number, problem))
-        found.heads.append(Head(str(path), number, sha256))
-    return found
-
-
-def _note(found: _Chains, record: Record) -> None:
-    if record.event == "closed":  # again, by an import of what was pruned, or after a kill
-        before = found.known.pop(record.stem, {})
-        if "pruned" in before or record.origin == "imported" or record.cut:
-            found.earlier.pop(record.stem, None)
-        elif "closed" in before:
-            found.earlier.setdefault(record.stem, []).append(before["closed"])
-    found.known.setdefault(record.stem, {})[record.event] = record
-
-
-def _not_of(path: Path, record: Record) -> str | None:
-    """Why a line cannot be of this chain; None: it can."""
-    name = names.parse(record.segment)
-    if name is not None and chain.path_of(path.parent, name) == path:
-        if record.origin == "imported" and name.writer != imported.STEM:
-            return f"it says that {record.segment} was imported, which no import writes"
-        return None
-    return f"it speaks of {record.segment}, which is no segment of this chain's writer"
-
-
-def _otherwise(found: _Chains, record: Record) -> str | None:
-    """Why a line cannot follow what was said of its segment; None: it can.
-
-    A segment is closed once. But a process may be killed between the line and the name: the next
-    one goes on with the file, or an import makes it anew. And what was pruned may be imported.
-    """
-    before = found.known.get(record.stem, {})
-    closed = before.get("closed")
-    if record.event != "closed" or closed is None or record.cut:
-        return None
-    if record.origin == "imported" and ("pruned" in before or closed.origin == "imported"):
-        return None
-    same = record.bytes == closed.bytes and record.sha256 == closed.sha256
-    if same or (record.bytes > closed.bytes and "compressed" not in before):
-        return None
-    return f"it says otherwise of {record.segment} than an earlier line: somebody added it"
 
 
 def _here(folder: Path, name: Name, stack: ExitStack) -> Source | None:

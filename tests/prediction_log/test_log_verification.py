@@ -24,7 +24,15 @@ from hypothesis import strategies as st
 from prediction_rows import OTHER, SCHEMA, START, closed, rows, stamp
 
 from monitorkit.errors import ArchiveUnreachable
-from monitorkit.prediction_log import Prediction, Reader, Writer, chain, names, verification
+from monitorkit.prediction_log import (
+    Prediction,
+    Reader,
+    Writer,
+    chain,
+    chain_history,
+    names,
+    verification,
+)
 from monitorkit.prediction_log.compression import Compression
 from monitorkit.prediction_log.imported import ImportedSegments
 from monitorkit.prediction_log.repeats import Repeats
@@ -549,7 +557,7 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
     batch = rows(4)
     import_rows(tmp_path, batch)
     (path,) = closed(tmp_path)
-    known = verification._read_chains
+    known = chain_history.read_chains
 
     def then_pruned(folder: Path) -> Any:
         found = known(folder)
@@ -557,7 +565,7 @@ def test_a_segment_that_is_pruned_meanwhile_is_not_missing(
             prune(path)
         return found
 
-    monkeypatch.setattr(verification, "_read_chains", then_pruned)
+    monkeypatch.setattr(chain_history, "read_chains", then_pruned)
     report = verify(tmp_path)
     assert (report.findings, report.pruned, report.pruned_rows) == ([], 1, 4)
     # What is imported again, and then removed by hand, is missing, whatever was pruned before.
