@@ -92,7 +92,7 @@ def cost(name: str) -> tuple[float, float]:
             timeline,
             BEGIN + DAY * CYCLE,
             tallies.cells.merge,
-            merged=partial(merges.merged, merge=tallies.cells.merge),
+            merged=partial(merges.merged, merge_all=tallies.cells.merge_all),
             bucket=CYCLE,
             since=BEGIN,
         )

@@ -230,22 +230,29 @@ class ReferenceCells:
             yield self._packed(of_columns, counts, distances.copy(), cells)
 
     def merge(self, left: Counts, right: Counts) -> Counts:
-        """The counts of both: sums of integers, so exact, associative and commutative."""
-        rows, missing = left.rows + right.rows, left.missing + right.missing
-        scales = left.scales + right.scales
-        if left.dense or right.dense:
+        """The counts of both."""
+        return self.merge_all((left, right))
+
+    def merge_all(self, parts: Sequence[Counts]) -> Counts:
+        """The counts of all, one at least: sums of integers, so exact in any order."""
+        of_columns = (
+            sum(part.rows for part in parts),
+            np.sum([part.missing for part in parts], axis=0),
+            np.sum([part.scales for part in parts], axis=0),
+        )
+        if any(part.dense for part in parts):
             counts, distances = self._empty()
-            for part in (left, right):
+            for part in parts:
                 if part.dense:
                     counts += part.counts
                     distances += part.distances
                 else:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
-            return self._packed((rows, missing, scales), counts, distances)
+            return self._packed(of_columns, counts, distances)
         cells, counts, distances = added(
-            (left.cells, left.counts, left.distances), (right.cells, right.counts, right.distances)
+            [(part.cells, part.counts, part.distances) for part in parts]
         )
-        return self._packed((rows, missing, scales), counts, distances, cells)
+        return self._packed(of_columns, counts, distances, cells)
 
     def _packed(
         self,

@@ -6,6 +6,7 @@ above u_m. The even ones are gaps, and their values' distances from an edge are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -94,8 +95,9 @@ class ColumnCounter:
             if absent.any():
                 missing = chunks.sums(chunks.of[absent])
                 values, chunks = values[~absent], Chunks(chunks.of[~absent], chunks.number)
-            counted = self._count_present(values, chunks, scales)
-            part = counted if part is None else added(part, counted)
+            if part is None or values.size:
+                counted = self._count_present(values, chunks, scales)
+                part = counted if part is None else added((part, counted))
         return part, missing, scales
 
     def _count_present(
@@ -274,9 +276,9 @@ def _run_starts(ordered: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return np.flatnonzero(starts)
 
 
-def added(left: tuple[NDArray[Any], ...], right: tuple[NDArray[Any], ...]) -> Part:
-    """Two parts in one: sums of integers, so exact, associative and commutative."""
-    cells, counts, sums = (np.concatenate(pair) for pair in zip(left, right, strict=True))
+def added(parts: Sequence[tuple[NDArray[Any], ...]]) -> Part:
+    """Parts in one: sums of integers, so exact in any order."""
+    cells, counts, sums = (np.concatenate(each) for each in zip(*parts, strict=True))
     order = np.argsort(cells, kind="stable")
     return _together(cells[order], counts[order], sums[order])
 

@@ -102,12 +102,12 @@ class Bucket(Generic[S]):
     length: timedelta = timedelta(minutes=1)
 
 
-def merge_all(merge: Callable[[S, S], S], summaries: Sequence[S]) -> S | None:
-    """The summary of all, None of none: merged as a balanced tree, so that n cost n log n."""
+def merge_in_pairs(merge: Callable[[S, S], S], summaries: Sequence[S]) -> S:
+    """The summary of all, one at least: merged as a balanced tree, so that n cost n log n."""
     while len(summaries) > 1:
         pairs = [merge(summaries[i], summaries[i + 1]) for i in range(0, len(summaries) - 1, 2)]
         summaries = [*pairs, *summaries[len(summaries) & ~1 :]]
-    return summaries[0] if summaries else None
+    return summaries[0]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ class Timeline(Generic[S]):
         """The summary of some of the buckets, None of none."""
         if self.merged is not None:
             return self.merged(buckets)
-        return merge_all(self.merge, [bucket.summary for bucket in buckets])
+        return (
+            merge_in_pairs(self.merge, [bucket.summary for bucket in buckets]) if buckets else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,13 @@ class Monitor(ABC, Generic[O, S]):
     @abstractmethod
     def merge(self, left: S, right: S) -> S:
         """The summary of both."""
+
+    def merge_all(self, summaries: Sequence[S]) -> S:
+        """The summary of all, one at least: what `merge` says of one after the other.
+
+        Monitors may do better: a window is some hundred buckets, and merged in several ways.
+        """
+        return merge_in_pairs(self.merge, summaries)
 
     @abstractmethod
     def judge(self, timeline: Timeline[S], previous: Sequence[Finding]) -> Judgement:

@@ -109,12 +109,18 @@ class CountsMonitor(Monitor[C, Counts]):
         """Add up."""
         return self.cells.merge(left, right)
 
+    def merge_all(self, summaries: Sequence[Counts]) -> Counts:
+        """Add up, all at once."""
+        if type(self).merge is not CountsMonitor.merge:  # who adds up otherwise does so here
+            return super().merge_all(summaries)
+        return self.cells.merge_all(summaries)
+
     def summary_key(self) -> str | None:
         """All monitors that count as this class does, in the reference's cells, share one summary.
 
         None of one that counts otherwise: what it counted would stand for what the others count.
         """
-        methods = ("summarise", "summarise_each", "merge")
+        methods = ("summarise", "summarise_each", "merge", "merge_all")
         own = all(getattr(type(self), name) is getattr(CountsMonitor, name) for name in methods)
         reference, cells = self._counting or (None, None)
         return "counts" if own and reference is self.reference and cells is self.cells else None

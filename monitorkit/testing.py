@@ -250,6 +250,8 @@ def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
     right = monitor.merge(a, monitor.merge(b, c))
     differ = difference(left, right, tolerance)
     _require(differ is None, f"merge is not associative: {differ}")
+    differ = difference(monitor.merge_all((a, b, c)), left, tolerance)
+    _require(differ is None, f"merge_all is not what merge says of one after the other: {differ}")
     _require_same_findings(
         judge_summaries(monitor, [left], rows=[len(chunk)]).findings,
         judge_summaries(monitor, [right], rows=[len(chunk)]).findings,
@@ -351,7 +353,7 @@ LAWS: Sequence[Law] = (
         _check_splits,
     ),
     Law(
-        "merge is associative and changes neither summary",
+        "merge is associative and changes neither summary, and merge_all says the same",
         "return a new summary in which every field is the sum, minimum, maximum or union of both",
         _check_merge,
     ),

@@ -104,11 +104,11 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
         starts = np.flatnonzero(np.diff(grid, prepend=-1))
         counts = np.diff(starts, append=grid.size)
-        missing = np.isnan(chunk.features).sum(axis=0, dtype=np.int64)
+        missing = [np.count_nonzero(column) for column in np.isnan(chunk.features).T]
         return Scores(
             rows=len(chunk),
             positives=int(scores.size - np.searchsorted(scores, self.options.threshold, "right")),
-            missing=np.append(missing, len(chunk) - scores.size),
+            missing=np.array([*missing, len(chunk) - scores.size], np.int64),
             moments=np.array(
                 [steps.sum(), (squares >> _STEP_BITS).sum(), (squares & (_STEPS - 1)).sum()],
                 np.int64,
@@ -121,26 +121,33 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
         )
 
     def merge(self, left: Scores, right: Scores) -> Scores:
-        """Add up the counts; minimum and maximum of bins that both occupy."""
-        bins = np.concatenate((left.bins, right.bins))
+        """As `merge_all`."""
+        return self.merge_all((left, right))
+
+    def merge_all(self, summaries: Sequence[Scores]) -> Scores:
+        """Add up the counts; minimum and maximum of bins that several occupy."""
+        bins = np.concatenate([each.bins for each in summaries])
         order = np.argsort(bins, kind="stable")
         bins = bins[order]
         starts = np.flatnonzero(np.diff(bins, prepend=-1))
 
-        def both(name: str, how: np.ufunc) -> NDArray[Any]:
-            values = np.concatenate((getattr(left, name), getattr(right, name)))[order]
+        def total(name: str) -> NDArray[np.int64]:
+            return np.asarray(np.sum([getattr(each, name) for each in summaries], axis=0))
+
+        def of_bins(name: str, how: np.ufunc) -> NDArray[Any]:
+            values = np.concatenate([getattr(each, name) for each in summaries])[order]
             return np.asarray(how.reduceat(values, starts)) if starts.size else values
 
         return Scores(
-            rows=left.rows + right.rows,
-            positives=left.positives + right.positives,
-            missing=left.missing + right.missing,
-            moments=left.moments + right.moments,
-            deciles=left.deciles + right.deciles,
+            rows=sum(each.rows for each in summaries),
+            positives=sum(each.positives for each in summaries),
+            missing=total("missing"),
+            moments=total("moments"),
+            deciles=total("deciles"),
             bins=bins[starts],
-            counts=both("counts", np.add),
-            lowest=both("lowest", np.minimum),
-            highest=both("highest", np.maximum),
+            counts=of_bins("counts", np.add),
+            lowest=of_bins("lowest", np.minimum),
+            highest=of_bins("highest", np.maximum),
         )
 
     def judge(self, timeline: Timeline[Scores], previous: Sequence[Finding]) -> Judgement:

@@ -57,6 +57,11 @@ class Merging(Ks):
         return super().merge(left, right)
 
 
+class MergingAll(Ks):
+    def merge_all(self, summaries: Sequence[Counts]) -> Counts:
+        return super().merge_all(summaries)
+
+
 class Counting(Ks):
     def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[Counts]:
         return super().summarise_each(chunks)
@@ -79,7 +84,9 @@ def test_who_only_judges_otherwise_shares_the_summaries() -> None:
     assert Ks(KsOptions(score=False), make_chunk(50)).summary_key() == "counts"
 
 
-@pytest.mark.parametrize("cls", [EveryOther, Merging, Counting, OfOtherRows, InOtherCells])
+@pytest.mark.parametrize(
+    "cls", [EveryOther, Merging, MergingAll, Counting, OfOtherRows, InOtherCells]
+)
 def test_who_counts_otherwise_has_summaries_of_its_own(cls: type[Ks]) -> None:
     assert cls(KsOptions(), make_chunk(50)).summary_key() is None
 

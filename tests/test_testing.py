@@ -83,6 +83,11 @@ class AveragesAverages(Good):
         return Judgement([])
 
 
+class MergesTwoOfAll(Good):
+    def merge_all(self, summaries: Sequence[Sums]) -> Sums:
+        return self.merge(summaries[0], summaries[-1])
+
+
 class Dictionary(Good):
     def summarise(self, chunk: Chunk) -> Any:
         return {"rows": len(chunk)}
@@ -234,6 +239,7 @@ def test_a_good_monitor_passes() -> None:
         (ChangesLeft, "merge changed its left argument: field 'totals'"),
         (ForgetsRight, "split 0 changes the findings"),
         (AveragesAverages, "merge is not associative: field 'totals'"),
+        (MergesTwoOfAll, "merge_all is not what merge says of one after the other: field 'rows'"),
         (Dictionary, "a dict, is not a frozen dataclass"),
         (ThawedSummary, "a Thawed, is not a frozen dataclass"),
         (ListSummary, "summary field 'rows' is list"),

@@ -325,7 +325,7 @@ class Trial:
         buckets = track.buckets(VERSION, since, until, ladder, merge)
         if not buckets:  # what it found before stands
             return previous
-        merged = partial(self._merges.merged, merge=merge)
+        merged = partial(self._merges.merged, merge_all=self._monitor.merge_all)
         timeline = Timeline(buckets, self._now, merge, False, merged, self._settings.bucket, since)
         with _blaming(self._name):
             findings = self._monitor.judge(timeline, previous).findings

@@ -102,6 +102,7 @@ class LocalEngine:
         self._foreign: set[tuple[str, tuple[str, ...]]] = set()  # told of: versions, and columns
         self._merges: defaultdict[str, Merges] = defaultdict(Merges)
         self._now = datetime.now(UTC)
+        self._verified: datetime | None = None  # the moment for which the reference was
         self._ladder = self._ladder_at(self._now)
 
     def absorb(
@@ -126,7 +127,7 @@ class LocalEngine:
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         horizon = now - self._horizon
-        self._monitors.verify()
+        self._verify(now)
         self._refresh()
         self._look_from(now)
         rows = self._whole(self._rows_id)
@@ -164,6 +165,12 @@ class LocalEngine:
             rows_read=total,
             more=more,
         )
+
+    def _verify(self, now: datetime) -> None:
+        """Verify the reference for all that is done at a moment."""
+        self._verified = None
+        self._monitors.verify()
+        self._verified = now
 
     def _reused(self, rows: Track) -> bool:
         """Whether another model has a version's number by now: its rows may have other columns."""
@@ -217,7 +224,8 @@ class LocalEngine:
     def ready(self, case: Case) -> None:
         """Make everything that judging needs, so that only judging is timed."""
         self._look_from(case.now)
-        self._monitors.verify()
+        if self._verified != case.now:  # else it was for the reading, or another judgement
+            self._verify(case.now)
         self._refresh()
         failures: dict[str, str] = {}
         if self._track_of(case.version, case.monitor, failures, renew=False) is None:
@@ -234,7 +242,7 @@ class LocalEngine:
         name, version, now = case.monitor, case.version, case.now
         self.ready(case)
         monitor = self._monitors.get(version, name)
-        identity = self._monitors.identity(name, monitor)
+        identity = self._monitors.identity(version, name)
         track = self._tracks[identity]
         if dict(track.cursor) != dict(case.cursor):
             raise PluginError(
@@ -248,7 +256,7 @@ class LocalEngine:
         with self._telling(name):
             buckets = track.buckets(version, now - lookback, now + lookback, self._ladder, merge)
             if buckets:  # else its look-back is shorter, and was quiet
-                merged = partial(self._merges[identity].merged, merge=merge)
+                merged = partial(self._merges[identity].merged, merge_all=monitor.merge_all)
                 length, since = self._config.monitoring.bucket, now - lookback
                 timeline = Timeline(buckets, now, merge, case.reports, merged, length, since)
                 judgement = monitor.judge(timeline, case.previous)
@@ -400,7 +408,7 @@ class LocalEngine:
         try:
             with self._telling(name):
                 monitor = self._monitors.get(version, name)
-                identity = self._monitors.identity(name, monitor)
+                identity = self._monitors.identity(version, name)
                 if identity in self._unread:
                     self._unread.remove(identity)
                     kind = type(monitor.summarise(chunk.take(slice(0, 1))))

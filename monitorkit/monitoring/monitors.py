@@ -32,6 +32,7 @@ class Monitors:
         self._entries = {entry.name: entry for entry in config.monitors}
         self._buckets = f"{settings.bucket.total_seconds():g}/{settings.resolution}"
         self._made: dict[tuple[str, str], AnyMonitor] = {}
+        self._identities: dict[tuple[str, str], str] = {}  # of those that were made
 
     def verify(self) -> None:
         """Verify the reference, and forget the monitors that were made with another one.
@@ -51,6 +52,7 @@ class Monitors:
     def _forget(self, versions: Collection[str]) -> None:
         for key in [key for key in self._made if key[0] in versions]:
             del self._made[key]
+            self._identities.pop(key, None)
 
     def get(self, version: str, name: str) -> AnyMonitor:
         """The monitor of a name for a model version.
@@ -71,8 +73,18 @@ class Monitors:
         """Of the track that needs no monitor."""
         return f"rows/{self._buckets}"
 
-    def identity(self, name: str, monitor: AnyMonitor) -> str:
-        """What two monitors, or two runs, must have in common to share summaries."""
+    def identity(self, version: str, name: str) -> str:
+        """What two monitors, or two runs, must have in common to share summaries.
+
+        Raises:
+            Exception: as `get`.
+        """
+        monitor = self.get(version, name)
+        if (version, name) not in self._identities:
+            self._identities[version, name] = self._identity(name, monitor)
+        return self._identities[version, name]
+
+    def _identity(self, name: str, monitor: AnyMonitor) -> str:
         entry = self._entries[name]
         kind = next(kind for kind in self._kinds if kind.kind == entry.use)
         shared = self._shared_key(monitor)
@@ -107,6 +119,5 @@ class Monitors:
         return tuple(
             name
             for name in names
-            if (monitor := self._made.get((version, name))) is not None
-            and self.identity(name, monitor) == identity
+            if (version, name) in self._made and self.identity(version, name) == identity
         )

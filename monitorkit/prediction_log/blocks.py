@@ -37,11 +37,11 @@ class Block:
 
 def runs(rows: Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, Chunk, NDArray[np.int64]]]:
     """Neighbouring rows of one model version, and where their lines end."""
-    changes = np.flatnonzero(rows.versions[1:] != rows.versions[:-1]) + 1
+    changes = np.flatnonzero(np.diff(rows.versions)) + 1
     edges = [0, *changes.tolist(), len(rows.versions)]
     for first, last in pairwise(edges):
         part = slice(first, last)
         chunk = Chunk(
             rows.ids[part], rows.times[part], columns, rows.features[part], rows.scores[part]
         )
-        yield str(rows.versions[first]), chunk, rows.ends[part]
+        yield rows.names[rows.versions[first]], chunk, rows.ends[part]

@@ -34,7 +34,8 @@ class Rows:
     Attributes:
         ids: (rows,) prediction ids.
         times: (rows,) datetime64[us], UTC.
-        versions: (rows,) model versions, as objects.
+        versions: (rows,) int32, the model version of each: where it stands in `names`.
+        names: the model versions, each once.
         scores: (rows,) probabilities.
         features: (rows, columns), NaN where missing.
         ends: (rows,) where each row's line ends: the offset of the byte after it.
@@ -42,7 +43,8 @@ class Rows:
 
     ids: NDArray[np.str_]
     times: NDArray[np.datetime64]
-    versions: NDArray[np.object_]
+    versions: NDArray[np.int32]
+    names: tuple[str, ...]
     scores: NDArray[np.float64]
     features: NDArray[np.float64]
     ends: NDArray[np.int64]
@@ -53,6 +55,7 @@ class Rows:
             self.ids[part],
             self.times[part],
             self.versions[part],
+            self.names,
             self.scores[part],
             self.features[part],
             self.ends[part],
@@ -177,7 +180,9 @@ def _shown(text: str) -> str:
 
 def line_ends(lines: bytes) -> NDArray[np.int64]:
     """(lines,) where each line ends, in bytes from the beginning of all."""
-    return np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE).astype(np.int64) + 1
+    ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == _NEWLINE)
+    ends += 1
+    return ends.astype(np.int64, copy=False)
 
 
 def _parsed(lines: bytes, ends: NDArray[np.int64], columns: int) -> Rows:
@@ -270,21 +275,18 @@ def rows_of(table: Any, columns: int, ends: NDArray[np.int64]) -> Rows:
     probabilities = numbers(scores, np.dtype(np.float64))
     if not np.isfinite(probabilities).all():
         raise Refused("the probability is no finite number")
-    matrix = np.empty((len(ends), columns), order="F")  # monitors go column by column
-    for position, name in enumerate(feature_names(columns)):
-        column = _array(table.column(name))
-        values = numbers(column, np.dtype(np.float64))
-        if column.null_count:
-            values = np.where(_is_valid(column), values, np.nan)
-        if np.count_nonzero(np.isfinite(values)) != len(values) - column.null_count:
-            raise Refused("a feature is no finite number")
-        matrix[:, position] = values
+    (features,) = table.select(feature_names(columns)).to_batches()
+    # Column by column, as monitors go. One call for all: there is a thread that counts meanwhile,
+    # and the interpreter changes hands at each.
+    matrix = features.to_tensor(null_to_nan=True, row_major=False).to_numpy()
+    missing = sum(column.null_count for column in features.columns)
+    if np.count_nonzero(np.isfinite(matrix)) != matrix.size - missing:
+        raise Refused("a feature is no finite number")
     return Rows(
         _texts(ids),
         moments,
-        np.array(versions.dictionary.to_pylist(), dtype=np.object_)[
-            numbers(versions.indices, np.dtype(np.int32))
-        ],
+        numbers(versions.indices, np.dtype(np.int32)),
+        tuple(versions.dictionary.to_pylist()),
         probabilities,
         matrix,
         ends,
@@ -325,13 +327,6 @@ def numbers(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.frombuffer(data, dtype=dtype, count=len(array), offset=array.offset * dtype.itemsize)
 
 
-def _is_valid(array: Any) -> NDArray[np.bool_]:
-    """Which values are there; at least one is not."""
-    bits = np.frombuffer(array.buffers()[0], dtype=np.uint8)
-    valid = np.unpackbits(bits, count=array.offset + len(array), bitorder="little")
-    return valid[array.offset :].view(np.bool_)
-
-
 def _texts(array: Any) -> NDArray[np.str_]:
     """A pyarrow string array as a numpy one; ids of one length, as ours are, without a detour."""
     import pyarrow as pa  # noqa: PLC0415
@@ -339,20 +334,22 @@ def _texts(array: Any) -> NDArray[np.str_]:
     _, offset_buffer, data = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int32, count=len(array) + 1, offset=0)
     widths = np.diff(offsets)
-    if not widths.all():
-        raise Refused("the prediction_id is empty")
     width = int(widths[0])
     raw = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]]
-    if (widths == width).all() and not (raw >= _ASCII).any():
+    if width and (widths == width).all() and raw.max() < _ASCII:
         return raw.astype(np.uint32).view(f"<U{width}").astype(np.str_, copy=False)
+    if not widths.all():
+        raise Refused("the prediction_id is empty")
     assert isinstance(array, pa.StringArray)  # noqa: S101
     return np.array(array.to_pylist(), dtype=np.str_)
 
 
 def _joined(pieces: list[Rows]) -> Rows:
-    return Rows(
-        *(
-            np.concatenate([getattr(piece, name) for piece in pieces])
-            for name in ("ids", "times", "versions", "scores", "features", "ends")
-        )
-    )
+    names = tuple(dict.fromkeys(name for piece in pieces for name in piece.names))
+    positions = [np.array([names.index(name) for name in of.names], np.int32) for of in pieces]
+    whole = {
+        name: np.concatenate([getattr(piece, name) for piece in pieces])
+        for name in ("ids", "times", "scores", "features", "ends")
+    }
+    versions = [at[piece.versions] for at, piece in zip(positions, pieces, strict=True)]
+    return Rows(versions=np.concatenate(versions), names=names, **whole)

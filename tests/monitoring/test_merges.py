@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import reduce
 
 from timeline_rows import MINUTE, START, Sum, merge
 
@@ -19,21 +21,21 @@ def buckets(*lengths: int) -> list[Bucket[Sum]]:
 
 
 class Counting:
-    """A merge that counts its calls."""
+    """Merges, and counts how often two were made one."""
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, left: Sum, right: Sum) -> Sum:
-        self.calls += 1
-        return merge(left, right)
+    def __call__(self, summaries: Sequence[Sum]) -> Sum:
+        self.calls += len(summaries) - 1
+        return reduce(merge, summaries)
 
 
 def test_it_is_the_sum_of_all() -> None:
     made = buckets(4, 4, 4, 2, 2, 1, 1, 1)
-    assert Merges().merged(made, merge) == Sum(8, 255.0)
-    assert Merges().merged([], merge) is None
-    assert Merges().merged(made[:1], merge) == made[0].summary
+    assert Merges().merged(made, Counting()) == Sum(8, 255.0)
+    assert Merges().merged([], Counting()) is None
+    assert Merges().merged(made[:1], Counting()) == made[0].summary
 
 
 def test_the_same_buckets_are_merged_once_for_all_who_ask() -> None:
@@ -68,7 +70,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
 def test_a_timeline_merges_with_it() -> None:
     merges, counting, made = Merges(), Counting(), buckets(30, 30, 1)
     now = START + timedelta(minutes=61)
-    timeline = Timeline(made, now, counting, merged=lambda some: merges.merged(some, counting))
+    timeline = Timeline(made, now, merge, merged=lambda some: merges.merged(some, counting))
     plain = Timeline(made, now, merge)
     assert timeline.all() == plain.all() == Sum(3, 7.0)
     assert timeline.last(hours=0.6) == plain.last(hours=0.6) == Sum(2, 6.0)
