@@ -19,8 +19,8 @@ from monitorkit.contracts import Judgement
 from monitorkit.errors import ClusterError, MonitorkitError, told
 from monitorkit.monitoring.engine import LocalEngine, Step
 from monitorkit.monitoring.monitors import AnyMonitor
-from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece
-from monitorkit.monitoring.process_engine import ENVIRONMENT, ProcessEngine
+from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece, unpacked
+from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
@@ -72,11 +72,8 @@ def local_cluster(workers: int | None = None) -> Any:
     Args:
         workers: processes of one thread each; None: one for each processor.
     """
-    import dask.config  # noqa: PLC0415 - as above
-    from distributed import LocalCluster  # noqa: PLC0415
+    from distributed import LocalCluster  # noqa: PLC0415 - as above
 
-    # Dask's own has glibc give memory back at once: summing up takes 1.6 times as long with it.
-    dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT})
     return LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers,
         threads_per_worker=1,
@@ -202,7 +199,7 @@ class DaskEngine(LocalEngine):
                     for start in range(0, len(parts), MERGED_AT_ONCE)
                 ]
                 parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
-            part: Part = parts[0].result()
+            part = unpacked(self._client.gather(parts[0], direct=self._near()))
         except MonitorkitError:
             raise
         except Exception as error:
@@ -212,6 +209,15 @@ class DaskEngine(LocalEngine):
             )
             raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
         return part
+
+    def _near(self) -> bool:
+        """Whether the workers are where the scheduler is: who reaches one reaches the others.
+
+        They are asked for the result themselves then, and it does not take the way through it.
+        """
+        host, _, _ = self._client.scheduler.address.rpartition(":")
+        workers = self._client.scheduler_info()["workers"]
+        return all(address.rpartition(":")[0] == host for address in workers)
 
 
 def _portable(config: Config) -> Config:

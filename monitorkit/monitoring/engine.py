@@ -18,6 +18,7 @@ from monitorkit.contracts import Chunk, Judgement, Timeline, Window, no_rows
 from monitorkit.errors import MonitorkitError, PluginError, told
 from monitorkit.monitoring import encoding
 from monitorkit.monitoring.active import Say, telling
+from monitorkit.monitoring.heap import keep_freed_memory
 from monitorkit.monitoring.ladder import BucketPart, Ladder, longest_lookback
 from monitorkit.monitoring.merges import Merges
 from monitorkit.monitoring.monitors import AnyMonitor, Monitors
@@ -85,6 +86,7 @@ class LocalEngine:
     """
 
     def __init__(self, config: Config) -> None:
+        keep_freed_memory()
         self._config = config
         settings = config.monitoring
         self._lookbacks = {

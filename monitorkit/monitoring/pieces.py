@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -131,14 +132,25 @@ class PieceEngine(LocalEngine):
 _here = threading.local()
 
 
-def summarise_piece(config: Config, names: Sequence[str], now: datetime, piece: Piece) -> Part:
-    """`PieceEngine.summarise`, for a task."""
-    return _engine(config).summarise(piece, names, now)
+def summarise_piece(config: Config, names: Sequence[str], now: datetime, piece: Piece) -> bytes:
+    """`PieceEngine.summarise`, for a task; packed."""
+    return packed(_engine(config).summarise(piece, names, now))
 
 
-def merge_parts(config: Config, names: Sequence[str], now: datetime, *parts: Part) -> Part:
-    """`PieceEngine.merge`, for a task."""
-    return _engine(config).merge(parts, names, now)
+def merge_parts(config: Config, names: Sequence[str], now: datetime, *parts: bytes) -> bytes:
+    """`PieceEngine.merge`, for a task; packed."""
+    return packed(_engine(config).merge([unpacked(part) for part in parts], names, now))
+
+
+def packed(part: Part) -> bytes:
+    """A part in one piece: a cluster that brings over thousands of small arrays takes long."""
+    return pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked(part: bytes) -> Part:
+    """What `packed` was given."""
+    found: Part = pickle.loads(part)  # noqa: S301 - from the cluster, which runs what we send it
+    return found
 
 
 def _engine(config: Config) -> PieceEngine:

@@ -29,10 +29,6 @@ ENVIRONMENT = {
     # service's: a cycle takes one.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    # glibc would give each block's arrays back to the system, and fetch them again for the next
-    # one: a tenth of the time of a cycle over millions of rows.
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
-    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
     # One heap for all threads: what one of them frees, the others use again.
     "MALLOC_ARENA_MAX": "1",
 }

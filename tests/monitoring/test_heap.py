@@ -1,0 +1,45 @@
+"""Freed memory is used again, where glibc would fetch it from the system anew, page by page."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+from monitorkit.monitoring.heap import keep_freed_memory
+
+{call}
+
+
+def work():
+    for _ in range(10):
+        [bytes(4 * 2**20) for _ in range(5)]
+
+
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(call: str) -> int:
+    """Pages that were fetched while five blocks of 4 MB were made and freed, ten times."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(call=call)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it speaks to glibc alone")
+def test_blocks_are_made_in_memory_that_was_freed() -> None:
+    assert faults("keep_freed_memory()") < 100
+    assert faults("") > 1000
