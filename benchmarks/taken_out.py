@@ -41,8 +41,8 @@ ENVIRONMENT = {
 
 WARM = (
     "asyncio", "fsspec", "httptools", "httpx", "hypothesis.strategies", "matplotlib.figure",
-    "numpy", "pandas", "pebble", "pyarrow.csv", "pyarrow.parquet", "pydantic",
-    "pydantic_settings", "scipy.stats", "skops.io", "sklearn.ensemble", "sklearn.impute",
+    "numpy", "pandas", "pebble", "pyarrow.csv", "pyarrow.parquet", "pydantic", "scipy.stats",
+    "skops.io", "sklearn.ensemble", "sklearn.impute",
     "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing",
     "starlette.applications", "structlog", "treelite", "trustme", "uvicorn", "uvloop",
 )  # fmt: skip

@@ -105,11 +105,12 @@ class Counts:
 
     def occupied(self) -> Cells:
         """The cells that hold rows, of all columns laid end to end."""
-        counts = self.counts
         if not self.dense:
-            return self.cells, counts
-        cells = np.flatnonzero(counts)
-        return cells, counts[cells]
+            return self.cells, self.counts
+        cells = np.flatnonzero(self.low != 0)  # as truths: three times as fast
+        counts = self.low[cells].astype(np.int64)
+        counts[np.searchsorted(cells, self.large)] += self.excess
+        return cells, counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from monitorkit import environment
 from monitorkit.errors import ConfigError
@@ -38,10 +36,10 @@ from monitorkit.units import format_duration
 DEFAULT_PATH = Path("config/monitorkit.toml")
 
 
-class Config(BaseSettings):
+class Config(BaseModel):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     storage: Storage = Storage()
     data: Data = Data()
@@ -80,22 +78,6 @@ class Config(BaseSettings):
                     " the bucket shorter"
                 )
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment variables win over the file (which comes in as init arguments).
-
-        pydantic's own source would read [schema] from a variable called SCHEMA, whoever set it.
-        """
-        del env_settings, dotenv_settings, file_secret_settings
-        return _Environment(settings_cls), init_settings
 
     @property
     def tracking_uri(self) -> str:
@@ -138,17 +120,6 @@ class Config(BaseSettings):
         return {name: b.model_dump(exclude_unset=True) for name, b in self.features.items()}
 
 
-class _Environment(PydanticBaseSettingsSource):
-    """`environment.read`, in the place where pydantic looks for values."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Never called: `__call__` gives everything at once."""
-        raise NotImplementedError
-
-    def __call__(self) -> dict[str, Any]:
-        return dict(environment.read(self.settings_cls).table)
-
-
 def default_text() -> str:
     """The commented default file."""
     return resources.files("monitorkit").joinpath("default.toml").read_text(encoding="utf-8")
@@ -180,16 +151,13 @@ def load(
     unknown = tuple(_unknown_variables(given))
     if unknown:
         raise ConfigError("environment", unknown)
-    # An argument of BaseSettings such as `_env_file` would be taken for one.
-    hidden = tuple(f"unknown key `{name}`" for name in table if name.startswith("_"))
-    if hidden:
-        raise ConfigError(source, hidden)
     if "features" in table:  # the field behind [schema]; BaseModel.schema is taken
         raise ConfigError(source, ("unknown key `features`; did you mean `schema`?",))
     try:
         # A file without monitors or sinks has the default ones; `monitors = []` has none.
         defaults = tomllib.loads(default_text())
-        config = Config(**{name: defaults[name] for name in ("monitors", "sinks")} | table)
+        whole = {name: defaults[name] for name in ("monitors", "sinks")} | table
+        config = Config.model_validate(_merged(whole, given.table))
     except ValidationError as error:
         raise ConfigError(source, tuple(_problems(error, given))) from error
     return _overridden(config, overrides) if overrides else config
@@ -224,6 +192,15 @@ def to_toml(config: Config) -> str:
     if not table["serving"]["keys"]:
         del table["serving"]["keys"]  # `[[serving.keys]]` of `new-key` could not be added to it
     return redacted(tomli_w.dumps(table))
+
+
+def _merged(table: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A table in which another one's keys win, in the tables inside of it likewise."""
+    found = dict(table)
+    for key, value in over.items():
+        inside = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = _merged(found[key], value) if inside else value
+    return found
 
 
 def _without_nulls(value: Any) -> Any:

@@ -96,29 +96,44 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
 
     def summarise(self, chunk: Chunk) -> Scores:
         """Sum up in one pass over the sorted scores; a score outside [0, 1] counts as missing."""
-        scores = np.sort(chunk.scores)
-        scores = scores[slice(*np.searchsorted(scores, (0.0, np.nextafter(1.0, 2.0))))]
+        return self.summarise_each((chunk,))[0]
+
+    def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[Scores]:
+        """What can be said of all scores at once is, and then cut into the chunks' parts."""
+        sorted_scores = [_probabilities(chunk) for chunk in chunks]
+        scores = np.concatenate([np.zeros(0), *sorted_scores])
+        ends = np.cumsum([each.size for each in sorted_scores], dtype=np.int64)
         steps = np.rint(scores * _STEPS).astype(np.int64)
         squares = steps * steps
-        below = np.searchsorted(scores, ENTROPY_EDGES[1:-1])
+        sums = [
+            np.diff(np.concatenate(([0], np.cumsum(each)))[ends], prepend=0)
+            for each in (steps, squares >> _STEP_BITS, squares & (_STEPS - 1))
+        ]
         grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
-        starts = np.flatnonzero(np.diff(grid, prepend=-1))
+        begins = np.diff(grid, prepend=-1) != 0
+        begins[ends[:-1][ends[:-1] < grid.size]] = True
+        starts = np.flatnonzero(begins)
         counts = np.diff(starts, append=grid.size)
-        missing = [np.count_nonzero(column) for column in np.isnan(chunk.features).T]
-        return Scores(
-            rows=len(chunk),
-            positives=int(scores.size - np.searchsorted(scores, self.options.threshold, "right")),
-            missing=np.array([*missing, len(chunk) - scores.size], np.int64),
-            moments=np.array(
-                [steps.sum(), (squares >> _STEP_BITS).sum(), (squares & (_STEPS - 1)).sum()],
-                np.int64,
-            ),
-            deciles=np.diff(below, prepend=0, append=scores.size),
-            bins=grid[starts],
-            counts=counts,
-            lowest=scores[starts],
-            highest=scores[starts + counts - 1],
-        )
+        bins, lowest, highest = grid[starts], scores[starts], scores[starts + counts - 1]
+        cuts = [0, *np.searchsorted(starts, ends).tolist()]
+        found = []
+        for at, (chunk, own) in enumerate(zip(chunks, sorted_scores, strict=True)):
+            part = slice(cuts[at], cuts[at + 1])
+            missing = [np.count_nonzero(column) for column in np.isnan(chunk.features).T]
+            below = np.searchsorted(own, ENTROPY_EDGES[1:-1])
+            scored = Scores(
+                rows=len(chunk),
+                positives=int(own.size - np.searchsorted(own, self.options.threshold, "right")),
+                missing=np.array([*missing, len(chunk) - own.size], np.int64),
+                moments=np.array([each[at] for each in sums], np.int64),
+                deciles=np.diff(below, prepend=0, append=own.size),
+                bins=bins[part].copy(),  # no views: they would keep what all chunks hold
+                counts=counts[part].copy(),
+                lowest=lowest[part].copy(),
+                highest=highest[part].copy(),
+            )
+            found.append(scored)
+        return found
 
     def merge(self, left: Scores, right: Scores) -> Scores:
         """As `merge_all`."""
@@ -319,6 +334,12 @@ def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _probabilities(chunk: Chunk) -> NDArray[np.float64]:
+    """(k,) those of its scores that are probabilities, sorted."""
+    scores = np.sort(chunk.scores)
+    return scores[slice(*np.searchsorted(scores, (0.0, np.nextafter(1.0, 2.0))))]
 
 
 @hookimpl

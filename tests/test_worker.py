@@ -318,3 +318,8 @@ def test_a_process_that_is_closed_while_it_starts_prints_nothing(
     caller.join(timeout=30)
     assert [str(error) for error in failed] == ["adding ended its worker process (it was closed)"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_does_without_rich_which_structlog_would_import(worker: Worker) -> None:
+    assert worker.call("looking", 30, tasks.is_imported, "structlog")
+    assert not worker.call("looking", 30, tasks.is_imported, "rich")

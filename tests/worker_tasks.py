@@ -137,3 +137,8 @@ def encoding() -> str:
 def alive() -> bool:
     """A task that does nothing."""
     return True
+
+
+def is_imported(name: str) -> bool:
+    """Whether a module was imported here."""
+    return name in sys.modules
