@@ -15,7 +15,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import environments, growth, trials
@@ -37,7 +37,7 @@ from benchmarks.monitoring_report import (
 )
 from benchmarks.servers import PEERS
 from benchmarks.trials import Trial, TrialFailed
-from benchmarks.workspaces import HUNDRED, NEW_ROWS, TEN, History, Workspace
+from benchmarks.workspaces import HUNDRED, NEW_ROWS, NEW_SPAN, TEN, History, Workspace
 
 RESULT = Path(__file__).with_name("results") / "monitoring.md"
 OURS = (sys.executable, "-m", "benchmarks.cycles")
@@ -136,7 +136,23 @@ class Bench:
                 self._engines_over(history, rows, columns, number)
                 self._peers_over(history, rows, columns, number)
                 history.remove()
+                if columns == TEN and rows == sizes.base:
+                    self._of_minutes(number)
         self._after_none(number)
+
+    def _of_minutes(self, number: int) -> None:
+        """As many rows as came between two cycles of a busy service."""
+        rows = self._results.sizes.base
+        say(f"round {number + 1}: writing {rows:,} rows of five minutes")
+        history, warm = self._workspaces[TEN].history(rows, "busy", NEW_SPAN), self._warm[TEN]
+        for engine in self._engines:
+            if engine in (LOCAL, PROCESS):
+                for each in (history, warm):
+                    each.forget()
+                run = Run(engine, "busy", rows)
+                self._ours(run, number, "running", engine, history.config, warm.config)
+        self._compared(history, Run("", "busy", rows), number)
+        history.remove()
 
     def _engines_over(self, history: History, rows: int, columns: int, number: int) -> None:
         sizes = self._results.sizes
@@ -191,10 +207,14 @@ class Bench:
         base = sizes.base * TEN // columns
         if rows > sizes.peers * TEN // columns or (rows > base and number):
             return
+        self._compared(history, Run("", "cycle", rows, columns), number)
+
+    def _compared(self, history: History, run: Run, number: int) -> None:
+        """What the peers make of a history."""
         for name, python in self._peers.items():
             command = [str(python), str(PEERS / LIBRARIES[name].script)]
             command += [str(history.predictions), str(history.reference)]
-            done = self._run(Run(name, "cycle", rows, columns), number, command)
+            done = self._run(replace(run, engine=name), number, command)
             if done is not None:
                 self._results.versions[name] = done.facts["version"]
                 if done.facts["rows"] != history.rows:

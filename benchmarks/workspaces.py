@@ -74,9 +74,9 @@ class History:
         """The reference's rows."""
         return self.root / "reference" / "reference_data.csv"
 
-    def fill(self, rows: int) -> None:
-        """Append rows that came over the whole day, up to now."""
-        append(self.predictions, self.material, rows, datetime.now(UTC) - SPAN, SPAN)
+    def fill(self, rows: int, span: timedelta = SPAN) -> None:
+        """Append rows that came over the whole day, or another span, up to now."""
+        append(self.predictions, self.material, rows, datetime.now(UTC) - span, span)
         self.rows += rows
 
     def add_new(self) -> None:
@@ -125,7 +125,7 @@ class Workspace:
             )
         self._material = self._make_material(file)
 
-    def history(self, rows: int, name: str = "") -> History:
+    def history(self, rows: int, name: str = "", span: timedelta = SPAN) -> History:
         """A new history of so many rows."""
         name = name or f"rows-{rows}"
         root = self.folder / name
@@ -133,7 +133,7 @@ class Workspace:
         shutil.copytree(self._trained, root)
         made = History(self._configure(name, root), root, self._material)
         if rows:
-            made.fill(rows)
+            made.fill(rows, span)
         return made
 
     def _configure(self, name: str, root: Path) -> Path:

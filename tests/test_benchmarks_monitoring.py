@@ -49,8 +49,10 @@ def results() -> Results:
     for number, (ours, theirs) in enumerate([(1.0, 28.0), (2.0, 30.0), (1.0, 25.0)]):
         found.trials[Run(LOCAL, "cycle", BASE)][number] = trial(120, warm_up=9, cycle=9 * ours)
         found.trials[Run(LOCAL, "running", BASE)][number] = trial(120, warm_up=9, cycle=ours)
+        found.trials[Run(LOCAL, "busy", BASE)][number] = trial(90, warm_up=9, cycle=ours / 2)
         evidently = trial(800, imports=5, reading=2, work=theirs)
         found.trials[Run(EVIDENTLY, "cycle", BASE)][number] = evidently
+        found.trials[Run(EVIDENTLY, "busy", BASE)][number] = evidently
     found.trials[Run(NANNYML, "cycle", BASE)][0] = trial(500, reading=2, work=1.1)
     found.trials[Run(LOCAL, "arrays, features", BASE)][0] = trial(300, work=0.5)
     found.trials[Run(LOCAL, "cycle", OLD)][0] = trial(130, cycle=10)
@@ -93,6 +95,15 @@ EXPECTED = {
 def test_every_target_is_a_ratio_within_a_round(what: str, ending: str) -> None:
     found = [target.row() for target in targets(results()) if target.what.startswith(what)]
     assert found[0].endswith(ending.replace("1.25 (1.25-1.25)", "1.25"))
+
+
+def test_rows_of_minutes_are_compared_as_those_of_a_day_are() -> None:
+    found = {target.what: target.row() for target in targets(results())}
+    cycle = "our cycle that finds them new, from the log to the result, 1,000,000 rows"
+    day = found[f"Evidently's preset with reading the log / {cycle}, a whole day's, local"]
+    minutes = found[f"Evidently's preset with reading the log / {cycle}, five minutes', local"]
+    assert day.endswith("| ≥ 20 | 27.00 (16.00-30.00) | yes |")
+    assert minutes.endswith("| ≥ 20 | 54.00 (32.00-60.00) | yes |")
 
 
 def test_the_report_tells_imports_from_work_and_what_went_wrong() -> None:
