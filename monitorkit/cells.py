@@ -241,7 +241,8 @@ class ReferenceCells:
             np.sum([part.missing for part in parts], axis=0),
             np.sum([part.scales for part in parts], axis=0),
         )
-        if any(part.dense for part in parts):
+        entries = sum(part.entries for part in parts)
+        if any(part.dense for part in parts) or entries > self.starts[-1]:  # less memory than all
             counts, distances = self._empty()
             for part in parts:
                 if part.dense:
@@ -249,7 +250,12 @@ class ReferenceCells:
                     distances += part.distances
                 else:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
-            return self._packed(of_columns, counts, distances)
+            cells = np.flatnonzero(counts)
+            if _DENSE_FROM * cells.size >= self.starts[-1]:
+                return self._packed(of_columns, counts, distances)
+            gaps = self._gap_of[cells]
+            distances = np.where(gaps >= 0, distances[gaps], 0)
+            return self._packed(of_columns, counts[cells], distances, cells)
         cells, counts, distances = added(
             [(part.cells, part.counts, part.distances) for part in parts]
         )

@@ -226,6 +226,11 @@ class Judgement:
     attachments: Mapping[str, bytes] = field(default_factory=dict)
 
 
+def _defines(cls: type, name: str) -> int:
+    """How far up, from a class on, the one is that defines a method."""
+    return next(at for at, each in enumerate(cls.__mro__) if name in vars(each))
+
+
 class Monitor(ABC, Generic[O, S]):
     """A monitor sums up rows, merges summaries and judges a window of them.
 
@@ -240,6 +245,13 @@ class Monitor(ABC, Generic[O, S]):
     """
 
     options_type: ClassVar[type[Options]] = Options
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Where `summarise` or `merge` is of a class further down, what does many asks that."""
+        super().__init_subclass__(**named)
+        for one, many in (("summarise", "summarise_each"), ("merge", "merge_all")):
+            if _defines(cls, one) < _defines(cls, many):
+                setattr(cls, many, getattr(Monitor, many))
 
     def __init__(self, options: O, reference: Chunk) -> None:
         self.options = options

@@ -96,74 +96,19 @@ class ProxyMetrics(Monitor[ProxyOptions, Scores]):
 
     def summarise(self, chunk: Chunk) -> Scores:
         """Sum up in one pass over the sorted scores; a score outside [0, 1] counts as missing."""
-        return self.summarise_each((chunk,))[0]
+        return _summarised((chunk,), self.options.threshold)[0]
 
     def summarise_each(self, chunks: Sequence[Chunk]) -> Sequence[Scores]:
-        """What can be said of all scores at once is, and then cut into the chunks' parts."""
-        sorted_scores = [_probabilities(chunk) for chunk in chunks]
-        scores = np.concatenate([np.zeros(0), *sorted_scores])
-        ends = np.cumsum([each.size for each in sorted_scores], dtype=np.int64)
-        steps = np.rint(scores * _STEPS).astype(np.int64)
-        squares = steps * steps
-        sums = [
-            np.diff(np.concatenate(([0], np.cumsum(each)))[ends], prepend=0)
-            for each in (steps, squares >> _STEP_BITS, squares & (_STEPS - 1))
-        ]
-        grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
-        begins = np.diff(grid, prepend=-1) != 0
-        begins[ends[:-1][ends[:-1] < grid.size]] = True
-        starts = np.flatnonzero(begins)
-        counts = np.diff(starts, append=grid.size)
-        bins, lowest, highest = grid[starts], scores[starts], scores[starts + counts - 1]
-        cuts = [0, *np.searchsorted(starts, ends).tolist()]
-        found = []
-        for at, (chunk, own) in enumerate(zip(chunks, sorted_scores, strict=True)):
-            part = slice(cuts[at], cuts[at + 1])
-            missing = [np.count_nonzero(column) for column in np.isnan(chunk.features).T]
-            below = np.searchsorted(own, ENTROPY_EDGES[1:-1])
-            scored = Scores(
-                rows=len(chunk),
-                positives=int(own.size - np.searchsorted(own, self.options.threshold, "right")),
-                missing=np.array([*missing, len(chunk) - own.size], np.int64),
-                moments=np.array([each[at] for each in sums], np.int64),
-                deciles=np.diff(below, prepend=0, append=own.size),
-                bins=bins[part].copy(),  # no views: they would keep what all chunks hold
-                counts=counts[part].copy(),
-                lowest=lowest[part].copy(),
-                highest=highest[part].copy(),
-            )
-            found.append(scored)
-        return found
+        """Sum up chunks, all at once."""
+        return _summarised(chunks, self.options.threshold)
 
     def merge(self, left: Scores, right: Scores) -> Scores:
-        """As `merge_all`."""
-        return self.merge_all((left, right))
+        """Add up the counts; minimum and maximum of bins that both occupy."""
+        return _merged((left, right))
 
     def merge_all(self, summaries: Sequence[Scores]) -> Scores:
-        """Add up the counts; minimum and maximum of bins that several occupy."""
-        bins = np.concatenate([each.bins for each in summaries])
-        order = np.argsort(bins, kind="stable")
-        bins = bins[order]
-        starts = np.flatnonzero(np.diff(bins, prepend=-1))
-
-        def total(name: str) -> NDArray[np.int64]:
-            return np.asarray(np.sum([getattr(each, name) for each in summaries], axis=0))
-
-        def of_bins(name: str, how: np.ufunc) -> NDArray[Any]:
-            values = np.concatenate([getattr(each, name) for each in summaries])[order]
-            return np.asarray(how.reduceat(values, starts)) if starts.size else values
-
-        return Scores(
-            rows=sum(each.rows for each in summaries),
-            positives=sum(each.positives for each in summaries),
-            missing=total("missing"),
-            moments=total("moments"),
-            deciles=total("deciles"),
-            bins=bins[starts],
-            counts=of_bins("counts", np.add),
-            lowest=of_bins("lowest", np.minimum),
-            highest=of_bins("highest", np.maximum),
-        )
+        """Add up, all at once."""
+        return _merged(summaries)
 
     def judge(self, timeline: Timeline[Scores], previous: Sequence[Finding]) -> Judgement:
         """Measure; nothing is judged, so no finding carries a verdict."""
@@ -334,6 +279,70 @@ def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _summarised(chunks: Sequence[Chunk], threshold: float) -> list[Scores]:
+    """What can be said of all scores at once is, and then cut into the chunks' parts."""
+    sorted_scores = [_probabilities(chunk) for chunk in chunks]
+    scores = np.concatenate([np.zeros(0), *sorted_scores])
+    ends = np.cumsum([each.size for each in sorted_scores], dtype=np.int64)
+    steps = np.rint(scores * _STEPS).astype(np.int64)
+    squares = steps * steps
+    sums = [
+        np.diff(np.concatenate(([0], np.cumsum(each)))[ends], prepend=0)
+        for each in (steps, squares >> _STEP_BITS, squares & (_STEPS - 1))
+    ]
+    grid = np.minimum((scores * GRID).astype(np.int64), GRID - 1)
+    begins = np.diff(grid, prepend=-1) != 0
+    begins[ends[:-1][ends[:-1] < grid.size]] = True
+    starts = np.flatnonzero(begins)
+    counts = np.diff(starts, append=grid.size)
+    bins, lowest, highest = grid[starts], scores[starts], scores[starts + counts - 1]
+    cuts = [0, *np.searchsorted(starts, ends).tolist()]
+    found = []
+    for at, (chunk, own) in enumerate(zip(chunks, sorted_scores, strict=True)):
+        part = slice(cuts[at], cuts[at + 1])
+        missing = [np.count_nonzero(column) for column in np.isnan(chunk.features).T]
+        below = np.searchsorted(own, ENTROPY_EDGES[1:-1])
+        scored = Scores(
+            rows=len(chunk),
+            positives=int(own.size - np.searchsorted(own, threshold, "right")),
+            missing=np.array([*missing, len(chunk) - own.size], np.int64),
+            moments=np.array([each[at] for each in sums], np.int64),
+            deciles=np.diff(below, prepend=0, append=own.size),
+            bins=bins[part].copy(),  # no views: they would keep what all chunks hold
+            counts=counts[part].copy(),
+            lowest=lowest[part].copy(),
+            highest=highest[part].copy(),
+        )
+        found.append(scored)
+    return found
+
+
+def _merged(summaries: Sequence[Scores]) -> Scores:
+    bins = np.concatenate([each.bins for each in summaries])
+    order = np.argsort(bins, kind="stable")
+    bins = bins[order]
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+
+    def total(name: str) -> NDArray[np.int64]:
+        return np.asarray(np.sum([getattr(each, name) for each in summaries], axis=0))
+
+    def of_bins(name: str, how: np.ufunc) -> NDArray[Any]:
+        values = np.concatenate([getattr(each, name) for each in summaries])[order]
+        return np.asarray(how.reduceat(values, starts)) if starts.size else values
+
+    return Scores(
+        rows=sum(each.rows for each in summaries),
+        positives=sum(each.positives for each in summaries),
+        missing=total("missing"),
+        moments=total("moments"),
+        deciles=total("deciles"),
+        bins=bins[starts],
+        counts=of_bins("counts", np.add),
+        lowest=of_bins("lowest", np.minimum),
+        highest=of_bins("highest", np.maximum),
+    )
 
 
 def _probabilities(chunk: Chunk) -> NDArray[np.float64]:

@@ -88,6 +88,21 @@ class MergesTwoOfAll(Good):
         return self.merge(summaries[0], summaries[-1])
 
 
+class AddsToTheFirst(Good):
+    def merge_all(self, summaries: Sequence[Sums]) -> Sums:
+        totals = summaries[0].totals
+        for each in summaries[1:]:
+            totals += each.totals
+        return Sums(sum(each.rows for each in summaries), totals)
+
+
+class TakesThree(Good):
+    def merge_all(self, summaries: Sequence[Sums]) -> Sums:
+        if len(summaries) > 3:
+            return self.merge_all(summaries[:3])
+        return super().merge_all(summaries)
+
+
 class Dictionary(Good):
     def summarise(self, chunk: Chunk) -> Any:
         return {"rows": len(chunk)}
@@ -239,6 +254,8 @@ def test_a_good_monitor_passes() -> None:
         (ChangesLeft, "merge changed its left argument: field 'totals'"),
         (ForgetsRight, "split 0 changes the findings"),
         (AveragesAverages, "merge is not associative: field 'totals'"),
+        (AddsToTheFirst, "merge_all changed one of its summaries: field 'totals'"),
+        (TakesThree, "merge_all is not what merge says of one after the other: field 'rows'"),
         (MergesTwoOfAll, "merge_all is not what merge says of one after the other: field 'rows'"),
         (Dictionary, "a dict, is not a frozen dataclass"),
         (ThawedSummary, "a Thawed, is not a frozen dataclass"),

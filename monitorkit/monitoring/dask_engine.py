@@ -7,9 +7,10 @@ back is as large as the timeline, whatever the log holds.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ PIECE_BYTES = 32 * 1024 * 1024
 
 MERGED_AT_ONCE = 8
 CONNECT_SECONDS = 30
+REACH_SECONDS = 1.0
 
 
 @contextmanager
@@ -199,7 +201,7 @@ class DaskEngine(LocalEngine):
                     for start in range(0, len(parts), MERGED_AT_ONCE)
                 ]
                 parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
-            part = unpacked(self._client.gather(parts[0], direct=self._near()))
+            part = unpacked(self._brought(parts[0]))
         except MonitorkitError:
             raise
         except Exception as error:
@@ -210,14 +212,25 @@ class DaskEngine(LocalEngine):
             raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
         return part
 
-    def _near(self) -> bool:
-        """Whether the workers are where the scheduler is: who reaches one reaches the others.
+    def _brought(self, future: Any) -> bytes:
+        """The result, from the worker itself where that can be reached from here.
 
-        They are asked for the result themselves then, and it does not take the way through it.
+        Dask has it go through the scheduler, and asked to go straight it waits half a minute for a
+        worker that it cannot reach.
         """
-        host, _, _ = self._client.scheduler.address.rpartition(":")
-        workers = self._client.scheduler_info()["workers"]
-        return all(address.rpartition(":")[0] == host for address in workers)
+        from distributed import wait  # noqa: PLC0415 - an extra
+        from distributed.comm.addressing import get_address_host_port  # noqa: PLC0415
+
+        wait(future)  # type: ignore[no-untyped-call]
+        direct = False
+        for holder in self._client.who_has(future).get(future.key, ())[:1]:
+            with (
+                suppress(OSError, ValueError),
+                socket.create_connection(get_address_host_port(holder), timeout=REACH_SECONDS),
+            ):
+                direct = True
+        found: bytes = self._client.gather(future, direct=direct)
+        return found
 
 
 def _portable(config: Config) -> Config:

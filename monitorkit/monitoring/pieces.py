@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -144,12 +143,18 @@ def merge_parts(config: Config, names: Sequence[str], now: datetime, *parts: byt
 
 def packed(part: Part) -> bytes:
     """A part in one piece: a cluster that brings over thousands of small arrays takes long."""
-    return pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL)
+    from distributed.protocol import pickle  # noqa: PLC0415 - an extra
+
+    # As the cluster itself does it: also what plain pickle cannot, such as a class in a function.
+    whole: bytes = pickle.dumps(part)  # type: ignore[no-untyped-call]
+    return whole
 
 
 def unpacked(part: bytes) -> Part:
     """What `packed` was given."""
-    found: Part = pickle.loads(part)  # noqa: S301 - from the cluster, which runs what we send it
+    from distributed.protocol import pickle  # noqa: PLC0415 - as above
+
+    found: Part = pickle.loads(part)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -296,8 +296,9 @@ def _same(left: Rows, right: Rows) -> bool:
     return (
         all(
             np.array_equal(getattr(left, name), getattr(right, name))
-            for name in ("ids", "times", "versions", "ends")
+            for name in ("ids", "times", "ends")
         )
+        and np.array_equal(left.model_versions(), right.model_versions())
         and left.scores.tobytes() == right.scores.tobytes()
         and left.features.tobytes() == right.features.tobytes()
     )

@@ -49,6 +49,10 @@ class Rows:
     features: NDArray[np.float64]
     ends: NDArray[np.int64]
 
+    def model_versions(self) -> NDArray[np.object_]:
+        """(rows,) the model version of each, as text."""
+        return np.array(self.names, dtype=np.object_)[self.versions]
+
     def take(self, part: slice) -> Rows:
         """Some of the rows."""
         return Rows(
@@ -345,11 +349,14 @@ def _texts(array: Any) -> NDArray[np.str_]:
 
 
 def _joined(pieces: list[Rows]) -> Rows:
-    names = tuple(dict.fromkeys(name for piece in pieces for name in piece.names))
-    positions = [np.array([names.index(name) for name in of.names], np.int32) for of in pieces]
+    at: dict[str, int] = {}
+    for piece in pieces:
+        for name in piece.names:
+            at.setdefault(name, len(at))
+    positions = [np.array([at[name] for name in piece.names], np.int32) for piece in pieces]
     whole = {
         name: np.concatenate([getattr(piece, name) for piece in pieces])
         for name in ("ids", "times", "scores", "features", "ends")
     }
-    versions = [at[piece.versions] for at, piece in zip(positions, pieces, strict=True)]
-    return Rows(versions=np.concatenate(versions), names=names, **whole)
+    versions = [to[piece.versions] for to, piece in zip(positions, pieces, strict=True)]
+    return Rows(versions=np.concatenate(versions), names=tuple(at), **whole)

@@ -83,10 +83,10 @@ def _loss(s: Array, n: Array, p: Array, clusters: Clusters) -> Array:
     share = np.minimum(s / n, 1 - _NEARLY_ALL)
     high = np.log(share) - np.log1p(-share) - np.log(p) + np.log1p(-p)  # best of effective rows
     low = np.zeros_like(high)
-    have = s * effect
+    have, odds = s * effect, (1 - p) / p
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        one, many = (_shifted(p, x) for x in (middle, largest * middle))
+        one, many = _shifted(odds, middle), _shifted(odds, largest * middle)
         less = single * one + inside * many < have
         low, high = np.where(less, middle, low), np.where(less, high, middle)
     sure = low * have - single * _psi(p, low) - count * _psi(p, largest * low)
@@ -101,7 +101,12 @@ def _psi(p: Array, x: Array) -> Array:
     return found
 
 
-def _shifted(p: Array, x: Array) -> Array:
-    """The derivative of `_psi`: the share after a shift by x of its logit."""
-    found: Array = 1 / (1 + (1 - p) / p * np.exp(-np.minimum(x, _HIGHEST)))
+def _shifted(odds: Array, x: Array) -> Array:
+    """The derivative of `_psi`: the share after a shift by x of its logit.
+
+    Args:
+        odds: against it, (1 - p) / p.
+        x: the shift.
+    """
+    found: Array = 1 / (1 + odds * np.exp(-np.minimum(x, _HIGHEST)))
     return found

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,10 +27,10 @@ from monitorkit.monitoring import encoding
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
-from monitorkit.monitoring.pieces import VERSIONS, PieceEngine
+from monitorkit.monitoring.pieces import VERSIONS, Part, PieceEngine, packed, unpacked
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
-from monitorkit.monitoring.timeline import Track
+from monitorkit.monitoring.timeline import Buckets, Kept, Track
 from monitorkit.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -231,6 +231,40 @@ def test_a_monitor_that_cannot_merge_fails_alone_and_no_row_counts_twice(
         assert failed.error == (None if together == 2000 else "ValueError: no good")
         assert fine.error is None
         assert (found.window.rows, fine.findings[0].value) == (together, together)
+
+
+def test_a_summary_of_a_class_within_a_function_comes_over() -> None:
+    @dataclass(frozen=True)
+    class Here:
+        rows: int
+
+    track = Track(versions={"1": Buckets({0: Kept(0, 3, Here(3))})})
+    found = unpacked(packed(Part(3, track, {}, {}, {})))
+    assert found.rows.versions["1"].kept[0].summary.rows == 3
+
+
+def test_the_result_goes_through_the_scheduler_where_its_worker_cannot_be_reached(
+    here: Place, client: Any, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    gather = client.gather
+
+    def noting(futures: Any, **how: Any) -> Any:
+        asked.append(how["direct"])
+        return gather(futures, **how)
+
+    monkeypatch.setattr(client, "gather", noting)
+    judges = ProcessEngine(here.config, worker)
+    straight = DaskEngine(here.config, judges, client, piece_bytes=PIECE)
+    now = datetime.now(UTC)
+    straight.absorb(NAMES, now)
+    away = {"tcp://127.0.0.1:9", "inproc://127.0.0.1/1/1"}
+    for address in away:
+        monkeypatch.setattr(client, "who_has", lambda future, to=address: {future.key: (to,)})
+        other = DaskEngine(elsewhere(here, address[:3]).config, judges, client, piece_bytes=PIECE)
+        other.absorb(NAMES, now)
+        assert summaries(other) == summaries(straight)
+    assert asked == [True, False, False]
 
 
 def test_a_version_that_the_cluster_cannot_have_is_judged_by_no_monitor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,32 @@ def value(findings: dict[str, Finding], measure: str) -> float:
 
 def test_it_keeps_the_laws() -> None:
     check_monitor(MONITOR, make_chunk(300, seed=1), tolerance=0)
+
+
+class Doubled(ProxyMetrics):
+    def summarise(self, chunk: Chunk) -> Scores:
+        whole = super().summarise(chunk)
+        return self.merge(whole, whole)
+
+
+class Twice(ProxyMetrics):
+    def merge(self, left: Scores, right: Scores) -> Scores:
+        whole = super().merge(left, right)
+        return replace(whole, rows=whole.rows + 1)
+
+
+class Further(Twice):
+    """What many are asked is still asked of what its parent says of two."""
+
+
+def test_who_sums_up_or_merges_otherwise_does_so_for_many_too() -> None:
+    chunks = [scored([0.1, 0.7]), scored([0.4])]
+    doubled = Doubled(ProxyOptions(), REFERENCE).summarise_each(chunks)
+    assert [each.rows for each in doubled] == [4, 2]
+    summaries = MONITOR.summarise_each([*chunks, *chunks])
+    assert MONITOR.merge_all(summaries).rows == 6
+    for cls in (Twice, Further):
+        assert cls(ProxyOptions(), REFERENCE).merge_all(summaries).rows == 6 + 3
 
 
 @settings(deadline=None, max_examples=60)
