@@ -175,11 +175,19 @@ class Events:
         found: NDArray[np.int64] = tally[..., _ROWS]
         return found
 
-    def within(self, distance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """`lowest` and `highest` if so large distances (events,) were near enough."""
+    def within(
+        self, distance: NDArray[np.float64], chosen: NDArray[np.int64] | slice = _ALL
+    ) -> tuple[NDArray[np.float64], ...]:
+        """`lowest` and `highest` if so large distances (..., events) were near enough.
+
+        Args:
+            distance: of each event.
+            chosen: only these events.
+        """
+        absolute, share = self._absolute[chosen], self.reference[chosen]
         return (
-            np.where(self._absolute, np.maximum(self.reference - distance, 0.0), self.lowest),
-            np.where(self._absolute, np.minimum(self.reference + distance, 1.0), self.highest),
+            np.where(absolute, np.maximum(share - distance, 0.0), self.lowest[chosen]),
+            np.where(absolute, np.minimum(share + distance, 1.0), self.highest[chosen]),
         )
 
     def before(self, cell: int) -> int:
@@ -240,7 +248,7 @@ class Few:
         return np.concatenate((known, rest[..., None]), axis=-1)
 
     def log_evidence(
-        self, counts: NDArray[np.int64], clusters: Clusters, tolerance: float
+        self, counts: NDArray[np.int64], clusters: Clusters, tolerance: float | NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(...,) of a total variation distance beyond a tolerance: the mean over all subsets.
 
@@ -250,7 +258,7 @@ class Few:
         Args:
             counts: (..., values + 1) rows.
             clusters: (...,) each, how they came.
-            tolerance: what the distance may be.
+            tolerance: (...,) what the distance may be.
         """
         total = counts.sum(axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -38,7 +38,12 @@ from monitorkit.sequential.verdicts import (
 )
 from monitorkit.sequential.weighing import ASSUMED_DESIGN_EFFECT, Weighed, Weigher
 
-_BISECTIONS = 14
+_DISTANCE_BITS = 13
+"""Of the largest distance that is surely exceeded."""
+
+_BITS_AT_ONCE = 4
+_FEW_GROUPS = 128
+"""For so many columns distances are tried fifteen at once; for more that would take much memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,18 +245,23 @@ class Rule:
         found = np.zeros(best.size)
         measures = [measure for _, measure in self.weigher.groups]
         groups = np.array([at for at, of in enumerate(measures) if of == "distance"], np.int64)
-        low, high = np.zeros(groups.size), np.zeros(groups.size)
-        for _ in range(_BISECTIONS):
-            if not groups.size:
-                break
-            middle = (low + high) / 2
-            evidence = self.weigher.of_distances(groups, middle, weighed, best[groups])
-            exceeded = evidence >= needed[groups]
-            if not high.any():  # most often: not even a distance of zero is exceeded
-                groups = groups[exceeded]
-                low, high = np.zeros(groups.size), np.ones(groups.size)
-                continue
-            low, high = np.where(exceeded, middle, low), np.where(exceeded, high, middle)
+
+        def exceeded(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
+            evidence = self.weigher.of_distances(groups, distances, weighed, best[groups])
+            found: NDArray[np.bool_] = evidence >= needed[groups]
+            return found
+
+        # Most often not even a distance of zero is exceeded.
+        groups = groups[exceeded(np.zeros(groups.size))] if groups.size else groups
+        if not groups.size:
+            return found
+        low, bits = np.zeros(groups.size), 0
+        while bits < _DISTANCE_BITS:
+            more = min(_BITS_AT_ONCE if groups.size <= _FEW_GROUPS else 1, _DISTANCE_BITS - bits)
+            bits += more
+            steps = np.arange(1, 1 << more)[:, np.newaxis] / (1 << bits)
+            # Up to the first that is not.
+            low += np.logical_and.accumulate(exceeded(low + steps)).sum(axis=0) / (1 << bits)
         found[groups] = low
         return found
 

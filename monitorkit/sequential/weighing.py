@@ -145,11 +145,11 @@ class Weigher:
         weighed: Weighed,
         starts: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """(k,) evidence of distances beyond so large ones.
+        """(..., k) evidence of distances beyond so large ones.
 
         Args:
             groups: (k,) distances of columns, ascending.
-            distances: (k,) what would be near enough.
+            distances: (..., k) what would be near enough.
             weighed: by `weigh`.
             starts: (k,) from which of them.
         """
@@ -158,9 +158,7 @@ class Weigher:
         begins = np.cumsum(sizes) - sizes
         chosen = np.arange(sizes.sum()) + np.repeat(events.groups[groups] - begins, sizes)
         at = np.repeat(starts, sizes), chosen
-        near = np.zeros(len(events.column))
-        near[chosen] = np.repeat(distances, sizes)
-        lowest, highest = (bound[chosen] for bound in events.within(near))
+        lowest, highest = events.within(np.repeat(distances, sizes, axis=-1), chosen)
         counted = weighed.successes[at], weighed.trials[at]
         clusters = weighed.clusters.each(starts)
         of_events = clusters.each(np.repeat(np.arange(starts.size), sizes))
@@ -170,8 +168,8 @@ class Weigher:
             few = events.few.get(self.groups[group][0])
             if few is not None:
                 counts = few.count(weighed.since[start])
-                subset = few.log_evidence(counts, clusters.each(place), float(distances[place]))
-                found[place] = _mean_of_two(found[place], subset)
+                subset = few.log_evidence(counts, clusters.each(place), distances[..., place])
+                found[..., place] = _mean_of_two(found[..., place], subset)
         return found
 
     def _variation(
