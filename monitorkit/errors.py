@@ -201,6 +201,11 @@ class ReferenceMissing(ReferenceProblem):
 
     def message(self) -> str:
         """Name the path and the remedy."""
+        if self.reason != ReferenceMissing.reason:
+            return (
+                f"{self.path}: {self.reason}. Put it back, or move the rest away and run "
+                "`python -m monitorkit bootstrap` to freeze another reference."
+            )
         return f"{self.path}: {self.reason}. Run `python -m monitorkit bootstrap` to freeze one."
 
 

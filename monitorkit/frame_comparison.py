@@ -13,6 +13,7 @@ from monitorkit import comparison_html, judgements, plugin_manager
 from monitorkit.contracts import SCORE_COLUMN, Bucket, Finding, Timeline
 from monitorkit.errors import PluginError
 from monitorkit.frames import Pair, paired
+from monitorkit.histograms import is_histogram
 from monitorkit.settings import MonitorEntry
 
 MONITORS = ("anytime_drift", "psi")
@@ -107,7 +108,7 @@ class Comparison:
                     finding.detail["histogram"]
                     for some in self.findings.values()
                     for finding in some
-                    if finding.column == name and finding.detail.get("histogram")
+                    if finding.column == name and is_histogram(finding.detail.get("histogram"))
                 ),
                 None,
             ),

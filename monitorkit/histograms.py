@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitorkit.cells import ColumnCells
+if TYPE_CHECKING:
+    from monitorkit.cells import ColumnCells
 
 MOST_BINS = 20
+
+_MOST_DRAWN = 64
 
 _LONG_TAIL = 10.0
 """Ranges of so many interquartile ranges are cut evenly in asinh: else one bin has nearly all."""
@@ -41,6 +46,23 @@ def histogram(column: ColumnCells) -> dict[str, Any] | None:
         "window": _counted(column.window, at),
         "values": few,
     }
+
+
+def is_histogram(found: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether something is what `histogram` returns: monitors of others may keep anything."""
+    if not isinstance(found, Mapping):
+        return False
+    edges, reference, window = (found.get(name) for name in ("edges", "reference", "window"))
+    if not (_are_numbers(edges) and _are_numbers(reference) and _are_numbers(window)):
+        return False
+    return len(reference) == len(window) == len(edges) + 1 and 0 < len(edges) < _MOST_DRAWN
+
+
+def _are_numbers(values: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in values
+    )
 
 
 def _counted(cells: NDArray[np.int64], at: NDArray[np.int64]) -> list[int]:

@@ -23,6 +23,9 @@ from monitorkit.model import Model
 
 log = logs.get(__name__)
 
+FEW_ROWS = 200
+"""A reference of fewer rows is worth a warning."""
+
 OTHER_DATA = (
     "Point [data] path at the data that the model was trained on, or freeze a reference from it "
     "with `python -m monitorkit bootstrap --from FILE`."
@@ -155,6 +158,14 @@ def _freeze(config: Config, folder: Path, source: Path | None) -> reference.Meta
         sha256=metadata.reference_hash,
         source=metadata.source,
     )
+    if metadata.num_samples < FEW_ROWS:
+        log.warning(
+            "reference_is_small",
+            rows=metadata.num_samples,
+            reason="what is near enough is widened by what chance makes of so few rows, so that "
+            "drifts are not seen; move it away and freeze one of some thousand rows, such as with "
+            "`python -m monitorkit bootstrap --from FILE`",
+        )
     return metadata
 
 

@@ -287,9 +287,13 @@ def reported(address: Address) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise RegistryUnavailable(address.tracking_uri, _first_line(error)) from error
     except ImportError as error:
-        remedy = "install the client of its artifact store here"
+        remedy = f"install the client of its artifact store here ({CLIENTS})"
+        if not address.tracking_uri.startswith(("http://", "https://", "sqlite:")):
+            remedy = (
+                f"install the driver of its database here, or {remedy.removeprefix('install ')}"
+            )
         raise RegistryUnavailable(
-            address.tracking_uri, f"{_first_line(error)}; {remedy} ({CLIENTS})"
+            address.tracking_uri, f"{_first_line(error)}; {remedy}"
         ) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in CLIENT_PACKAGES:

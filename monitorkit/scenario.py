@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -145,13 +146,19 @@ def plan(
 
 
 def _folded(name: str) -> str:
-    """Letters and digits in lower case; s and z are one letter, as in utilisation."""
-    return re.sub(r"[^0-9a-z]", "", name.lower()).replace("z", "s")
+    """Letters and digits without case or accents; s and z are one letter, as in utilisation."""
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(letter for letter in plain if letter.isalnum()).replace("z", "s")
 
 
 def _is_near(wanted: str, feature: str) -> bool:
-    """Whether a feature, or one of the words that its name is made of, is nearly that."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", feature)
+    """Whether a feature, or one of the words that its name is made of, is nearly that.
+
+    In scripts whose words are a sign or two, one that differs makes another word.
+    """
+    if not wanted.isascii():
+        return False
+    words = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|[0-9]+", feature)
     names = [_folded(word) for word in (feature, *words)]
     return bool(difflib.get_close_matches(wanted, names, n=1, cutoff=0.8))
 

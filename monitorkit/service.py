@@ -12,6 +12,7 @@ import anyio
 
 from monitorkit import config, keys, logs, plugin_manager, preparation, registry, telemetry
 from monitorkit.config import Config
+from monitorkit.errors import AddressInUse
 from monitorkit.serving import server, tls
 
 log = logs.get(__name__)
@@ -60,7 +61,11 @@ def run(config_path: Path | None, *, host: str | None = None, port: int | None =
 
 
 def open_ui(settings: Config, port: int) -> None:
-    """Open the MLflow UI: the server's own, or one on the embedded store until Ctrl-C."""
+    """Open the MLflow UI: the server's own, or one on the embedded store until Ctrl-C.
+
+    Raises:
+        AddressInUse: somebody else has the port.
+    """
     uri = settings.tracking_uri
     if uri.startswith(("http://", "https://")):
         log.info("mlflow_ui", url=uri)
@@ -68,6 +73,12 @@ def open_ui(settings: Config, port: int) -> None:
         return
     # MLflow would make the tables, too, but leave half a store behind when it is stopped meanwhile.
     registry.connect(registry.address(settings))
+    here = settings.serving.model_copy(update={"host": "127.0.0.1", "port": port})
+    try:
+        server.bind(here).close()
+    except AddressInUse as error:
+        error.remedy = "Choose another one with --port, or stop what uses it."
+        raise
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     log.info("mlflow_ui", url=f"http://127.0.0.1:{port}", store=uri)

@@ -20,6 +20,8 @@ from monitorkit.sequential.verdicts import Judged, Look
 from monitorkit.units import Rate, parse_rate
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MEDIAN = 0.5
+NEAREST_THE_MIDDLE = sorted(QUANTILES, key=lambda at: abs(at - MEDIAN))
 
 FINDINGS: Mapping[Measure, str] = {
     "distance": "distance",
@@ -256,11 +258,9 @@ class _Alarm:
 def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
     """The finding in a sentence."""
     if judged.measure == "distance":
-        median = detail["quantiles"].get("0.5")
         what = f"a distance of {judged.value:.3g}, {judged.highest:.3g} is near enough"
-        if median is not None and detail["direction"]:
-            before, now = (f"{value:.6g}" for value in median)
-            what += f"; values are {detail['direction']}: median from {before} to {now}"
+        if judged.verdict == "drifted" or alarm.on:
+            what += _where_to(detail["quantiles"], detail["direction"])
     else:
         what = (
             f"{judged.event}: {judged.value:.2%} of the rows, {judged.reference:.2%} in the "
@@ -278,6 +278,19 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
             if judged.rows_needed is not None:
                 begins += f" ({judged.rows:,} rows, some {judged.rows_needed:,} needed)"
     return f"{begins}: {what}"
+
+
+def _where_to(quantiles: Mapping[str, Sequence[float]], direction: str | None) -> str:
+    """Which way the values went, with a quantile that shows it, the median if that does."""
+    for at in NEAREST_THE_MIDDLE if direction is not None else ():
+        if f"{at:g}" not in quantiles:
+            continue
+        before, now = quantiles[f"{at:g}"]
+        shows = {"higher": now > before, "lower": now < before}.get(str(direction), True)
+        if shows and f"{before:.6g}" != f"{now:.6g}":
+            name = "median" if at == MEDIAN else f"{100 * at:g} % quantile"
+            return f"; values are {direction}: {name} from {before:.6g} to {now:.6g}"
+    return ""
 
 
 def _moved(cells: ColumnCells) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from monitorkit_plugins.ks import Ks, KsOptions
 from scipy import stats
 
 import monitorkit
-from monitorkit import Chunk, frame_comparison
+from monitorkit import Chunk, Finding, Judgement, frame_comparison
 from monitorkit.errors import ConfigError, FrameError, PluginError
 from monitorkit.frames import paired
 from monitorkit.testing import judge_summaries
@@ -253,6 +253,13 @@ def test_the_page_is_complete_and_what_is_in_it_is_escaped() -> None:
     assert page.count("<svg") == len(found.columns)
     assert f"{len(found.drifted)} of {len(found.columns)} columns drifted" in page
     assert page.count("<tr") == page.count("</tr>") == len(found.columns) + 1
+
+
+def test_a_histogram_of_another_kind_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Finding("ks", 0.1, column="age", detail={"histogram": {"bins": [1], "counts": [2]}})
+    monkeypatch.setattr(Ks, "judge", lambda *_: Judgement([own]))
+    found = monitorkit.compare(pd.DataFrame(data(50, 1)), pd.DataFrame(data(50, 2)), monitors="ks")
+    assert "<svg" not in found._repr_html_()
 
 
 def test_the_example_of_the_page_is_true() -> None:

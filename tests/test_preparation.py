@@ -16,10 +16,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from structlog.testing import capture_logs
 
 from monitorkit import model, model_store, preparation, reference, registry
 from monitorkit.config import Config
-from monitorkit.errors import DataError, SchemaError
+from monitorkit.errors import DataError, ReferenceExists, ReferenceMissing, SchemaError
 from monitorkit.monitoring.scoring import scored_reference
 from monitorkit.schema import Feature, FeatureSchema
 from monitorkit.serving.served import Served
@@ -117,6 +118,30 @@ def test_missing_values_that_the_model_takes_are_frozen(tmp_path: Path) -> None:
     frame.loc[3, "income"] = np.nan
     frame.to_csv(config.data.path, index=False)
     assert preparation._freeze(config, where, config.data.path).num_samples == len(frame)
+
+
+@pytest.mark.parametrize(("rows", "warns"), [(199, True), (200, False)])
+def test_a_reference_of_few_rows_is_frozen_with_a_warning(
+    tmp_path: Path, rows: int, *, warns: bool
+) -> None:
+    config, where, frame = made(tmp_path, LogisticRegression())
+    frame.head(rows).to_csv(config.data.path, index=False)
+    with capture_logs() as events:
+        preparation._freeze(config, where, config.data.path)
+    told = [event for event in events if event["log_level"] == "warning"]
+    assert [event["event"] for event in told] == ["reference_is_small"] * warns
+    assert all(event["rows"] == rows for event in told)
+
+
+def test_half_a_reference_is_put_back_or_moved_away(tmp_path: Path) -> None:
+    config, where, frame = made(tmp_path, LogisticRegression())
+    frame.to_csv(config.data.path, index=False)
+    preparation._freeze(config, where, config.data.path)
+    (config.storage.reference / "reference_metadata.json").unlink()
+    with pytest.raises(ReferenceMissing, match=r"is gone\. Put it back, or move the rest away"):
+        reference.verify(config.storage.reference)
+    with pytest.raises(ReferenceExists, match="move the reference folder away first"):
+        preparation.bootstrap(config)
 
 
 def test_a_version_that_cannot_be_served_does_not_replace_the_last_good_one(tmp_path: Path) -> None:

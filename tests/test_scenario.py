@@ -82,6 +82,29 @@ def test_names_in_other_scripts_are_found(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "known", "feature"),
+    [
+        ("年収", ("年収 (￥)", "age"), "年収 (￥)"),
+        ("grosse", ("Größe", "x"), "Größe"),
+        ("resume", ("Résumé_2023", "x1"), "Résumé_2023"),
+    ],
+)
+def test_a_part_of_a_name_in_any_script_will_do(
+    name: str, known: tuple[str, ...], feature: str
+) -> None:
+    assert resolve(name, known) == feature
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("年齢_2023", ("年収_2023", "age")), ("gre", ("Größe", "x")), ("é1", ("x1", "y2"))],
+)
+def test_another_name_in_another_script_is_not_meant(name: str, known: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="no feature like"):
+        resolve(name, known)
+
+
+@pytest.mark.parametrize(
     ("name", "candidates"),
     [
         ("PastDue", ("NumberOfTime30-59DaysPastDueNotWorse", "NumberOfTime60-89DaysPastDue")),

@@ -207,6 +207,7 @@ def report(settings: Config, **arguments: Any) -> Ended:
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_number,
     help="Rows a second; as fast as they are answered when not given.",
 )
 @click.option(

@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeGuard
 
 from monitorkit.contracts import SCORE_COLUMN, Finding, RunResult
 from monitorkit.dashboard.outlines import MISSING, Number, primary, verdict
+from monitorkit.histograms import is_histogram
 
 Verdict = Literal["drifted", "undecided", "stable", "no drift", "not judged", "left out"]
 
 _ORDER: tuple[Verdict, ...] = (
     "drifted", "undecided", "stable", "no drift", "not judged", "left out"
 )  # fmt: skip
-_MOST_BINS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ def _verdict(findings: Sequence[Finding], main: Finding | None) -> Verdict:
     if any(finding.drift for finding in findings):
         return "drifted"
     if main is None:
+        if any(finding.drift is not None for finding in findings):
+            return "no drift"  # each column may have measures of its own, as rules have
         return "left out" if any(f.measure == "excluded" for f in findings) else "not judged"
     match main.detail.get("verdict"):
         case "stable":
@@ -155,12 +157,7 @@ def _histogram(findings: Sequence[Finding]) -> Mapping[str, Any] | None:
     """The first that is one: monitors of other people may keep anything under that name."""
     for finding in findings:
         found = finding.detail.get("histogram")
-        if not isinstance(found, Mapping):
-            continue
-        edges, reference, window = map(found.get, ("edges", "reference", "window"))
-        if not (_numbers(edges) and _numbers(reference) and _numbers(window)):
-            continue
-        if len(reference) == len(window) == len(edges) + 1 and 0 < len(edges) < _MOST_BINS:
+        if is_histogram(found):
             return found
     return None
 

@@ -47,6 +47,12 @@ def day_and_time(at: datetime) -> str:
     return f"{at.day} {at:%b %H:%M}"
 
 
+def date_and_time(at: datetime) -> str:
+    """UTC, without the seconds: for what is kept, and what may be old."""
+    at = at.astimezone(UTC)
+    return f"{at.day} {at:%b %Y %H:%M}"
+
+
 def at_time(at: datetime | None) -> Markup:
     """A `<time>`."""
     return _time(at, '<time datetime="{}">{} UTC</time>')

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from monitorkit.contracts import CycleNote, RunResult
+from monitorkit.contracts import CycleNote, Finding, RunResult
 from monitorkit.dashboard.columns import Column
 from monitorkit.dashboard.formats import number, share
-from monitorkit.dashboard.outlines import troubled
+from monitorkit.dashboard.outlines import Outline, troubled, verdict
 from monitorkit.units import several
 
 Tone = Literal["good", "warn", "bad", "quiet"]
@@ -64,25 +64,40 @@ def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
     features = [column for column in found if not column.is_score]
     drifted = [column for column in features if column.drifted]
     score = next((column for column in found if column.is_score and column.drifted), None)
-    if not drifted and score is None:
+    judge = verdict(result)
+    whole = [f for f in judge.findings if f.column is None and f.drift] if judge else []
+    if not drifted and score is None and not whole:
         return _quiet(found)
     judged = [column for column in features if column.verdict not in ("left out", "not judged")]
     if drifted:
         text = f"{len(drifted)} of {several(len(judged), 'feature')} drifted"
-    else:
+    elif score is not None:
         text = "The score drifted, no feature did"
-    notes = []
+    else:
+        text = "Drift of the window as a whole"
+    notes = [_told(finding) for finding in whole]
     if drifted and score is not None:
         notes.append("so did the score")
     all_drifted = [*drifted, *([score] if score is not None else [])]
     evidence = max((c.evidence for c in all_drifted if c.evidence is not None), default=None)
     if evidence is not None:
         notes.append(f"evidence {power(evidence[0])} to 1, {power(evidence[1])} is needed")
+    if not all_drifted:
+        since = min((f.since for f in whole if f.since is not None), default=None)
+        return Sentence("warn", text, notes, since)
     data_set = bool(result.drift.dataset_drift_detected)
     limit = share(result.drift.share_threshold).removesuffix(" %")
     notes.append(f"the data set {'has drifted' if data_set else 'has not'}: from {limit} % on")
     since = min((c.since for c in all_drifted if c.since is not None), default=None)
     return Sentence("bad" if data_set else "warn", text, notes, since)
+
+
+def _told(finding: Finding) -> str:
+    """A finding of the whole window in a sentence: its own, or what was measured."""
+    says = finding.detail.get("says")
+    if isinstance(says, str) and says:
+        return says
+    return f"{finding.statistic or finding.measure}: {number(finding.value)}"
 
 
 def _quiet(found: Sequence[Column]) -> Sentence:
@@ -93,7 +108,8 @@ def _quiet(found: Sequence[Column]) -> Sentence:
         return Sentence("quiet", "Not judged", ["no column could be compared"])
     if not undecided:
         surely = stable == len(judged)
-        return Sentence("good", "Stable" if surely else "No drift", [f"{_columns(len(judged))}"])
+        count = _columns(len(judged), len(found))
+        return Sentence("good", "Stable" if surely else "No drift", [count])
     notes = [f"{stable} stable, {len(undecided)} undecided"]
     needed = max((column.rows_needed or 0 for column in undecided), default=0)
     rows = max((column.rows or 0 for column in undecided), default=0)
@@ -102,8 +118,10 @@ def _quiet(found: Sequence[Column]) -> Sentence:
     return Sentence("good", "No drift shown", notes)
 
 
-def _columns(count: int) -> str:
-    return "one column judged" if count == 1 else f"all {count} columns"
+def _columns(judged: int, all_: int) -> str:
+    if judged < all_:
+        return f"{judged} of {all_} columns judged"
+    return "one column judged" if judged == 1 else f"all {judged} columns"
 
 
 def power(log10: float) -> str:
@@ -112,12 +130,19 @@ def power(log10: float) -> str:
     return "10" + str(int(log10)).translate(digits)
 
 
-def predictions(health: Mapping[str, Any], measures: Mapping[str, Any]) -> Sentence:
-    """How many there were, and how many are positive."""
+def predictions(health: Mapping[str, Any], newest: Outline | None) -> Sentence:
+    """How many there were, and how many are positive.
+
+    Args:
+        health: what /health says.
+        newest: the last result, which is of one model version's rows.
+    """
     notes = []
+    measures = newest.measures if newest is not None else {}
     hour, rate = measures.get("predictions_1h"), measures.get("positive_rate_1h")
-    if hour is not None:
-        notes.append(f"{number(hour.value)} in the hour before the last result")
+    if newest is not None and hour is not None:
+        version = f"of version {newest.version} in the hour before the last result"
+        notes.append(f"{number(hour.value)} {version}")
     if rate is not None:
         between = ""
         if rate.low is not None and rate.high is not None:

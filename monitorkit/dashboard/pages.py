@@ -132,13 +132,13 @@ class Pages:
     def _glance(self, history: History, facts: Facts) -> Mapping[str, Any]:
         latest = history.latest
         found = columns(latest) if latest is not None else []
-        measures = history.outlines[0].measures if history.outlines else {}
+        newest = history.outlines[0] if history.outlines else None
         drifting = glance.drifting(latest, found)
         return {
             "sentences": [
                 ("Serving", glance.serving(facts.health)),
                 ("Drift", drifting),
-                ("Predictions", glance.predictions(facts.health, measures)),
+                ("Predictions", glance.predictions(facts.health, newest)),
                 ("Monitoring", facts.watching),
             ],
             "health": facts.health,

@@ -10,7 +10,7 @@ import numpy as np
 from monitorkit.contracts import RunResult
 from monitorkit.dashboard import glance
 from monitorkit.dashboard.columns import Column, columns
-from monitorkit.dashboard.formats import day_and_time, number
+from monitorkit.dashboard.formats import date_and_time, number
 
 MOST = 24
 """Columns in one picture."""
@@ -34,7 +34,7 @@ def png(result: RunResult) -> bytes:
                 color=_INK, va="center", parse_math=False)  # fmt: skip
     told = (
         f"{result.window.rows:,} rows of version {result.window.model_version}, "
-        f"{day_and_time(result.finished_at)} UTC. Bars: reference; line: now."
+        f"{date_and_time(result.finished_at)} UTC. Bars: reference; line: now."
     )
     if len(shown) < len(found):
         told += f" {len(shown)} of {len(found)} columns."

@@ -69,6 +69,8 @@ def run(settings: Config, run_id: str, output: Path | None, png: Path | None) ->
     if png is not None and png.suffix.lower() != ".png":
         problem = f"{png} does not end in .png, and the picture is a PNG file"
         raise ReportError(problem, "name a file that does with --png")
+    if png is not None and output is not None and png.resolve() == output.resolve():
+        raise ReportError(f"{png} cannot be both of them", "name two files")
     results = Results(settings.storage.results)
     found = results.latest() if run_id == "latest" else results.result(run_id)
     if found is None:

@@ -7,7 +7,7 @@ import shlex
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from monitorkit.contracts import CycleNote
 from monitorkit.dashboard import glance, timeline
 from monitorkit.dashboard.columns import Column, columns
 from monitorkit.dashboard.fitting import Field, fitted
-from monitorkit.dashboard.formats import NOTHING, day_and_time, number, share
+from monitorkit.dashboard.formats import NOTHING, date_and_time, day_and_time, number, share
 from monitorkit.dashboard.glance import Sentence
 from monitorkit.dashboard.index import RECENT, History, Index
 from monitorkit.dashboard.outlines import Number
+from monitorkit.errors import ResultsUnreadable
 from monitorkit.redaction import redacted
 from monitorkit.results import Results
 from monitorkit.units import several
@@ -79,6 +80,7 @@ class Status:
         elsewhere: why those in the folder are not the service's; None: they are, or none answers.
         history: what the results on this disk come to; nothing, when they are elsewhere.
         sentences: what each of them is about, and the sentence.
+        unreadable: why the results in the folder cannot be read; None: they can.
         found: the columns of the newest result, in the order in which people want to know them.
     """
 
@@ -88,6 +90,7 @@ class Status:
     history: History
     sentences: Told
     found: Sequence[Column]
+    unreadable: str | None = None
 
     @property
     def answers(self) -> bool:
@@ -109,14 +112,27 @@ def run(config: Config, url: str | None = None, file: Path | None = None) -> Sta
 
 
 def look(config: Config, url: str | None = None) -> Status:
-    """The same, printing nothing."""
+    """The same, printing nothing.
+
+    Raises:
+        ResultsUnreadable: no service answers, and there is nothing else to tell.
+    """
     service = ask((url or client.address(config)).rstrip("/"))
     results = Results(config.storage.results)
-    history = Index(results).read_on(SECONDS, at_least=RECENT) or History()
+    unreadable = None
+    try:
+        history = Index(results).read_on(SECONDS, at_least=RECENT) or History()
+    except ResultsUnreadable as error:
+        if service.health is None:
+            raise
+        history, unreadable = History(), str(error)
     found = columns(history.latest) if history.latest is not None else []
     drift = glance.drifting(history.latest, found)
     if service.health is not None:
         try:
+            if unreadable is not None:
+                told = _running(service.health, history, Sentence("bad", "Not known", [unreadable]))
+                return Status(service, results.folder, None, history, told, (), unreadable)
             elsewhere = _elsewhere(service, service.health, history, results.folder)
             if elsewhere is not None:
                 history, found = History(), []
@@ -199,14 +215,14 @@ def _running(health: Mapping[str, Any], history: History, drift: Sentence) -> To
     Raises:
         KeyError, TypeError, ValidationError: it is not monitorkit.
     """
-    measures = history.outlines[0].measures if history.outlines else {}
+    newest = history.outlines[0] if history.outlines else None
     note = _NOTE.validate_python(health["last_cycle"])
     serving = glance.serving(health)
     notes = [_model(health["model_name"], health["model_version"]), *serving.notes]
     return [
         ("Serving", replace(serving, notes=notes)),
         ("Drift", drift),
-        ("Predictions", glance.predictions(health, measures)),
+        ("Predictions", glance.predictions(health, newest)),
         ("Monitoring", glance.watching(note)),
     ]
 
@@ -227,7 +243,8 @@ def show(status: Status, console: Console, file: Path | None = None) -> None:
     for about, sentence in status.sentences:
         notes = [*sentence.notes]
         if sentence.since is not None:
-            notes.insert(0, f"since {day_and_time(sentence.since)} UTC")
+            begins = "at" if about == "Monitoring" else "since"
+            notes.insert(0, f"{begins} {day_and_time(sentence.since)} UTC")
         table.add_row(
             Text(sentence.mark, _STYLES[sentence.tone]),
             Text(about, "bold"),
@@ -239,6 +256,16 @@ def show(status: Status, console: Console, file: Path | None = None) -> None:
         console.print(_columns(status, console.width))
     for line in _last_lines(status, file):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _ago(at: datetime) -> str:
+    """When that was, and how long ago."""
+    minutes = (datetime.now(UTC) - at) / timedelta(minutes=1)
+    for unit, length, until in (("minute", 1, 60), ("hour", 60, 48), ("day", 24 * 60, math.inf)):
+        if minutes < until * length:
+            passed = several(max(int(minutes / length), 0), unit)
+            return f"{date_and_time(at)} UTC, {passed} ago"
+    raise AssertionError
 
 
 def _columns(status: Status, width: int) -> Table:
@@ -294,6 +321,8 @@ def _last_lines(status: Status, file: Path | None) -> list[str]:
     history = status.history
     if status.elsewhere is not None:
         return ["Run `status` where the service keeps them, with the --config of the service."]
+    if status.unreadable is not None:
+        return []
     if history.latest is None or not history.outlines:
         given = "" if file is None else f" --config {shlex.quote(str(file))}"
         return [f"No result yet: `python -m monitorkit monitor --once{given}` makes one."]
@@ -301,9 +330,10 @@ def _last_lines(status: Status, file: Path | None) -> list[str]:
     shown = list(reversed(history.outlines[:RECENT]))
     hours = sparkline([_value(outline.measures.get("predictions_1h")) for outline in shown])
     model = _model(history.latest.model_name, newest.version)
+    judged = f"{several(newest.rows, 'row')} of {model}, judged {_ago(newest.finished_at)}"
     lines = [
         f"{several(history.total, 'result')}; the last {len(shown)}: {timeline.tally(shown)}.",
-        f"The newest: {newest.run_id}, {several(newest.rows, 'row')} of {model}.",
+        f"The newest: {newest.run_id}, {judged}.",
     ]
     if hours.strip():
         lines.append(f"Predictions in an hour, last {several(len(shown), 'cycle')}: {hours}")
@@ -364,7 +394,9 @@ def document(status: Status) -> dict[str, Any]:
         ],
         "results": {
             "folder": status.folder,
-            "of_this_service": status.elsewhere is None if status.answers else None,
+            "of_this_service": status.elsewhere is None
+            if status.answers and status.unreadable is None
+            else None,
             "total": status.history.total,
             "recent": [
                 {

@@ -11,7 +11,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from monitorkit.dashboard import plots
-from monitorkit.dashboard.formats import day_and_time, number, share
+from monitorkit.dashboard.formats import NOTHING, day_and_time, number, share
 from monitorkit.dashboard.outlines import Outline
 from monitorkit.units import several
 
@@ -65,20 +65,24 @@ def panels(newest_first: Sequence[Outline]) -> list[Panel]:
         bands = [plots.Band(x, n.value, n.low, n.high) for x, n in points]
         values = [n.value for _, n in points]
         first, last = shown[0].finished_at, shown[-1].finished_at
+        latest = points[-1][1]
+        now, note = of(latest.value), ""
+        if measure not in shown[-1].measures:
+            at = next(each.finished_at for each in reversed(shown) if measure in each.measures)
+            now, note = NOTHING, f"{of(latest.value)} at {day_and_time(at)} UTC"
+        elif latest.low is not None and latest.high is not None:
+            note = f"{share(latest.low)} to {share(latest.high)}"
         label = (
             f"{title} from {day_and_time(first)} to {day_and_time(last)} UTC: "
-            f"{of(values[-1])} now, {of(min(values))} to {of(max(values))} before."
+            f"{'nothing' if now == NOTHING else now} now, "
+            f"{of(min(values))} to {of(max(values))} before."
         )
         top = max([*values, *(n.high for _, n in points if n.high is not None)]) * 1.08 or 1.0
         if measure == "predictions_1h":
             plot = plots.area([(band.x, band.value) for band in bands], label, top=top)
         else:
             plot = plots.trend(bands, label, top=min(top, 1.0))  # shares
-        latest = points[-1][1]
-        note = ""
-        if latest.low is not None and latest.high is not None:
-            note = f"{share(latest.low)} to {share(latest.high)}"
-        found.append(Panel(title, of(values[-1]), note, of(top), "0", plot))
+        found.append(Panel(title, now, note, of(top), "0", plot))
     return found
 
 

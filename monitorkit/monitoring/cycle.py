@@ -52,7 +52,7 @@ class Selection:
         return (not self.only or name in self.only) and name not in self.skip
 
     def check(self, config: Config) -> None:
-        """Refuse names that no monitor has.
+        """Refuse names that no monitor has, and what leaves no monitor.
 
         Raises:
             ConfigError: naming one of them, and those that there are.
@@ -62,6 +62,8 @@ class Selection:
             if name not in names:
                 problem = f"no monitor is called {name!r}; there are: {', '.join(names)}"
                 raise ConfigError("--only / --skip", (problem,))
+        if names and not any(map(self.takes, names)):
+            raise ConfigError("--only / --skip", ("together they leave no monitor",))
 
 
 def run_cycle(

@@ -278,10 +278,11 @@ class Rule:
         error = partial(self._distance_error, column)
         effective = rows / effect
         upper = min(value + error(effective), 1.0)
-        if verdict != "drifted" and upper <= tolerance:
+        judges = tolerance < 1  # a reference of a few rows lets every distance be near enough
+        if verdict != "drifted" and judges and upper <= tolerance:
             verdict = "stable"
         rows_needed = None
-        if verdict == "undecided":
+        if verdict == "undecided" and judges:
             likely = without_chance(cells, value, effective)
             needed = rows_for_drift(effective, likely, tolerance, common["log10_needed"])
             if needed is None:
@@ -343,7 +344,8 @@ class Rule:
             for of in (self._events.reference, self._events.lowest, self._events.highest)
         )
         value = float(shares.successes[group]) / effective if effective else 0.0
-        if verdict != "drifted" and shares.stable[group]:
+        judges = low > 0 or high < 1
+        if verdict != "drifted" and judges and shares.stable[group]:
             verdict = "stable"
         rows, rows_needed = round(effective * effect), None
         if verdict == "undecided" and rows:

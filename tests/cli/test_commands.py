@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -253,8 +254,24 @@ def test_ui_makes_the_store_whole_before_it_hands_it_to_mlflow(
     assert list((here / "monitoring" / "mlflow").glob("*unfinished*")) == []
 
 
+def test_ui_hands_mlflow_no_port_that_somebody_has(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert here.exists()
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = invoke("ui", "--port", str(port))
+    assert done.exit_code == 1
+    assert f"127.0.0.1:{port} cannot be used" in done.output
+    assert "Choose another one with --port" in done.output
+    assert started == []
+
+
 def test_a_wrong_option_ends_with_2() -> None:
-    for wrong in (["verify-log", "--nope"], ["nope"], ["monitor", "--json"]):
+    rate = ["simulate", "--rate", "nan"]
+    for wrong in (["verify-log", "--nope"], ["nope"], ["monitor", "--json"], rate):
         assert invoke(*wrong).exit_code == 2
 
 

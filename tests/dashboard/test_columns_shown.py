@@ -77,6 +77,20 @@ def test_a_limit_of_something_else_is_not_the_distances(history: list[RunResult]
     assert (column.distance.value, column.distance.threshold) == (0.066, None)
 
 
+def test_columns_whose_measures_have_names_of_their_own_are_judged(
+    history: list[RunResult],
+) -> None:
+    result = judged(
+        history[0],
+        Finding("mean(a) > 2", 3.0, column="a", drift=False),
+        Finding("share(b < 1) < 0.1", 0.05, column="b", drift=False),
+        Finding("mean(c) > 0", None, column="c", drift=None),
+        excluded("d", "no values in the window"),
+    )
+    verdicts = {column.name: column.verdict for column in columns(result)}
+    assert verdicts == {"a": "no drift", "b": "no drift", "c": "not judged", "d": "left out"}
+
+
 def test_any_monitor_may_make_the_verdict(history: list[RunResult]) -> None:
     result = judged(
         history[0],

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import pytest
 
-from monitorkit.contracts import CycleNote, Outcome, RunResult
+from monitorkit.contracts import CycleNote, DriftSummary, Finding, Outcome, RunResult, excluded
 from monitorkit.dashboard import glance
 from monitorkit.dashboard.columns import columns
+from monitorkit.dashboard.outlines import Outline
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -58,6 +59,36 @@ def test_few_rows_are_no_promise_that_nothing_changed(history: list[RunResult]) 
     assert sentence.notes[1].startswith("400 rows so far, some ")
 
 
+def test_a_drift_of_the_window_as_a_whole_is_no_quiet(history: list[RunResult]) -> None:
+    """A rule about two columns is of neither."""
+    kept = Finding("mean(a) > 2", 3.0, column="a", drift=False)
+    broken = Finding(
+        "share(a < b) < 0.18", 0.3, drift=True, since=AT, detail={"says": "0.3 is not below 0.18"}
+    )
+    rules = Outcome("house-rules", "rule", "drift", (kept, broken), 0.1)
+    summary = DriftSummary("house-rules", False, 0.0, 0.5, (), 1, {})
+    result = replace(history[0], outcomes=[rules], drift=summary)
+    sentence = glance.drifting(result, columns(result))
+    assert (sentence.tone, sentence.text) == ("warn", "Drift of the window as a whole")
+    assert (sentence.notes, sentence.since) == (["0.3 is not below 0.18"], AT)
+    measured = replace(broken, detail={}, since=None)
+    of_column = replace(kept, drift=True)
+    rules = replace(rules, findings=(of_column, measured))
+    result = replace(result, outcomes=[rules])
+    sentence = glance.drifting(result, columns(result))
+    assert sentence.text == "1 of 1 feature drifted"
+    assert sentence.notes[0] == "share(a < b) < 0.18: 0.3"
+
+
+def test_what_could_not_be_judged_is_not_among_all_columns(history: list[RunResult]) -> None:
+    kept = Finding("mean(a) > 2", 3.0, column="a", drift=False)
+    rules = Outcome("r", "rule", "ok", (kept, excluded("b", "no values in the window")), 0.1)
+    summary = DriftSummary("r", False, 0.0, 0.5, (), 1, {})
+    result = replace(history[0], outcomes=[rules], drift=summary)
+    sentence = glance.drifting(result, columns(result))
+    assert (sentence.text, sentence.notes) == ("No drift", ["1 of 2 columns judged"])
+
+
 def test_a_failed_verdict_is_no_verdict(history: list[RunResult]) -> None:
     failed = Outcome("feature-drift", "anytime_drift", "timed_out", (), 60.0, error="it hung")
     result = replace(history[0], outcomes=[failed], drift=None)  # as a cycle makes it
@@ -94,9 +125,17 @@ def test_it_says_that_there_was_no_cycle() -> None:
 
 
 def test_it_counts_predictions() -> None:
-    sentence = glance.predictions(health(queue={"refused_rows": 3, "waiting_rows": 0}), {})
+    sentence = glance.predictions(health(queue={"refused_rows": 3, "waiting_rows": 0}), None)
     assert sentence.text == "7 predictions logged"
     assert sentence.notes == ["3 refused"]
+
+
+def test_it_says_whose_predictions_it_counts(history: list[RunResult]) -> None:
+    """After a promotion the last result is of the new version's rows alone."""
+    sentence = glance.predictions(health(), Outline.of(history[-1]))
+    hour, rate = sentence.notes
+    assert hour == "2,400 of version 1 in the hour before the last result"
+    assert "of them positive" in rate
 
 
 def test_powers_are_legible() -> None:

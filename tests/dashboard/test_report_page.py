@@ -69,4 +69,6 @@ def test_the_command_writes_both_files(
     told = json.loads(done.output.splitlines()[-1])
     assert (done.exit_code, told["error"]) == (1, "ReportError")
     assert told["reason"].startswith("r.jpg does not end in .png")
+    done = CliRunner().invoke(main, ["report", "latest", "--output", "s.png", "--png", "s.png"])
+    assert (done.exit_code, (tmp_path / "s.png").exists()) == (1, False)
     assert sorted(tmp_path.glob("*.[hj]*")) == written

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,6 +31,7 @@ from monitorkit.config import Config
 from monitorkit.contracts import Chunk, RunResult
 from monitorkit.dashboard import terminal
 from monitorkit.dashboard.terminal import sparkline
+from monitorkit.errors import ResultsUnreadable
 from monitorkit.results import Results
 from monitorkit.testing import make_chunk
 
@@ -115,11 +117,11 @@ def test_it_says_what_is_served_and_what_drifted(
     assert lines[0] == "● Serving Serving credit-risk-model, version 1"
     assert "1 of 3 features drifted since 2 Jan 11:45 UTC" in lines[1]
     assert "12,345 predictions logged" in lines[2]
-    assert "Last cycle completed since 2 Jan 12:00 UTC; 400 rows judged" in lines[3]
+    assert "Last cycle completed at 2 Jan 12:00 UTC; 400 rows judged" in lines[3]
     (income,) = [line for line in lines if line.startswith("income")]
     assert income.split()[1] == "drifted"
     assert "6 results; the last 6: 3 without drift, 3 with." in text
-    assert "2,400 rows of credit-risk-model, version 1." in text
+    assert "2,400 rows of credit-risk-model, version 1, judged 2 Jan 2026 12:00 UTC, " in text
     document = json.loads(json.dumps(terminal.document(status), default=str))
     assert document["service"]["answers"]
     assert document["results"]["of_this_service"]
@@ -202,6 +204,24 @@ def test_results_from_before_the_start_and_after_a_pruning_are_the_services(
     assert "1 of 3 features drifted" in shown(status)
 
 
+def test_a_service_is_told_of_where_results_cannot_be_read(
+    config: Config, health: dict[str, Any]
+) -> None:
+    config.storage.results.parent.mkdir(parents=True)
+    config.storage.results.write_text("no folder")
+    with answering({**health, "last_cycle": None}, []) as url:
+        status = terminal.look(config, url)
+    assert status.answers
+    text = "".join(shown(status).split())  # a long path is broken anywhere
+    assert "●ServingServing" in text
+    assert "✕DriftNotknowntheresultsin" in text
+    assert "cannotberead" in text
+    assert "Noresultyet" not in text
+    assert terminal.document(status)["results"]["of_this_service"] is None
+    with pytest.raises(ResultsUnreadable):
+        terminal.look(config, NOBODY)
+
+
 def test_without_a_service_it_says_so_and_shows_the_results(
     config: Config, history: list[RunResult]
 ) -> None:
@@ -210,6 +230,16 @@ def test_without_a_service_it_says_so_and_shows_the_results(
     assert "Not running" in text
     assert NOBODY in text
     assert "1 of 3 features drifted" in text
+    (told,) = re.findall(r"judged 2 Jan 2026 12:00 UTC, (\d+) days ago", " ".join(text.split()))
+    assert int(told) == pytest.approx((datetime.now(UTC) - LAST) / timedelta(days=1), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "ago"), [(0.2, "0 minutes"), (1, "1 minute"), (150, "2 hours"), (2900, "2 days")]
+)
+def test_how_long_ago_is_in_words(minutes: float, ago: str) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=minutes)
+    assert terminal._ago(at).endswith(f" UTC, {ago} ago")
 
 
 def test_a_service_whose_certificate_nobody_vouches_for_is_not_called_stopped(

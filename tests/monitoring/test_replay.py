@@ -524,6 +524,9 @@ def test_what_cannot_be_is_refused(place: Make) -> None:
     here = place()
     with pytest.raises(ConfigError, match="no monitor is called 'x'"):
         replay_.run(here.config, Selection(only=("x",)))
+    name = here.config.monitors[0].name
+    with pytest.raises(ConfigError, match="together they leave no monitor"):
+        replay_.run(here.config, Selection(only=(name,), skip=(name,)))
     with pytest.raises(ConfigError, match="later than"):
         replay_.run(here.config, Selection(), since=start(1), until=start(2))
     here.config.storage.reference.rename(here.folder / "moved")

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from monitorkit_plugins.anytime_drift import AnytimeDrift, AnytimeDriftOptions
+from monitorkit_plugins.anytime_drift import AnytimeDrift, AnytimeDriftOptions, _where_to
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -247,6 +247,36 @@ def test_a_finding_says_what_happened_in_the_features_units() -> None:
     assert says.startswith("drifted since 2026-03-01 13:52 UTC: a distance of 0.")
     assert "0.05 is near enough; values are lower: median" in says
     assert stream.finding("b").statistic == "total variation distance"
+
+
+@pytest.mark.parametrize(
+    ("direction", "quantiles", "told"),
+    [
+        ("higher", {"0.5": (1, 2), "0.95": (3, 9)}, "values are higher: median from 1 to 2"),
+        ("higher", {"0.5": (0, 0), "0.95": (1, 3)}, "values are higher: 95 % quantile from 1 to 3"),
+        ("lower", {"0.25": (5, 4), "0.5": (9, 9.5)}, "values are lower: 25 % quantile from 5 to 4"),
+        ("spread otherwise", {"0.5": (1, 1.5)}, "values are spread otherwise: median from 1 to"),
+        ("lower", {"0.5": (1, 2), "0.95": (3, 3)}, ""),
+        (None, {"0.5": (1, 2)}, ""),
+        ("higher", {}, ""),
+    ],
+)
+def test_no_quantile_says_the_opposite_of_where_values_went(
+    direction: str | None, quantiles: dict[str, tuple[float, float]], told: str
+) -> None:
+    found = _where_to(quantiles, direction)
+    assert told in found
+    assert bool(told) == bool(found)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_where_a_reference_of_few_rows_excludes_nothing_nothing_is_stable(rows: int) -> None:
+    few = make_chunk(rows)
+    monitor = AnytimeDrift(AnytimeDriftOptions(), few)
+    findings = judge_summaries(monitor, [monitor.summarise(make_chunk(3000, seed=1))]).findings
+    distances = [finding for finding in findings if finding.measure == "distance"]
+    assert {(f.threshold, f.detail["verdict"]) for f in distances} == {(1.0, "undecided")}
+    assert all(finding.detail["rows_needed"] is None for finding in distances)
 
 
 def quantile_by_sorting(values: NDArray[np.float64], at: float) -> float:
