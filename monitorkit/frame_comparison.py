@@ -11,7 +11,7 @@ from typing import Any
 
 from monitorkit import comparison_html, judgements, plugin_manager
 from monitorkit.contracts import SCORE_COLUMN, Bucket, Finding, Timeline
-from monitorkit.errors import PluginError
+from monitorkit.errors import ConfigError, PluginError
 from monitorkit.frames import Pair, paired
 from monitorkit.histograms import is_histogram
 from monitorkit.settings import MonitorEntry
@@ -180,6 +180,9 @@ def compare(
     known = plugin_manager.kinds(plugin_manager.build())
     findings = {}
     for kind, options in wanted.items():
+        if not isinstance(options, Mapping):
+            problem = f"the options of {kind!r} are no mapping; {{}} is one without any"
+            raise ConfigError("monitors", (problem,))
         given = {**_defaults(known, kind, score), **options}
         entry = MonitorEntry(name="compare", use=kind, options=given)
         findings[kind] = _judged(known, entry, pair)

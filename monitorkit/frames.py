@@ -23,6 +23,10 @@ _REMEDIES: Mapping[str, str] = {
 }
 
 
+_WIDER_THAN_NUMPY = ("Int128", "UInt128")
+"""Whole numbers that polars casts to floats itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two frames as chunks of the same columns.
@@ -138,7 +142,7 @@ def _numbers(frame: Any, name: str) -> NDArray[np.float64]:
     import narwhals as nw  # noqa: PLC0415 - as above
 
     column = frame[name]
-    if not column.dtype.is_integer():
+    if not column.dtype.is_integer() or str(column.dtype) in _WIDER_THAN_NUMPY:
         return np.asarray(column.cast(nw.Float64).to_numpy(), np.float64)
     # pyarrow casts no whole number that float64 has not; the nearest one will do, as elsewhere.
     missing = column.is_null().to_numpy()

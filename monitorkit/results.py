@@ -187,6 +187,10 @@ class Results:
             return [run_id for run_id in run_ids if not self._known_damaged(run_id)]
         return run_ids
 
+    def left_out(self) -> int:
+        """How many were damaged when they were read, and are as they were."""
+        return sum(map(self._known_damaged, self._damaged))
+
     def holds(self, run_id: str) -> bool:
         """Whether there is a file of that id, be it damaged.
 

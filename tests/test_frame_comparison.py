@@ -173,6 +173,9 @@ def test_wrong_monitors_and_options_are_refused() -> None:
         monitorkit.compare(GOOD, GOOD, monitors={"ks": {"alpha": 1}})
     with pytest.raises(PluginError, match="there is no column x"):
         monitorkit.compare(GOOD, GOOD, monitors={"ks": {"columns": ["x"]}})
+    none: Any = None
+    with pytest.raises(ConfigError, match="options of 'ks' are no mapping"):
+        monitorkit.compare(GOOD, GOOD, monitors={"ks": none})
 
 
 def test_a_rule_can_be_asked() -> None:
@@ -309,6 +312,9 @@ def test_whole_numbers_that_float64_has_not_are_the_nearest_ones(kind: str) -> N
     expected = values.astype(np.float64).tolist()
     for frame in frames:
         assert paired(frame, frame, None).reference.features[:, 0].tolist() == expected
+    wide = pl.DataFrame({"id": pl.Series([2**53 + 1, None], dtype=pl.Int128)})
+    assert paired(wide, wide, None).reference.features[0, 0] == float(2**53)
+    assert np.isnan(paired(wide, wide, None).reference.features[1, 0])
     gaps = pa.table({"id": pa.array([2**53 + 1, None], kind)})
     assert np.isnan(paired(gaps, gaps, None).reference.features[1, 0])
 

@@ -50,10 +50,16 @@ def serving(health: Mapping[str, Any]) -> Sentence:
     return Sentence("good", "Serving")
 
 
-def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
-    """Whether something drifted, since when, and how sure that is."""
+def drifting(result: RunResult | None, found: Sequence[Column], damaged: int = 0) -> Sentence:
+    """Whether something drifted, since when, and how sure that is.
+
+    Args:
+        result: the newest one; None: there is none.
+        found: its columns.
+        damaged: results that cannot be read.
+    """
     if result is None:
-        return Sentence("quiet", "Not known yet", ["no cycle has judged anything so far"])
+        return _unknown(damaged)
     if result.drift is None:
         monitors = [outcome.name for outcome in result.outcomes if outcome.status == "drift"]
         troubles = [f"{name} {reason}" for name, reason in troubled(result).items()]
@@ -90,6 +96,13 @@ def drifting(result: RunResult | None, found: Sequence[Column]) -> Sentence:
     notes.append(f"the data set {'has drifted' if data_set else 'has not'}: from {limit} % on")
     since = min((c.since for c in all_drifted if c.since is not None), default=None)
     return Sentence("bad" if data_set else "warn", text, notes, since)
+
+
+def _unknown(damaged: int) -> Sentence:
+    if not damaged:
+        return Sentence("quiet", "Not known yet", ["no cycle has judged anything so far"])
+    notes = [f"{several(damaged, 'result')} cannot be read: see the events `result_ignored`"]
+    return Sentence("bad", "Not known", notes)
 
 
 def _told(finding: Finding) -> str:

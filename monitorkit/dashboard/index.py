@@ -34,12 +34,14 @@ class History:
         recent: of the newest ones, newest first: each column's numbers.
         latest: the newest result, whole.
         total: results that there are, read or not.
+        damaged: results that cannot be read; they are not among these.
     """
 
     outlines: Sequence[Outline] = ()
     recent: Sequence[tuple[Outline, Columns]] = ()
     latest: RunResult | None = None
     total: int = 0
+    damaged: int = 0
 
     @property
     def complete(self) -> bool:
@@ -179,4 +181,5 @@ class Index:
             ],
             latest=self._latest,
             total=len(self._run_ids),
+            damaged=self._results.left_out(),
         )

@@ -133,7 +133,7 @@ class Pages:
         latest = history.latest
         found = columns(latest) if latest is not None else []
         newest = history.outlines[0] if history.outlines else None
-        drifting = glance.drifting(latest, found)
+        drifting = glance.drifting(latest, found, history.damaged)
         return {
             "sentences": [
                 ("Serving", glance.serving(facts.health)),

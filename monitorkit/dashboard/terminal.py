@@ -127,7 +127,7 @@ def look(config: Config, url: str | None = None) -> Status:
             raise
         history, unreadable = History(), str(error)
     found = columns(history.latest) if history.latest is not None else []
-    drift = glance.drifting(history.latest, found)
+    drift = glance.drifting(history.latest, found, history.damaged)
     if service.health is not None:
         try:
             if unreadable is not None:

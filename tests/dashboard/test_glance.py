@@ -103,6 +103,9 @@ def test_a_failed_verdict_is_no_verdict(history: list[RunResult]) -> None:
     none = replace(history[0], outcomes=[], drift=None)  # `monitor --once --only another`
     assert glance.drifting(none, []).tone == "quiet"
     assert glance.drifting(None, []).text == "Not known yet"
+    unreadable = glance.drifting(None, [], 3)
+    assert (unreadable.tone, unreadable.text) == ("bad", "Not known")
+    assert unreadable.notes[0].startswith("3 results cannot be read")
 
 
 Ending = Literal["completed", "skipped", "failed"]

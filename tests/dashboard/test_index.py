@@ -166,3 +166,29 @@ def test_a_damaged_file_is_told_of_and_left_out(tmp_path: Path, history: list[Ru
     assert found.latest is not None
     assert found.latest.run_id == history[1].run_id
     assert found.complete
+
+
+def test_where_none_can_be_read_it_knows_how_many_there_are(
+    tmp_path: Path, history: list[RunResult]
+) -> None:
+    """As after a step back to an older version of monitorkit."""
+    results = Results(tmp_path)
+    for result in history[:3]:
+        results.commit(result)
+        path = tmp_path / f"{result.run_id}.json"
+        path.write_text(path.read_text().replace('"schema_version":', '"schema_version": 9', 1))
+    index = Index(results)
+    with capture_logs():
+        found = index.read_on(60.0)
+    assert found is not None
+    assert (found.total, found.damaged, found.latest) == (0, 3, None)
+    results.commit(history[3])
+    with capture_logs():
+        found = index.read_on(60.0)
+    assert found is not None
+    assert (found.total, found.damaged) == (1, 3)
+    for path in tmp_path.glob("*.json"):
+        if path.stem != history[3].run_id:
+            path.unlink()
+    found = index.read_on(60.0)
+    assert found is None or found.damaged == 0
