@@ -13,17 +13,14 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from monitorkit import lean
-
-lean.import_structlog()  # as the commands and the workers do
-
-from monitorkit import config  # noqa: E402
-from monitorkit.config import Config  # noqa: E402
-from monitorkit.contracts import RunResult  # noqa: E402
-from monitorkit.monitoring.cycle import run_cycle  # noqa: E402
-from monitorkit.monitoring.process_engine import ProcessEngine, worker  # noqa: E402
-from monitorkit.monitoring.protocol import Engine  # noqa: E402
-from monitorkit.results import Results  # noqa: E402
+import monitorkit.lean  # noqa: F401 - as the commands and the workers do
+from monitorkit import config
+from monitorkit.config import Config
+from monitorkit.contracts import RunResult
+from monitorkit.monitoring.cycle import run_cycle
+from monitorkit.monitoring.process_engine import ProcessEngine, worker
+from monitorkit.monitoring.protocol import Engine
+from monitorkit.results import Results
 
 Cycle = Callable[[], RunResult]
 Open = Callable[[Path], Cycle]

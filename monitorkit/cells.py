@@ -241,8 +241,9 @@ class ReferenceCells:
             np.sum([part.missing for part in parts], axis=0),
             np.sum([part.scales for part in parts], axis=0),
         )
-        entries = sum(part.entries for part in parts)
-        if any(part.dense for part in parts) or entries > self.starts[-1]:  # less memory than all
+        dense = any(part.dense for part in parts)
+        # Less memory than that of all of them at once.
+        if dense or sum(part.entries for part in parts) > self.starts[-1]:
             counts, distances = self._empty()
             for part in parts:
                 if part.dense:
@@ -250,6 +251,8 @@ class ReferenceCells:
                     distances += part.distances
                 else:
                     self._spread(part.cells, part.counts, part.distances, (counts, distances))
+            if dense:  # no cell becomes empty
+                return self._packed(of_columns, counts, distances)
             cells = np.flatnonzero(counts)
             if _DENSE_FROM * cells.size >= self.starts[-1]:
                 return self._packed(of_columns, counts, distances)

@@ -53,12 +53,13 @@ def is_histogram(found: object) -> TypeGuard[Mapping[str, Any]]:
     if not isinstance(found, Mapping):
         return False
     edges, reference, window = (found.get(name) for name in ("edges", "reference", "window"))
-    if not (_are_numbers(edges) and _are_numbers(reference) and _are_numbers(window)):
+    if not (are_numbers(edges) and are_numbers(reference) and are_numbers(window)):
         return False
     return len(reference) == len(window) == len(edges) + 1 and 0 < len(edges) < _MOST_DRAWN
 
 
-def _are_numbers(values: object) -> TypeGuard[Sequence[Any]]:
+def are_numbers(values: object) -> TypeGuard[Sequence[Any]]:
+    """Whether something is a list of finite numbers."""
     return isinstance(values, list | tuple) and all(
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         for value in values

@@ -287,13 +287,11 @@ def reported(address: Address) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise RegistryUnavailable(address.tracking_uri, _first_line(error)) from error
     except ImportError as error:
-        remedy = f"install the client of its artifact store here ({CLIENTS})"
+        missing = f"the client of its artifact store here ({CLIENTS})"
         if not address.tracking_uri.startswith(("http://", "https://", "sqlite:")):
-            remedy = (
-                f"install the driver of its database here, or {remedy.removeprefix('install ')}"
-            )
+            missing = f"the driver of its database here, or {missing}"
         raise RegistryUnavailable(
-            address.tracking_uri, f"{_first_line(error)}; {remedy}"
+            address.tracking_uri, f"{_first_line(error)}; install {missing}"
         ) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in CLIENT_PACKAGES:

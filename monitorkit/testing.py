@@ -254,8 +254,7 @@ def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
     right = monitor.merge(a, monitor.merge(b, c))
     differ = difference(left, right, tolerance)
     _require(differ is None, f"merge is not associative: {differ}")
-    for number in range(1, min(len(chunk), MOST_AT_ONCE) + 1):
-        _check_merge_all(monitor, chunk.take(random.permutation(len(chunk))), number, tolerance)
+    _check_merge_all(monitor, chunk.take(random.permutation(len(chunk))), tolerance)
     _require_same_findings(
         judge_summaries(monitor, [left], rows=[len(chunk)]).findings,
         judge_summaries(monitor, [right], rows=[len(chunk)]).findings,
@@ -264,17 +263,19 @@ def _check_merge(monitor: Monitor[Any, Any], trial: Trial) -> None:
     )
 
 
-def _check_merge_all(
-    monitor: Monitor[Any, Any], chunk: Chunk, number: int, tolerance: float
-) -> None:
-    parts = [monitor.summarise(chunk.take(slice(at, None, number))) for at in range(number)]
+def _check_merge_all(monitor: Monitor[Any, Any], chunk: Chunk, tolerance: float) -> None:
+    most = min(len(chunk), MOST_AT_ONCE)
+    parts = [monitor.summarise(chunk.take(slice(at, None, most))) for at in range(most)]
     before = copy.deepcopy(parts)
-    together, one_by_one = monitor.merge_all(parts), merge_in_pairs(monitor.merge, before)
-    differ = difference(together, one_by_one, tolerance)
-    _require(differ is None, f"merge_all is not what merge says of one after the other: {differ}")
-    changed = [difference(now, then, 0.0) for now, then in zip(parts, before, strict=True)]
-    told = next((each for each in changed if each is not None), None)
-    _require(told is None, f"merge_all changed one of its summaries: {told}")
+    for number in range(1, most + 1):
+        together = monitor.merge_all(parts[:number])
+        differ = difference(together, merge_in_pairs(monitor.merge, before[:number]), tolerance)
+        _require(
+            differ is None, f"merge_all is not what merge says of one after the other: {differ}"
+        )
+        changed = [difference(now, then, 0.0) for now, then in zip(parts, before, strict=True)]
+        told = next((each for each in changed if each is not None), None)
+        _require(told is None, f"merge_all changed one of its summaries: {told}")
 
 
 def _check_quiet(monitor: Monitor[Any, Any], _trial: Trial) -> None:

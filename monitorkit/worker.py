@@ -20,13 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
-from monitorkit import lean
-
-lean.import_structlog()  # before all that logs
-
-from monitorkit import logs  # noqa: E402
-from monitorkit.errors import WorkerDied, WorkerTimeout, told  # noqa: E402
-from monitorkit.logs import LogFormat, LogLevel  # noqa: E402
+import monitorkit.lean  # noqa: F401 - before all that logs
+from monitorkit import logs
+from monitorkit.errors import WorkerDied, WorkerTimeout, told
+from monitorkit.logs import LogFormat, LogLevel
 
 CLOSED_POLL = 0.2  # seconds between looks at whether the worker was closed meanwhile
 

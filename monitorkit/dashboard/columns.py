@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from monitorkit.contracts import SCORE_COLUMN, Finding, RunResult
 from monitorkit.dashboard.outlines import MISSING, Number, primary, verdict
-from monitorkit.histograms import is_histogram
+from monitorkit.histograms import are_numbers, is_histogram
 
 Verdict = Literal["drifted", "undecided", "stable", "no drift", "not judged", "left out"]
 
@@ -162,10 +162,6 @@ def _histogram(findings: Sequence[Finding]) -> Mapping[str, Any] | None:
     return None
 
 
-def _numbers(values: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(values, list | tuple) and all(_number(value) is not None for value in values)
-
-
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -180,7 +176,7 @@ def _whole(value: Any) -> int | None:
 def _medians(detail: Mapping[str, Any]) -> tuple[float, float] | None:
     quantiles = detail.get("quantiles")
     pair = quantiles.get("0.5") if isinstance(quantiles, Mapping) else None
-    if not _numbers(pair) or len(pair) != 2:  # noqa: PLR2004 - before and now
+    if not are_numbers(pair) or len(pair) != 2:  # noqa: PLR2004 - before and now
         return None
     return float(pair[0]), float(pair[1])
 

@@ -80,8 +80,8 @@ class Status:
         elsewhere: why those in the folder are not the service's; None: they are, or none answers.
         history: what the results on this disk come to; nothing, when they are elsewhere.
         sentences: what each of them is about, and the sentence.
-        unreadable: why the results in the folder cannot be read; None: they can.
         found: the columns of the newest result, in the order in which people want to know them.
+        unreadable: why the results in the folder cannot be read; None: they can.
     """
 
     service: Service
@@ -130,15 +130,16 @@ def look(config: Config, url: str | None = None) -> Status:
     drift = glance.drifting(history.latest, found, history.damaged)
     if service.health is not None:
         try:
+            elsewhere = None
             if unreadable is not None:
-                told = _running(service.health, history, Sentence("bad", "Not known", [unreadable]))
-                return Status(service, results.folder, None, history, told, (), unreadable)
-            elsewhere = _elsewhere(service, service.health, history, results.folder)
+                drift = Sentence("bad", "Not known", [unreadable])
+            else:
+                elsewhere = _elsewhere(service, service.health, history, results.folder)
             if elsewhere is not None:
                 history, found = History(), []
                 drift = Sentence("quiet", "Not known here", [elsewhere])
             told = _running(service.health, history, drift)
-            return Status(service, results.folder, elsewhere, history, told, found)
+            return Status(service, results.folder, elsewhere, history, told, found, unreadable)
         except (KeyError, TypeError, ValidationError):
             service = Service(service.url, None, _FOREIGN)
     nobody = Sentence("bad", service.state, [redacted(f"{service.url}: {service.reason}")])
@@ -260,12 +261,13 @@ def show(status: Status, console: Console, file: Path | None = None) -> None:
 
 def _ago(at: datetime) -> str:
     """When that was, and how long ago."""
-    minutes = (datetime.now(UTC) - at) / timedelta(minutes=1)
-    for unit, length, until in (("minute", 1, 60), ("hour", 60, 48), ("day", 24 * 60, math.inf)):
-        if minutes < until * length:
-            passed = several(max(int(minutes / length), 0), unit)
-            return f"{date_and_time(at)} UTC, {passed} ago"
-    raise AssertionError
+    passed = max(datetime.now(UTC) - at, timedelta())
+    ago = several(passed.days, "day")
+    if passed < timedelta(hours=1):
+        ago = several(passed // timedelta(minutes=1), "minute")
+    elif passed < timedelta(days=2):
+        ago = several(passed // timedelta(hours=1), "hour")
+    return f"{date_and_time(at)} UTC, {ago} ago"
 
 
 def _columns(status: Status, width: int) -> Table:
