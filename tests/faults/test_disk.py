@@ -83,13 +83,16 @@ def test_a_full_disk_refuses_rows_and_recovers_when_there_is_room(
         logged = LogEvidence(predictions).check(traffic.answered).total()
         assert client.get("/health").json()["predictions_logged"] == logged
         assert judged(client)["window"]["rows"] == logged  # monitoring goes on with what there is
-        subprocess.run(["mount", "-o", "remount,size=1m", str(predictions)], check=True)
+        # Room that this traffic, of a megabyte a second, does not fill while this thread waits.
+        subprocess.run(["mount", "-o", "remount,size=64m", str(predictions)], check=True)
+        refusals = traffic.statuses[503]
         last = recovered(client)
         traffic.to(service.url)
         answered = len(traffic.answered)
         while len(traffic.answered) < answered + 100:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+    assert traffic.statuses[503] == refusals  # where there is room nothing is refused
     assert set(traffic.statuses) == {200, 503}
     assert traffic.cut == 0
     LogEvidence(predictions).check([*traffic.answered, last])
