@@ -1,7 +1,9 @@
 """`DaskEngine`: what is new in the log is summed up on a Dask cluster, and judged here.
 
-The log is cut into pieces; each is a task, and their summaries are merged as a tree. What comes
-back is as large as the timeline, whatever the log holds.
+The log is cut into pieces; each is a task, and their summaries are merged as a tree, but for those
+of the last pieces: they are merged here, as they come, so that nothing is left to do when the last
+one is there. What comes back is as large as the timeline, times the tree's height, whatever the log
+holds.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monitorkit import logs
 from monitorkit.config import Config
 from monitorkit.contracts import Judgement
 from monitorkit.errors import ClusterError, MonitorkitError, told
-from monitorkit.monitoring.engine import LocalEngine, Step
+from monitorkit.monitoring.engine import Step
 from monitorkit.monitoring.monitors import AnyMonitor
-from monitorkit.monitoring.pieces import Part, merge_parts, summarise_piece, unpacked
+from monitorkit.monitoring.pieces import (
+    Part,
+    PartsEngine,
+    merge_parts,
+    summarise_piece,
+    unpacked,
+)
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Span, Track
@@ -29,8 +37,18 @@ from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
 
+T = TypeVar("T")
+
 PIECE_BYTES = 32 * 1024 * 1024
 """About a second's work: much more than a task costs, and many for each processor."""
+
+UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Dask looks at the stacks of its processes a hundred times a second, for a page that nobody sees
+here: on two processors that is a twentieth of what two workers can do."""
 
 MERGED_AT_ONCE = 8
 CONNECT_SECONDS = 30
@@ -74,17 +92,19 @@ def local_cluster(workers: int | None = None) -> Any:
     Args:
         workers: processes of one thread each; None: one for each processor.
     """
-    from distributed import LocalCluster  # noqa: PLC0415 - as above
+    from dask import config as settings  # noqa: PLC0415 - as above
+    from distributed import LocalCluster  # noqa: PLC0415
 
-    return LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=workers,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",  # it cannot be left out; a free port is in nobody's way
-        silence_logs="WARNING",
-    )
+    with settings.set(UNWATCHED):
+        return LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",  # it cannot be left out; a free port is in no way
+            silence_logs="WARNING",
+        )
 
 
-class DaskEngine(LocalEngine):
+class DaskEngine(PartsEngine):
     """Sums up on a cluster, and lets monitors judge in a worker process of this machine.
 
     Args:
@@ -191,17 +211,11 @@ class DaskEngine(LocalEngine):
 
     def _on_cluster(self, pieces: Sequence[Piece], names: Sequence[str]) -> Part:
         log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)
-        arguments = (self._config, list(names), self._now)
-        submit = self._client.submit
         try:
-            parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in pieces]
-            while len(parts) > 1:
-                groups = [
-                    parts[start : start + MERGED_AT_ONCE]
-                    for start in range(0, len(parts), MERGED_AT_ONCE)
-                ]
-                parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
-            part = unpacked(self._brought(parts[0]))
+            found = map(unpacked, self._brought(self._submitted(pieces, names)))
+            whole = next(found)
+            for part in found:
+                whole = self.whole([whole, part], names)
         except MonitorkitError:
             raise
         except Exception as error:
@@ -210,27 +224,59 @@ class DaskEngine(LocalEngine):
                 "--engine dask."
             )
             raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
-        return part
+        return whole
 
-    def _brought(self, future: Any) -> bytes:
-        """The result, from the worker itself where that can be reached from here.
+    def _submitted(self, pieces: Sequence[Piece], names: Sequence[str]) -> list[Any]:
+        """Futures of parts that together are the whole, in the order of the log."""
+        arguments = (self._config, list(names), self._now)
+        submit = self._client.submit
+        parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in pieces]
+        last: list[Any] = []
+        while len(parts) > MERGED_AT_ONCE:
+            *groups, rest = grouped(parts, MERGED_AT_ONCE)
+            last = [*rest, *last]
+            parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
+        return [*parts, *last]
 
-        Dask has it go through the scheduler, and asked to go straight it waits half a minute for a
-        worker that it cannot reach.
+    def _brought(self, futures: list[Any]) -> Iterator[bytes]:
+        """Results as they are there, from the workers themselves where those can be reached.
+
+        Dask has them go through the scheduler, and asked to go straight it waits half a minute for
+        a worker that it cannot reach.
+
+        Args:
+            futures: in order; none is held any more when its result is there.
         """
         from distributed import wait  # noqa: PLC0415 - an extra
-        from distributed.comm.addressing import get_address_host_port  # noqa: PLC0415
 
-        wait(future)  # type: ignore[no-untyped-call]
-        direct = False
-        for holder in self._client.who_has(future).get(future.key, ())[:1]:
-            with (
-                suppress(OSError, ValueError),
-                socket.create_connection(get_address_host_port(holder), timeout=REACH_SECONDS),
-            ):
-                direct = True
-        found: bytes = self._client.gather(future, direct=direct)
-        return found
+        reached: dict[str, bool] = {}
+        futures.reverse()
+        while futures:
+            future = futures.pop()
+            wait(future)  # type: ignore[no-untyped-call]
+            holders = self._client.who_has(future).get(future.key, ())[:1]
+            for holder in holders:
+                if holder not in reached:
+                    reached[holder] = _reached(holder)
+            direct = any(reached[holder] for holder in holders)
+            yield self._client.gather(future, direct=direct)
+
+
+def grouped(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Groups of a size, of which the last may be smaller; in order."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _reached(address: str) -> bool:
+    """Whether a worker can be connected to from here."""
+    from distributed.comm.addressing import get_address_host_port  # noqa: PLC0415 - an extra
+
+    with (
+        suppress(OSError, ValueError),
+        socket.create_connection(get_address_host_port(address), timeout=REACH_SECONDS),
+    ):
+        return True
+    return False
 
 
 def _portable(config: Config) -> Config:

@@ -39,7 +39,56 @@ class Part:
     not_judged: Mapping[str, str]
 
 
-class PieceEngine(LocalEngine):
+class PartsEngine(LocalEngine):
+    """Puts together what pieces of the log hold."""
+
+    def whole(self, parts: Sequence[Part], names: Sequence[str]) -> Part:
+        """The part of all their pieces, in the order of the log.
+
+        Args:
+            parts: of pieces by the ladder of this engine's moment.
+            names: the monitors that take part.
+        """
+        failures = {name: reason for part in parts for name, reason in part.failures.items()}
+        rows = Track(since=self._ladder.first)
+        tracks: dict[str, Track] = {}
+        monitors = {
+            version: self._monitors_by_track(version, names, failures)
+            for version in dict.fromkeys(v for part in parts for v in part.rows.versions)
+        }
+        for part in parts:
+            rows.take(part.rows.versions, dict.fromkeys(part.rows.versions, Span.merge))
+        for identity in dict.fromkeys(identity for part in parts for identity in part.tracks):
+            try:
+                tracks[identity] = self._merged(identity, parts, monitors)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                for version, of_version in monitors.items():
+                    if identity in of_version:
+                        guilty = self._monitors.names_of(version, identity, names)
+                        failures.update(dict.fromkeys(guilty, told(error)))
+        not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
+        count = sum(part.count for part in parts)
+        return Part(count, rows, tracks, failures, not_judged | self._not_judged)
+
+    def _merged(
+        self,
+        identity: str,
+        parts: Sequence[Part],
+        monitors: Mapping[str, Mapping[str, AnyMonitor]],
+    ) -> Track:
+        """What the parts found for one track; versions that cannot be judged are left out."""
+        merged = Track(since=self._ladder.first)
+        for part in parts:
+            found = {
+                version: buckets
+                for version, buckets in part.tracks.get(identity, Track()).versions.items()
+                if identity in monitors[version]
+            }
+            merged.take(found, {version: monitors[version][identity].merge for version in found})
+        return merged
+
+
+class PieceEngine(PartsEngine):
     """Sums up pieces, each from nothing; keeps its monitors, and no timeline."""
 
     def __init__(self, config: Config) -> None:
@@ -62,46 +111,11 @@ class PieceEngine(LocalEngine):
         return Part(count, rows, step.tracks, failures, dict(self._not_judged))
 
     def merge(self, parts: Sequence[Part], names: Sequence[str], now: datetime) -> Part:
-        """The part of all their pieces, in the order of the log."""
+        """`whole`, from nothing."""
         self._begin(now)
-        failures = {name: reason for part in parts for name, reason in part.failures.items()}
-        rows = Track(since=self._ladder.first)
-        tracks: dict[str, Track] = {}
-        monitors = {
-            version: self._monitors_by_track(version, names, failures)
-            for version in dict.fromkeys(v for part in parts for v in part.rows.versions)
-        }
-        for part in parts:
-            rows.take(part.rows.versions, dict.fromkeys(part.rows.versions, Span.merge))
-        for identity in dict.fromkeys(identity for part in parts for identity in part.tracks):
-            try:
-                tracks[identity] = self._merged(identity, parts, monitors)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                for version, of_version in monitors.items():
-                    if identity in of_version:
-                        guilty = self._monitors.names_of(version, identity, names)
-                        failures.update(dict.fromkeys(guilty, told(error)))
-        not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
-        self._keep(rows.versions)
-        count = sum(part.count for part in parts)
-        return Part(count, rows, tracks, failures, not_judged | self._not_judged)
-
-    def _merged(
-        self,
-        identity: str,
-        parts: Sequence[Part],
-        monitors: Mapping[str, Mapping[str, AnyMonitor]],
-    ) -> Track:
-        """What the parts found for one track; versions that cannot be judged are left out."""
-        merged = Track(since=self._ladder.first)
-        for part in parts:
-            found = {
-                version: buckets
-                for version, buckets in part.tracks.get(identity, Track()).versions.items()
-                if identity in monitors[version]
-            }
-            merged.take(found, {version: monitors[version][identity].merge for version in found})
-        return merged
+        found = self.whole(parts, names)
+        self._keep(found.rows.versions)
+        return found
 
     def _join(self, step: Step, monitors: Iterable[str]) -> None:
         """All tracks begin where the piece does, whatever version its first rows are of."""
