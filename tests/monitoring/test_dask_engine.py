@@ -25,7 +25,7 @@ from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
 from monitorkit.monitoring import encoding
 from monitorkit.monitoring.cycle import run_cycle
-from monitorkit.monitoring.dask_engine import DaskEngine, cluster, local_cluster
+from monitorkit.monitoring.dask_engine import UNWATCHED, DaskEngine, cluster, local_cluster
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.pieces import VERSIONS, Part, PieceEngine, packed, unpacked
 from monitorkit.monitoring.process_engine import ProcessEngine
@@ -57,6 +57,17 @@ def client() -> Iterator[Any]:
         )
         workers = stack.enter_context(local_cluster(workers=2))
         yield stack.enter_context(cluster(workers.scheduler_address))
+
+
+def test_a_cluster_of_this_machine_does_not_watch_itself(client: Any) -> None:
+    def settings() -> Any:
+        from dask import config  # noqa: PLC0415 - of the worker
+
+        return {key: config.get(key) for key in UNWATCHED}
+
+    assert list(client.run(settings).values()) == [UNWATCHED] * 2
+    # Whoever has clusters of other kinds in this process keeps what is set for them.
+    assert settings()["distributed.worker.profile.enabled"] is True
 
 
 def summaries(engine: LocalEngine) -> dict[str, Any]:
