@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 
-from benchmarks.floor import binned, nats, rows_between_false_alarms, taut_string
+from benchmarks import streams
+from benchmarks.floor import (
+    binned,
+    nats,
+    nearest_tolerated,
+    nearest_within,
+    rows_between_false_alarms,
+    taut_string,
+)
+from benchmarks.streams import CHANGES, Tallies
 
 shares = st.lists(st.floats(0.02, 1), min_size=3, max_size=6)
 
@@ -72,3 +83,65 @@ def test_cells_are_values_where_they_are_few_and_quantiles_where_not() -> None:
 
 def test_a_budget_of_a_false_alarm_in_3000_days_is_so_many_rows() -> None:
     assert rows_between_false_alarms(11) == pytest.approx(11 * 3000 * 288 * 100)
+
+
+@given(shares, st.lists(st.lists(st.floats(-1, 1), min_size=6, max_size=6), max_size=3))
+def test_no_weights_that_keep_the_limits_are_nearer(
+    before: list[float], numbers: list[list[float]]
+) -> None:
+    """scipy looks for nearer ones, from the middle of those that keep them."""
+    g = np.array(before) / sum(before)
+    limits = np.array([each[: len(g)] for each in numbers]).reshape(-1, len(g)).T
+    limits -= np.maximum(limits.mean(axis=0) + 0.05, 0)  # equal weights keep them
+    found = nearest_within(limits, g)
+    assert found.sum() == pytest.approx(1)
+    assert np.all(found @ limits <= 1e-5)
+    best = minimize(
+        lambda h: float(np.sum(g * np.log(g / h))),
+        np.full(len(g), 1 / len(g)),
+        jac=lambda h: -g / h,
+        bounds=[(1e-6, 1)] * len(g),
+        constraints=[
+            LinearConstraint(np.ones(len(g)), 1, 1),
+            LinearConstraint(limits.T, -np.inf, 0) if limits.size else (),
+        ][: 1 + bool(limits.size)],
+        method="SLSQP",
+        options={"maxiter": 500, "ftol": 1e-12},
+    )
+    told = float(np.sum(g * np.log(g / found)))
+    assert told <= best.fun + 1e-5
+    if best.success:
+        assert told == pytest.approx(best.fun, abs=1e-4)
+
+
+def test_the_nearest_tolerated_rows_keep_every_limit_and_tell_less_than_one_column() -> None:
+    source = streams.synthetic()
+    tallies = Tallies(source)
+    events = tallies.weigher.events
+    reference = tallies.of(source.reference)
+    for number, change in enumerate(CHANGES):
+        if change not in {"age -5", "dependents +1"}:
+            continue
+        changed = tallies.of(source.changed(CHANGES[change][1], number))
+        told, weights = nearest_tolerated(events, changed, reference)
+        assert weights.sum() == pytest.approx(1)
+        assert weights.min() >= 0
+        rows: Any = np.concatenate((changed, reference))
+        successes, trials = events.count((weights @ rows)[np.newaxis])
+        assert np.all(successes <= events.highest * trials + 1e-9)
+        assert np.all(successes >= events.lowest * trials - 1e-9)
+        for column, few in events.few.items():
+            counts = few.count(weights @ rows)
+            apart = np.abs(counts / counts.sum() - few.reference).sum() / 2
+            assert apart <= events.tolerance[column] + 1e-9
+        ours = weights[: len(changed)]
+        assert told == pytest.approx(-np.mean(np.log(ours * len(ours))))
+        assert told > 0
+
+
+def test_rows_within_all_limits_tell_nothing() -> None:
+    tallies = Tallies(streams.synthetic())
+    reference = tallies.of(tallies.source.reference)
+    told, weights = nearest_tolerated(tallies.weigher.events, reference, reference)
+    assert told <= 2e-3  # of the reference's rows that are among both
+    assert weights.sum() == pytest.approx(1)

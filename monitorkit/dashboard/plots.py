@@ -66,8 +66,18 @@ def trend(
     top: float,
     bottom: float = 0.0,
     limit: float | None = None,
+    changes: Iterable[float] = (),
 ) -> Markup:
-    """A line with its interval, a limit, and a dot at its end; a drift has another colour."""
+    """A line with its interval, a limit, and a dot at its end; a drift has another colour.
+
+    Args:
+        bands: the line.
+        label: says it in words.
+        top: the value at the upper edge.
+        bottom: that at the lower one.
+        limit: another line, level.
+        changes: x in [0, 1] of lines upright.
+    """
     span = (top - bottom) or 1.0
 
     def y(value: float) -> str:
@@ -99,7 +109,7 @@ def trend(
         last = bands[-1]
         kind = "dot drifted" if last.drift else "dot"
         parts.append(f'<path class="{kind}" d="M{_n(last.x * WIDTH)} {y(last.value)}h0"/>')
-    return _svg("trend", label, parts)
+    return _svg("trend", label, [*parts, *_lines(changes)])
 
 
 def whisker(band: Band, label: str, *, limit: float | None, top: float) -> Markup:
@@ -120,8 +130,14 @@ def whisker(band: Band, label: str, *, limit: float | None, top: float) -> Marku
     return _svg("dots", label, parts)
 
 
-def area(points: Sequence[tuple[float, float]], label: str, *, top: float) -> Markup:
-    """Counts over time, filled down to zero; x in [0, 1]."""
+def area(
+    points: Sequence[tuple[float, float]],
+    label: str,
+    *,
+    top: float,
+    changes: Iterable[float] = (),
+) -> Markup:
+    """Counts over time, filled down to zero; x in [0, 1], of lines upright (`changes`) as well."""
     if not points:
         return _svg("trend", label, [])
     floor = _n(HEIGHT)
@@ -136,7 +152,7 @@ def area(points: Sequence[tuple[float, float]], label: str, *, top: float) -> Ma
         parts.append(f'<path class="now" d="M{line}"/>')
     else:
         parts.append(f'<path class="now" d="M{line}V{floor}"/>')
-    return _svg("trend", label, parts)
+    return _svg("trend", label, [*parts, *_lines(changes)])
 
 
 def strip(
@@ -171,10 +187,12 @@ def strip(
         for state, path in paths.items()
         if path
     ]
+    return _svg("strip", label, [*parts, *_lines(changes)])
+
+
+def _lines(changes: Iterable[float]) -> list[str]:
     lines = "".join(f"M{_n(x * WIDTH)} 0V{_n(HEIGHT)}" for x in changes)
-    if lines:
-        parts.append(f'<path class="change" d="{lines}"/>')
-    return _svg("strip", label, parts)
+    return [f'<path class="change" d="{lines}"/>'] if lines else []
 
 
 def _svg(kind: str, label: str, parts: Sequence[str]) -> Markup:

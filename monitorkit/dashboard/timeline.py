@@ -47,8 +47,13 @@ class Version:
 
 
 def panels(newest_first: Sequence[Outline]) -> list[Panel]:
-    """Predictions, positive rate and mean probability of the hours before the cycles."""
+    """Predictions, positive rate and mean probability of the hours before the cycles.
+
+    They are those of the version that a cycle judged: where another one begins there is a line.
+    """
     shown = list(reversed(newest_first[:SHOWN]))
+    places = _places(shown)
+    changes = _changes(shown, places)
     found = []
     for measure, title, of in (
         ("predictions_1h", "Predictions in an hour", number),
@@ -57,7 +62,7 @@ def panels(newest_first: Sequence[Outline]) -> list[Panel]:
     ):
         points = [
             (x, outline.measures[measure])
-            for x, outline in zip(_places(shown), shown, strict=True)
+            for x, outline in zip(places, shown, strict=True)
             if measure in outline.measures
         ]
         if not points:
@@ -79,9 +84,10 @@ def panels(newest_first: Sequence[Outline]) -> list[Panel]:
         )
         top = max([*values, *(n.high for _, n in points if n.high is not None)]) * 1.08 or 1.0
         if measure == "predictions_1h":
-            plot = plots.area([(band.x, band.value) for band in bands], label, top=top)
+            values_over_time = [(band.x, band.value) for band in bands]
+            plot = plots.area(values_over_time, label, top=top, changes=changes)
         else:
-            plot = plots.trend(bands, label, top=min(top, 1.0))  # shares
+            plot = plots.trend(bands, label, top=min(top, 1.0), changes=changes)  # shares
         found.append(Panel(title, now, note, of(top), "0", plot))
     return found
 
@@ -90,7 +96,7 @@ def recent_strip(newest_first: Sequence[Outline]) -> Markup:
     """The verdicts of the newest cycles, and where the model version changed."""
     shown = list(reversed(newest_first[:SHOWN]))
     places = _places(shown)
-    changes = [places[i] for i in range(1, len(shown)) if shown[i].version != shown[i - 1].version]
+    changes = _changes(shown, places)
     cells: list[tuple[float, Mapping[str, float]]] = [
         (x, {outline.state: 1.0}) for x, outline in zip(places, shown, strict=True)
     ]
@@ -128,6 +134,15 @@ def versions(newest_first: Sequence[Outline]) -> list[Version]:
         part = list(group)
         found.append(Version(version, part[-1].finished_at, part[0].finished_at, len(part)))
     return found
+
+
+def _changes(oldest_first: Sequence[Outline], places: Sequence[float]) -> list[float]:
+    """Where cycles judge another model version than those before."""
+    return [
+        place
+        for place, before, after in zip(places[1:], oldest_first, oldest_first[1:], strict=False)
+        if after.version != before.version
+    ]
 
 
 def _places(oldest_first: Sequence[Outline]) -> list[float]:

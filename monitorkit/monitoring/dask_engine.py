@@ -33,19 +33,21 @@ from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
+from monitorkit.prediction_log.pieces import split
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
 
 T = TypeVar("T")
 
-PIECE_BYTES = 32 * 1024 * 1024
-"""About a second's work: much more than a task costs, and many for each processor."""
+PIECE_BYTES = 64 * 1024 * 1024
+"""A third of a second's work: much more than a task costs, and many for each processor."""
 
 UNWATCHED = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "1s",
 }
 """Dask looks at the stacks of its processes a hundred times a second, for a page that nobody sees
 here: on two processors that is a twentieth of what two workers can do."""
@@ -230,7 +232,9 @@ class DaskEngine(PartsEngine):
         """Futures of parts that together are the whole, in the order of the log."""
         arguments = (self._config, list(names), self._now)
         submit = self._client.submit
-        parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in pieces]
+        last_ones = 2 * len(self._client.nthreads())
+        shorter = halved(pieces, last_ones, self._piece_bytes)
+        parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in shorter]
         last: list[Any] = []
         while len(parts) > MERGED_AT_ONCE:
             *groups, rest = grouped(parts, MERGED_AT_ONCE)
@@ -260,6 +264,13 @@ class DaskEngine(PartsEngine):
                     reached[holder] = _reached(holder)
             direct = any(reached[holder] for holder in holders)
             yield self._client.gather(future, direct=direct)
+
+
+def halved(pieces: Sequence[Piece], last: int, piece_bytes: int) -> list[Piece]:
+    """Pieces of which the last ones are half as long, so that no worker waits long for another."""
+    begin = max(len(pieces) - last, 0)
+    half = -(-piece_bytes // 2)
+    return [*pieces[:begin], *(part for piece in pieces[begin:] for part in split(piece, half))]
 
 
 def grouped(items: Sequence[T], size: int) -> list[Sequence[T]]:

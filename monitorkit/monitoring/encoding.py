@@ -6,6 +6,7 @@ A line of JSON that describes every value, then the arrays' bytes end to end.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -86,6 +87,5 @@ def _restore(described: Any, blob: bytes) -> Any:
     if kind == "f":
         return float.fromhex(value)
     dtype, shape, start = value
-    count = int(np.prod(shape))
-    array = np.frombuffer(blob, dtype=np.dtype(dtype), count=count, offset=start).reshape(shape)
+    array = np.frombuffer(blob, np.dtype(dtype), math.prod(shape), start).reshape(shape)
     return array.copy()

@@ -101,6 +101,7 @@ class LocalEngine:
         self._tracks: dict[str, Track] = {}
         self._unread: set[str] = set()  # tracks in the store that nobody has asked for yet
         self._not_judged: dict[str, str] = {}  # model versions, and why
+        self._warned: set[tuple[str, str]] = set()  # the same, as far as told of at this moment
         self._foreign: set[tuple[str, tuple[str, ...]]] = set()  # told of: versions, and columns
         self._merges: defaultdict[str, Merges] = defaultdict(Merges)
         self._now = datetime.now(UTC)
@@ -399,6 +400,9 @@ class LocalEngine:
 
     def _cannot_judge(self, version: str, reason: str) -> None:
         self._not_judged[version] = reason
+        if (version, reason) in self._warned:
+            return
+        self._warned.add((version, reason))
         shown = model_store.shown(version)
         log.warning("model_version_not_judged", model_version=shown, reason=reason)
 
@@ -440,6 +444,8 @@ class LocalEngine:
 
     def _look_from(self, now: datetime) -> None:
         """Take the moment of a cycle, which may ask for several readings and judgements."""
+        if now != self._now:
+            self._warned.clear()
         ladder = self._ladder_at(now)
         if (ladder.step, ladder.first) != (self._ladder.step, self._ladder.first):
             for merges in self._merges.values():

@@ -42,6 +42,10 @@ class Part:
 class PartsEngine(LocalEngine):
     """Puts together what pieces of the log hold."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._gone: dict[str, str] = {}  # versions that cannot be judged at this moment, and why
+
     def whole(self, parts: Sequence[Part], names: Sequence[str]) -> Part:
         """The part of all their pieces, in the order of the log.
 
@@ -69,6 +73,26 @@ class PartsEngine(LocalEngine):
         not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
         count = sum(part.count for part in parts)
         return Part(count, rows, tracks, failures, not_judged | self._not_judged)
+
+    def _monitors_by_track(
+        self, version: str, names: Iterable[str], failures: dict[str, str]
+    ) -> dict[str, AnyMonitor]:
+        """Nobody waits for a registry that does not answer with each of many pieces anew."""
+        if version in self._gone:
+            self._cannot_judge(version, self._gone[version])
+            return {}
+        before = self._not_judged.pop(version, None)
+        found = super()._monitors_by_track(version, names, failures)
+        if version in self._not_judged:
+            self._gone[version] = self._not_judged[version]
+        elif before is not None:  # of another one of the cluster's processes
+            self._not_judged[version] = before
+        return found
+
+    def _look_from(self, now: datetime) -> None:
+        if now != self._now:
+            self._gone.clear()
+        super()._look_from(now)
 
     def _merged(
         self,

@@ -25,12 +25,20 @@ from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
 from monitorkit.monitoring import encoding
 from monitorkit.monitoring.cycle import run_cycle
-from monitorkit.monitoring.dask_engine import UNWATCHED, DaskEngine, cluster, local_cluster
+from monitorkit.monitoring.dask_engine import (
+    UNWATCHED,
+    DaskEngine,
+    cluster,
+    halved,
+    local_cluster,
+)
 from monitorkit.monitoring.engine import LocalEngine
 from monitorkit.monitoring.pieces import VERSIONS, Part, PieceEngine, packed, unpacked
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Buckets, Kept, Track
+from monitorkit.prediction_log import Piece
+from monitorkit.prediction_log.pieces import split
 from monitorkit.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -68,6 +76,21 @@ def test_a_cluster_of_this_machine_does_not_watch_itself(client: Any) -> None:
     assert list(client.run(settings).values()) == [UNWATCHED] * 2
     # Whoever has clusters of other kinds in this process keeps what is set for them.
     assert settings()["distributed.worker.profile.enabled"] is True
+
+
+def test_the_last_pieces_are_half_as_long_and_nothing_is_left_out() -> None:
+    log = Piece("here", "predictions.csv", "id", 0, 100, 100, ended=False)
+    pieces = list(split(log, 10))
+    found = halved(pieces, 4, 10)
+    assert [(each.start, each.end) for each in found[:6]] == [
+        (at, at + 10) for at in range(0, 60, 10)
+    ]
+    assert [(each.start, each.end) for each in found[6:]] == [
+        (at, at + 5) for at in range(60, 100, 5)
+    ]
+    assert halved(pieces, 0, 10) == pieces
+    assert halved(pieces[:2], 4, 10) == list(split(replace(log, end=20), 5))
+    assert halved(pieces[:1], 4, 1) == list(split(replace(log, end=10), 1))
 
 
 def summaries(engine: LocalEngine) -> dict[str, Any]:
@@ -153,10 +176,12 @@ def test_a_version_that_cannot_be_had_hides_no_other_one(
     here = place(monitors=MONITORS[:1], registry={"tracking_uri": "http://127.0.0.1:9"})
     here.append(draw(300, seed=2), version="0")
     here.append(draw(300, seed=3), version="1")
-    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client)
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), client, piece_bytes=5000)
     now = datetime.now(UTC)
-    absorbed = engine.absorb(NAMES[:1], now)
+    with capture_logs() as events:
+        absorbed = engine.absorb(NAMES[:1], now)
     assert (absorbed.window.model_version, absorbed.window.rows) == ("1", 300)
+    assert [event["event"] for event in events].count("model_version_not_judged") == 1
     case = Case(NAMES[0], "1", now, (), absorbed.cursor, reports=False)
     findings = engine.judge(case).findings
     local = LocalEngine(elsewhere(here, "local").config)
