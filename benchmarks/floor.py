@@ -20,6 +20,7 @@ import math
 import sys
 from collections.abc import Mapping
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ Floats = NDArray[np.float64]
 RESULT = Path(__file__).with_name("results") / "floor.md"
 TOLERANCE = 0.05
 ROWS_A_CYCLE = 100
-LEAST = 1e-6
+LEAST = 1e-5
 """Nats that are rounding: a change within the tolerance is never found as a distance."""
 
-SMALL = 1e-3
+SMALL = (1e-6, 1e-3)
 """So much of those whose nearest ones are looked for is the reference's rows, else the changed."""
 
 AT_ONCE = 8
@@ -142,8 +143,13 @@ def nearest_tolerated(
         Nats, and (n + m,) weights that sum up to 1 and keep every limit.
     """
     limits = _Limits(events, np.concatenate((changed, reference)))
-    of_which = np.repeat([0, 1], [len(changed), len(reference)])
-    shares = np.where(of_which, SMALL / len(reference), (1 - SMALL) / len(changed))
+    found = (_tolerated(limits, len(changed), len(reference), small) for small in SMALL)
+    return min(found, key=itemgetter(0))
+
+
+def _tolerated(limits: _Limits, changed: int, reference: int, small: float) -> tuple[float, Floats]:
+    of_which = np.repeat([0, 1], [changed, reference])
+    shares = np.where(of_which, small / reference, (1 - small) / changed)
     weights, taken = shares, np.empty((len(shares), 0))
     for _ in range(MOST_ROUNDS):
         broken = limits.broken(weights)
@@ -151,8 +157,8 @@ def nearest_tolerated(
             break
         taken = np.concatenate((taken, broken), axis=1)
         weights = nearest_within(taken, shares)
-    weights = limits.kept(weights, np.where(of_which, 1 / len(reference), 0.0))
-    told = -np.mean(np.log(weights[: len(changed)] * len(changed)))
+    weights = limits.kept(weights, np.where(of_which, 1 / reference, 0.0))
+    told = -np.mean(np.log(weights[:changed] * changed))
     return max(0.0, float(told)), weights
 
 

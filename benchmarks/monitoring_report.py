@@ -31,9 +31,10 @@ HEAD = """# Monitoring
 
 Made by `python -m benchmarks.monitoring`; what it measures and how stands in
 `benchmarks/monitoring.py`. A cycle reads the whole log, sums it up, judges with the monitors of the
-default configuration but Evidently's ({monitors}) and commits its result. Where all of it is new to
-an engine that runs, this has judged 1,500 other rows before, as a service has; a new engine loads
-the reference first. Peers have that, too, before their time begins; they read the log's features
+default configuration but Evidently's ({monitors}; chi_square with `min_expected = 0`, so that its
+categories are scipy's) and commits its result. Where all of it is new to an engine that runs, this
+has judged 1,500 other rows before, as a service has; a new engine loads the reference first. Peers
+have that, too, before their time begins; they read the log's features
 with pandas and then work on rows in memory. What is imported once is in no time, but all of it is
 in the memory. All rows lie within the look-back of a day, most logs' all over it; what a busy
 service finds between two cycles came within five minutes.

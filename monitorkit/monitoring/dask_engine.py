@@ -47,10 +47,13 @@ UNWATCHED = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
-    "distributed.worker.memory.monitor-interval": "1s",
 }
 """Dask looks at the stacks of its processes a hundred times a second, for a page that nobody sees
 here: on two processors that is a twentieth of what two workers can do."""
+
+HALVED = 8
+"""So many of the last pieces are: always as many, so that monitors that add floats find the same on
+every cluster."""
 
 MERGED_AT_ONCE = 8
 CONNECT_SECONDS = 30
@@ -213,11 +216,60 @@ class DaskEngine(PartsEngine):
 
     def _on_cluster(self, pieces: Sequence[Piece], names: Sequence[str]) -> Part:
         log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)
+        with self._blaming_the_cluster():
+            futures = self._submitted(pieces, names)
+        found = map(unpacked, self._brought(futures))
+        whole = next(found)
+        for part in found:
+            whole = self.whole([whole, part], names)
+        return whole
+
+    def _submitted(self, pieces: Sequence[Piece], names: Sequence[str]) -> list[Any]:
+        """Futures of parts that together are the whole, in the order of the log."""
+        arguments = (self._config, list(names), self._now)
+        submit = self._client.submit
+        parts = [
+            submit(summarise_piece, *arguments, piece, pure=False)
+            for piece in halved(pieces, HALVED, self._piece_bytes)
+        ]
+        # What is done last is merged here: all that is merged there was done some time before.
+        parts, last = parts[:-MERGED_AT_ONCE], parts[-MERGED_AT_ONCE:]
+        while len(parts) > MERGED_AT_ONCE:
+            *groups, rest = grouped(parts, MERGED_AT_ONCE)
+            last = [*rest, *last]
+            parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
+        return [*parts, *last]
+
+    def _brought(self, futures: list[Any]) -> Iterator[bytes]:
+        """Results, each when it is there, from the workers themselves where those can be reached.
+
+        Dask has them go through the scheduler, and asked to go straight it waits half a minute for
+        a worker that it cannot reach.
+
+        Args:
+            futures: the results are in their order; none is held when its result is given away.
+        """
+        from distributed import wait  # noqa: PLC0415 - an extra
+
+        reached: dict[str, bool] = {}
+        futures.reverse()
+        while futures:
+            with self._blaming_the_cluster():
+                future = futures.pop()
+                wait(future)  # type: ignore[no-untyped-call]
+                holders = self._client.who_has(future).get(future.key, ())[:1]
+                for holder in holders:
+                    if holder not in reached:  # where one is not, the next one is not waited for
+                        reached[holder] = all(reached.values()) and _reached(holder)
+                direct = any(reached[holder] for holder in holders)
+                result: bytes = self._client.gather(future, direct=direct)
+                del future
+            yield result
+
+    @contextmanager
+    def _blaming_the_cluster(self) -> Iterator[None]:
         try:
-            found = map(unpacked, self._brought(self._submitted(pieces, names)))
-            whole = next(found)
-            for part in found:
-                whole = self.whole([whole, part], names)
+            yield
         except MonitorkitError:
             raise
         except Exception as error:
@@ -226,44 +278,6 @@ class DaskEngine(PartsEngine):
                 "--engine dask."
             )
             raise ClusterError(self._client.scheduler.address, told(error), remedy) from error
-        return whole
-
-    def _submitted(self, pieces: Sequence[Piece], names: Sequence[str]) -> list[Any]:
-        """Futures of parts that together are the whole, in the order of the log."""
-        arguments = (self._config, list(names), self._now)
-        submit = self._client.submit
-        last_ones = 2 * len(self._client.nthreads())
-        shorter = halved(pieces, last_ones, self._piece_bytes)
-        parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in shorter]
-        last: list[Any] = []
-        while len(parts) > MERGED_AT_ONCE:
-            *groups, rest = grouped(parts, MERGED_AT_ONCE)
-            last = [*rest, *last]
-            parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
-        return [*parts, *last]
-
-    def _brought(self, futures: list[Any]) -> Iterator[bytes]:
-        """Results as they are there, from the workers themselves where those can be reached.
-
-        Dask has them go through the scheduler, and asked to go straight it waits half a minute for
-        a worker that it cannot reach.
-
-        Args:
-            futures: in order; none is held any more when its result is there.
-        """
-        from distributed import wait  # noqa: PLC0415 - an extra
-
-        reached: dict[str, bool] = {}
-        futures.reverse()
-        while futures:
-            future = futures.pop()
-            wait(future)  # type: ignore[no-untyped-call]
-            holders = self._client.who_has(future).get(future.key, ())[:1]
-            for holder in holders:
-                if holder not in reached:
-                    reached[holder] = _reached(holder)
-            direct = any(reached[holder] for holder in holders)
-            yield self._client.gather(future, direct=direct)
 
 
 def halved(pieces: Sequence[Piece], last: int, piece_bytes: int) -> list[Piece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from monitorkit.monitoring.engine import LocalEngine, Step, together
 from monitorkit.monitoring.monitors import AnyMonitor
 from monitorkit.monitoring.timeline import Span, Track
 from monitorkit.prediction_log import Piece
+
+ASKED_AGAIN_SECONDS = 10.0
 
 VERSIONS = 4
 """Model versions whose monitors a worker keeps: some 100 MB each with many columns."""
@@ -44,7 +47,8 @@ class PartsEngine(LocalEngine):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._gone: dict[str, str] = {}  # versions that cannot be judged at this moment, and why
+        # Versions that cannot be judged, why, and until when nobody asks again.
+        self._gone: dict[str, tuple[str, float]] = {}
 
     def whole(self, parts: Sequence[Part], names: Sequence[str]) -> Part:
         """The part of all their pieces, in the order of the log.
@@ -71,28 +75,23 @@ class PartsEngine(LocalEngine):
                         guilty = self._monitors.names_of(version, identity, names)
                         failures.update(dict.fromkeys(guilty, told(error)))
         not_judged = {version: why for part in parts for version, why in part.not_judged.items()}
-        count = sum(part.count for part in parts)
-        return Part(count, rows, tracks, failures, not_judged | self._not_judged)
+        not_judged |= {v: self._not_judged[v] for v in monitors if v in self._not_judged}
+        return Part(sum(part.count for part in parts), rows, tracks, failures, not_judged)
 
     def _monitors_by_track(
         self, version: str, names: Iterable[str], failures: dict[str, str]
     ) -> dict[str, AnyMonitor]:
         """Nobody waits for a registry that does not answer with each of many pieces anew."""
-        if version in self._gone:
-            self._cannot_judge(version, self._gone[version])
+        reason, until = self._gone.get(version, ("", 0.0))
+        if time.monotonic() < until and self._monitors.references.columns(version) is None:
+            self._cannot_judge(version, reason)
             return {}
-        before = self._not_judged.pop(version, None)
+        self._not_judged.pop(version, None)
         found = super()._monitors_by_track(version, names, failures)
         if version in self._not_judged:
-            self._gone[version] = self._not_judged[version]
-        elif before is not None:  # of another one of the cluster's processes
-            self._not_judged[version] = before
+            until = time.monotonic() + ASKED_AGAIN_SECONDS
+            self._gone[version] = self._not_judged[version], until
         return found
-
-    def _look_from(self, now: datetime) -> None:
-        if now != self._now:
-            self._gone.clear()
-        super()._look_from(now)
 
     def _merged(
         self,

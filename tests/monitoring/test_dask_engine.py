@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,8 +24,11 @@ from structlog.testing import capture_logs
 from monitorkit.contracts import RunResult
 from monitorkit.errors import ClusterError, ReferenceProblem, RegistryUnavailable
 from monitorkit.monitoring import encoding
+from monitorkit.monitoring import pieces as pieces_module
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import (
+    HALVED,
+    MERGED_AT_ONCE,
     UNWATCHED,
     DaskEngine,
     cluster,
@@ -33,7 +36,14 @@ from monitorkit.monitoring.dask_engine import (
     local_cluster,
 )
 from monitorkit.monitoring.engine import LocalEngine
-from monitorkit.monitoring.pieces import VERSIONS, Part, PieceEngine, packed, unpacked
+from monitorkit.monitoring.pieces import (
+    VERSIONS,
+    Part,
+    PieceEngine,
+    merge_parts,
+    packed,
+    unpacked,
+)
 from monitorkit.monitoring.process_engine import ProcessEngine
 from monitorkit.monitoring.protocol import Case
 from monitorkit.monitoring.timeline import Buckets, Kept, Track
@@ -189,6 +199,99 @@ def test_a_version_that_cannot_be_had_hides_no_other_one(
     assert findings
     assert list(findings) == list(local.judge(case).findings)
     assert engine.absorb(NAMES[:1], now).rows_read == 0
+
+
+def test_a_version_that_can_be_had_again_is_told_of_no_more(
+    place: Make, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster's part is made here, and put together from two."""
+    here = place(monitors=MONITORS[:1])
+    here.append(draw(300, seed=2))
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), None)
+    part = PieceEngine(here.config)
+    away = [True]
+    chunk = engine._monitors.references.chunk
+
+    def asked(version: str) -> Any:
+        if away[0]:
+            raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+        return chunk(version)
+
+    def on_cluster(pieces: Any, names: Any) -> Any:
+        (piece,) = pieces
+        found = part.summarise(piece, names, engine._now)
+        return engine.whole([found, Part(0, Track(), {}, {}, {})], names)
+
+    monkeypatch.setattr(engine._monitors.references, "chunk", asked)
+    monkeypatch.setattr(engine, "_on_cluster", on_cluster)
+    monkeypatch.setattr(pieces_module, "ASKED_AGAIN_SECONDS", 0.0)
+    told = []
+    for seed in (3, 4, 5):
+        with capture_logs() as events, suppress(RegistryUnavailable):
+            engine.absorb(NAMES[:1], datetime.now(UTC))
+        told.append([event["event"] for event in events].count("model_version_not_judged"))
+        away[0] = False
+        here.append(draw(100, seed=seed))
+    assert told == [1, 0, 0]
+    assert not engine._gone or engine._gone["1"][1] <= time.monotonic()
+
+
+def test_a_registry_that_does_not_answer_is_not_asked_with_each_piece(
+    place: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place(monitors=MONITORS[:1])
+    here.append(draw(300, seed=2))
+    engine = PieceEngine(here.config)
+    asked: list[str] = []
+    chunk = engine._monitors.references.chunk
+
+    def without_the_model(version: str) -> Any:
+        asked.append(version)
+        raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+
+    monkeypatch.setattr(engine._monitors.references, "chunk", without_the_model)
+    pieces = engine._reader.plan({}, piece_bytes=5000).pieces
+    now = datetime.now(UTC)
+    parts = [engine.summarise(piece, NAMES[:1], now) for piece in pieces]
+    assert len(parts) > 3
+    assert all(part.not_judged for part in parts)
+    assert asked == ["1"]
+    monkeypatch.setattr(engine._monitors.references, "chunk", chunk)
+    assert engine.summarise(pieces[0], NAMES[:1], now).not_judged
+    chunk("1")  # somebody else had it
+    assert not engine.summarise(pieces[0], NAMES[:1], now).not_judged
+
+
+class Recording:
+    """A client that only notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.merged: list[int] = []
+
+    def submit(self, task: Any, _config: Any, _names: Any, _now: Any, *of: Any, pure: bool) -> Any:
+        assert not pure
+        if task is not merge_parts:
+            return [of[0].start]
+        assert 1 < len(of) <= MERGED_AT_ONCE
+        self.merged.append(max(start for part in of for start in part))
+        return [start for part in of for start in part]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 16, 17, 24, 72, 73, 80, 600])
+def test_pieces_are_merged_in_order_and_the_last_ones_here(
+    place: Make, worker: Worker, count: int
+) -> None:
+    here = place(monitors=MONITORS[:1])
+    client = Recording()
+    judges = ProcessEngine(here.config, worker)
+    engine = DaskEngine(here.config, judges, client, piece_bytes=2)
+    log = Piece("here", "predictions.csv", "id", 0, 2 * count, 2 * count, ended=False)
+    found = engine._submitted(list(split(log, 2)), NAMES[:1])
+    starts = [start for part in found for start in part]
+    assert starts == sorted(starts)
+    assert len(starts) == count + min(count, HALVED)
+    assert not [last for last in client.merged if last in starts[-MERGED_AT_ONCE:]]
+    assert len(found) <= 4 * MERGED_AT_ONCE
 
 
 def test_a_cycle_finds_the_same_and_the_next_one_reads_only_what_is_new(
