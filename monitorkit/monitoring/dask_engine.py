@@ -215,6 +215,7 @@ class DaskEngine(PartsEngine):
             track.models.setdefault(version, self._monitors.references.model(version))
 
     def _on_cluster(self, pieces: Sequence[Piece], names: Sequence[str]) -> Part:
+        pieces = halved(pieces, HALVED, self._piece_bytes)
         log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)
         with self._blaming_the_cluster():
             futures = self._submitted(pieces, names)
@@ -228,10 +229,7 @@ class DaskEngine(PartsEngine):
         """Futures of parts that together are the whole, in the order of the log."""
         arguments = (self._config, list(names), self._now)
         submit = self._client.submit
-        parts = [
-            submit(summarise_piece, *arguments, piece, pure=False)
-            for piece in halved(pieces, HALVED, self._piece_bytes)
-        ]
+        parts = [submit(summarise_piece, *arguments, piece, pure=False) for piece in pieces]
         # What is done last is merged here: all that is merged there was done some time before.
         parts, last = parts[:-MERGED_AT_ONCE], parts[-MERGED_AT_ONCE:]
         while len(parts) > MERGED_AT_ONCE:

@@ -27,7 +27,6 @@ from monitorkit.monitoring import encoding
 from monitorkit.monitoring import pieces as pieces_module
 from monitorkit.monitoring.cycle import run_cycle
 from monitorkit.monitoring.dask_engine import (
-    HALVED,
     MERGED_AT_ONCE,
     UNWATCHED,
     DaskEngine,
@@ -289,7 +288,7 @@ def test_pieces_are_merged_in_order_and_the_last_ones_here(
     found = engine._submitted(list(split(log, 2)), NAMES[:1])
     starts = [start for part in found for start in part]
     assert starts == sorted(starts)
-    assert len(starts) == count + min(count, HALVED)
+    assert len(starts) == count
     assert not [last for last in client.merged if last in starts[-MERGED_AT_ONCE:]]
     assert len(found) <= 4 * MERGED_AT_ONCE
 
