@@ -1,4 +1,4 @@
-"""How many rows anybody needs who tolerates what we do: `python -m benchmarks.floor`, some minutes.
+"""How many rows anybody needs who tolerates as much: `python -m benchmarks.floor`, half a minute.
 
 A detector that tolerates some distributions, and raises a false alarm once in 3000 days, cannot
 find a change in fewer rows than log(rows between false alarms) / K on the average, however it looks

@@ -26,8 +26,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import ks_2samp
 
 from benchmarks import streams
+from benchmarks.floor import ROWS_A_CYCLE
 from benchmarks.machine import facts
 from benchmarks.streams import CHANGES, CYCLE, DAY, Source, Tallies
 from monitorkit.sequential.clusters import Clusters
@@ -37,7 +39,6 @@ from monitorkit.sequential.starts import CLASSES, FOLLOWED, allowance_of, grid_s
 from monitorkit.sequential.weighing import Weigher
 
 RESULT = Path(__file__).with_name("results") / "rules.md"
-ROWS = 100
 WINDOWS = 9
 STEP = grid_step(timedelta(minutes=1))
 RULES = ("union bound", "time-uniform bound", "monitorkit's")
@@ -76,7 +77,8 @@ def delays(source: Source) -> Mapping[str, tuple[float, Mapping[str, int | None]
     for number, (change, (name, apply)) in enumerate(CHANGES.items()):
         changed = source.changed(apply, number)
         at = source.columns.index(name)
-        distance = farthest(source.reference[:, at], changed[:, at])
+        samples = source.reference[:, at], changed[:, at]
+        distance = float(ks_2samp(*samples, method="asymp", nan_policy="omit").statistic)
         on_average = tallies.of(changed).mean(axis=0)
 
         def union(cycles: int, distance: float = distance) -> bool:
@@ -84,10 +86,10 @@ def delays(source: Source) -> Mapping[str, tuple[float, Mapping[str, int | None]
 
         def uniform(cycles: int, distance: float = distance) -> bool:
             chance = allowance(cycles) * weigher.rate
-            return distance - distance_error(cycles * ROWS, chance) > Limits().tolerance
+            return distance - distance_error(cycles * ROWS_A_CYCLE, chance) > Limits().tolerance
 
         def ours(cycles: int, on_average: NDArray[np.float64] = on_average, at: int = at) -> bool:
-            return sure(weigher, on_average * cycles * ROWS, allowance(cycles), at)
+            return sure(weigher, on_average * cycles * ROWS_A_CYCLE, allowance(cycles), at)
 
         windows = [2**power for power in range(WINDOWS)]
         found[change] = (
@@ -102,13 +104,13 @@ def delays(source: Source) -> Mapping[str, tuple[float, Mapping[str, int | None]
 
 
 def _first(finds: Callable[[int], bool], cycles: list[int] | range) -> int | None:
-    return next((ROWS * each for each in cycles if finds(each)), None)
+    return next((ROWS_A_CYCLE * each for each in cycles if finds(each)), None)
 
 
 def union_error(cycles: int, rate: float) -> float:
     """What chance leaves of a distance in a window, at a rate of false alarms of one column."""
     chance = rate * CYCLE.total_seconds() / WINDOWS
-    return math.sqrt(math.log(2 / chance) / (2 * cycles * ROWS))
+    return math.sqrt(math.log(2 / chance) / (2 * cycles * ROWS_A_CYCLE))
 
 
 def allowance(cycles: int) -> float:
@@ -133,14 +135,6 @@ def sure(weigher: Weigher, since: NDArray[np.float64], allowed: float, column: i
     evidence = weigher._evidence(successes, trials, tally, clusters)  # noqa: SLF001 - of one start
     over = (evidence - weigher.needed(np.array([allowed])))[0] >= 0
     return any(found and of == column for found, (of, _) in zip(over, weigher.groups, strict=True))
-
-
-def farthest(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    """The largest difference of the distribution functions of two samples; NaN are left out."""
-    samples = [np.sort(each[~np.isnan(each)]) for each in (before, after)]
-    every = np.concatenate(samples)
-    f, g = (np.searchsorted(each, every, side="right") / len(each) for each in samples)
-    return float(np.abs(f - g).max())
 
 
 if __name__ == "__main__":

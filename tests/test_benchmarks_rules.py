@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-from scipy.stats import ks_2samp
 
 from benchmarks import streams
-from benchmarks.rules import RULES, STEP, allowance, delays, farthest, union_error
+from benchmarks.rules import RULES, STEP, allowance, delays, union_error
 from monitorkit.sequential.starts import CLASSES, allowance_of
 
 
@@ -26,14 +24,6 @@ def test_a_start_that_is_followed_longer_has_more_of_an_allowance() -> None:
     assert allowed == sorted(allowed)
     assert allowed[0] == allowance_of(0, STEP)
     assert allowed[-1] == allowance_of(CLASSES - 1, STEP)
-
-
-def test_the_farthest_is_scipys() -> None:
-    random = np.random.default_rng(1)
-    before = random.integers(0, 9, 300).astype(np.float64)
-    after = random.integers(2, 12, 200).astype(np.float64)
-    expected = ks_2samp(before, after, method="asymp").statistic
-    assert farthest(np.append(before, math.nan), after) == pytest.approx(expected)
 
 
 def test_each_finds_what_is_far_at_once_and_ours_what_is_rare_alone() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from markupsafe import Markup
 
@@ -140,7 +140,7 @@ def _changes(oldest_first: Sequence[Outline], places: Sequence[float]) -> list[f
     """Where cycles judge another model version than those before."""
     return [
         place
-        for place, before, after in zip(places[1:], oldest_first, oldest_first[1:], strict=False)
+        for place, (before, after) in zip(places[1:], pairwise(oldest_first), strict=True)
         if after.version != before.version
     ]
 

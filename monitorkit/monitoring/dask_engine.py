@@ -1,9 +1,8 @@
 """`DaskEngine`: what is new in the log is summed up on a Dask cluster, and judged here.
 
-The log is cut into pieces; each is a task, and their summaries are merged as a tree, but for those
-of the last pieces: they are merged here, as they come, so that nothing is left to do when the last
-one is there. What comes back is as large as the timeline, times the tree's height, whatever the log
-holds.
+The log is cut into pieces; each is a task, and their summaries are merged as a tree, but for its
+last branches: they are merged here, each when it is there, so that next to nothing is left to do
+after the last piece. What comes back are some parts, each at most as large as the timeline.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from monitorkit import logs
 from monitorkit.config import Config
@@ -37,8 +36,6 @@ from monitorkit.prediction_log.pieces import split
 from monitorkit.worker import NICENESS
 
 log = logs.get(__name__)
-
-T = TypeVar("T")
 
 PIECE_BYTES = 64 * 1024 * 1024
 """A third of a second's work: much more than a task costs, and many for each processor."""
@@ -219,7 +216,7 @@ class DaskEngine(PartsEngine):
         log.info("log_on_cluster", pieces=len(pieces), scheduler=self._client.scheduler.address)
         with self._blaming_the_cluster():
             futures = self._submitted(pieces, names)
-        found = map(unpacked, self._brought(futures))
+        found = self._brought(futures)
         whole = next(found)
         for part in found:
             whole = self.whole([whole, part], names)
@@ -233,19 +230,22 @@ class DaskEngine(PartsEngine):
         # What is done last is merged here: all that is merged there was done some time before.
         parts, last = parts[:-MERGED_AT_ONCE], parts[-MERGED_AT_ONCE:]
         while len(parts) > MERGED_AT_ONCE:
-            *groups, rest = grouped(parts, MERGED_AT_ONCE)
+            *groups, rest = (
+                parts[start : start + MERGED_AT_ONCE]
+                for start in range(0, len(parts), MERGED_AT_ONCE)
+            )
             last = [*rest, *last]
             parts = [submit(merge_parts, *arguments, *group, pure=False) for group in groups]
         return [*parts, *last]
 
-    def _brought(self, futures: list[Any]) -> Iterator[bytes]:
-        """Results, each when it is there, from the workers themselves where those can be reached.
+    def _brought(self, futures: list[Any]) -> Iterator[Part]:
+        """Parts, each when it is there, from the workers themselves where those can be reached.
 
         Dask has them go through the scheduler, and asked to go straight it waits half a minute for
         a worker that it cannot reach.
 
         Args:
-            futures: the results are in their order; none is held when its result is given away.
+            futures: the parts are in their order; none is held when its part is given away.
         """
         from distributed import wait  # noqa: PLC0415 - an extra
 
@@ -260,9 +260,9 @@ class DaskEngine(PartsEngine):
                     if holder not in reached:  # where one is not, the next one is not waited for
                         reached[holder] = all(reached.values()) and _reached(holder)
                 direct = any(reached[holder] for holder in holders)
-                result: bytes = self._client.gather(future, direct=direct)
+                part = unpacked(self._client.gather(future, direct=direct))
                 del future
-            yield result
+            yield part
 
     @contextmanager
     def _blaming_the_cluster(self) -> Iterator[None]:
@@ -283,11 +283,6 @@ def halved(pieces: Sequence[Piece], last: int, piece_bytes: int) -> list[Piece]:
     begin = max(len(pieces) - last, 0)
     half = -(-piece_bytes // 2)
     return [*pieces[:begin], *(part for piece in pieces[begin:] for part in split(piece, half))]
-
-
-def grouped(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Groups of a size, of which the last may be smaller; in order."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _reached(address: str) -> bool:

@@ -200,21 +200,29 @@ def test_a_version_that_cannot_be_had_hides_no_other_one(
     assert engine.absorb(NAMES[:1], now).rows_read == 0
 
 
+def in_one_piece(place: Make, worker: Worker) -> tuple[Place, DaskEngine, PieceEngine]:
+    """A log of 300 rows, an engine without a cluster, and one that sums up a piece in its place."""
+    here = place(monitors=MONITORS[:1])
+    here.append(draw(300, seed=2))
+    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), None)
+    return here, engine, PieceEngine(here.config)
+
+
+def nobody_answers(*_: Any) -> Any:
+    """In place of asking for a model."""
+    raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+
+
 def test_a_version_that_can_be_had_again_is_told_of_no_more(
     place: Make, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cluster's part is made here, and put together from two."""
-    here = place(monitors=MONITORS[:1])
-    here.append(draw(300, seed=2))
-    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), None)
-    part = PieceEngine(here.config)
+    here, engine, part = in_one_piece(place, worker)
     away = [True]
     chunk = engine._monitors.references.chunk
 
     def asked(version: str) -> Any:
-        if away[0]:
-            raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
-        return chunk(version)
+        return nobody_answers() if away[0] else chunk(version)
 
     def on_cluster(pieces: Any, names: Any) -> Any:
         (piece,) = pieces
@@ -246,7 +254,7 @@ def test_a_registry_that_does_not_answer_is_not_asked_with_each_piece(
 
     def without_the_model(version: str) -> Any:
         asked.append(version)
-        raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+        nobody_answers()
 
     monkeypatch.setattr(engine._monitors.references, "chunk", without_the_model)
     pieces = engine._reader.plan({}, piece_bytes=5000).pieces
@@ -412,17 +420,11 @@ def test_the_result_goes_through_the_scheduler_where_its_worker_cannot_be_reache
 def test_a_version_that_the_cluster_cannot_have_is_judged_by_no_monitor(
     place: Make, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = place(monitors=MONITORS[:1])
-    here.append(draw(300, seed=2))
-    engine = DaskEngine(here.config, ProcessEngine(here.config, worker), None)
-    part = PieceEngine(here.config)
-
-    def without_the_model(*_: Any) -> Any:
-        raise RegistryUnavailable("http://127.0.0.1:9", "nobody answers")
+    here, engine, part = in_one_piece(place, worker)
 
     def on_cluster(pieces: Any, names: Any) -> Any:
         with monkeypatch.context() as there:
-            there.setattr(part._monitors.references, "chunk", without_the_model)
+            there.setattr(part._monitors.references, "chunk", nobody_answers)
             (piece,) = pieces
             return part.summarise(piece, names, engine._now)
 
