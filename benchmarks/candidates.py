@@ -8,7 +8,8 @@ of rows, is one comparison of 16-bit numbers; only what is beyond is worked out 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
+from monitorkit.sequential.events import Few
 from monitorkit.sequential.starts import CLASSES, FOLLOWED, allowance_of, starts_at
 from monitorkit.sequential.weighing import Weigher
 
@@ -37,6 +39,70 @@ _MOST = 50.0
 _STEP = 1.6  # of design effects
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subsets:
+    """Values of a column, any of which may be beyond their limits together.
+
+    Attributes:
+        group: the measure.
+        shares: (k,) from which on each is counted as grown. `tolerance`: of their sum.
+        nats: what it costs to ask all subsets.
+        rare: it is the other way round: up to which each is counted as shrunk.
+        count: of sums of tallies: (..., k) rows with each value, and (...,) with any at all.
+    """
+
+    group: int
+    shares: Floats
+    tolerance: float
+    nats: float
+    rare: bool
+    count: Callable[[NDArray[np.int64]], tuple[NDArray[np.uint16], NDArray[np.uint16]]]
+
+    def least_grown(self, rows: int, least: float) -> float:
+        """At least so many rows are the values of a subset beyond that has such a ratio.
+
+        n KL(x + grown / n, x + tolerance), and n KL(x - grown / n, x), are convex in x, the sum of
+        the subset's shares: so they are largest at one of the ends, where x is as small as it can
+        be, and as large.
+        """
+        end = 1 - float(self.shares.sum()) if self.rare else self._smallest + self.tolerance
+        first = least_beyond(rows, np.array([min(end, 1.0)]), np.array([least]))[0]
+        second = rows * (1 - np.exp(-least / max(rows, 1)))
+        return float(rows * self.tolerance + min(first, second))
+
+    @property
+    def _smallest(self) -> float:
+        return 0.0 if self.tolerance else float(self.shares.min())
+
+
+def _subsets(weigher: Weigher) -> Iterator[_Subsets]:
+    events = weigher.events
+    for column, few in events.few.items():
+
+        def categories(
+            summed: NDArray[np.int64], few: Few = few
+        ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+            counts = few.count(summed)
+            return counts.astype(np.uint16), counts.sum(axis=-1).astype(np.uint16)
+
+        nats = len(few.reference) * np.log(2)
+        group = weigher.place[column, "distance"]
+        tolerance = events.tolerance[column]
+        yield _Subsets(group, few.reference, tolerance, nats, rare=False, count=categories)
+    for column, frequent in events.frequent.items():
+
+        def values(
+            summed: NDArray[np.int64], chosen: NDArray[np.int64] = frequent.values
+        ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+            counts, trials = events.count(summed, chosen)
+            return counts.astype(np.uint16), trials[..., 0].astype(np.uint16)
+
+        nats = (len(frequent.values) + 1) * np.log(2)
+        group = weigher.place[column, "shares"]
+        for shares, rare in ((frequent.highest, False), (frequent.lowest, True)):
+            yield _Subsets(group, shares, 0.0, nats, rare=rare, count=values)
+
+
 class Candidates:
     """The candidates among the cycles of streams with so many rows in each.
 
@@ -55,8 +121,7 @@ class Candidates:
         events = weigher.events
         self.group = np.repeat(np.arange(len(events.sizes)), events.sizes)
         self.mean = np.log(events.weights / 2)  # of all events, up and down
-        self.few = [weigher.groups.index((column, "distance")) for column in events.few]
-        self.subsets = [len(few.reference) * np.log(2) for few in events.few.values()]
+        self.subsets = list(_subsets(weigher))
         self._limits = cache(self._find_limits)
 
     def __call__(
@@ -80,7 +145,7 @@ class Candidates:
     def limits(self, kind: int, rows: int, effect: float) -> tuple[Floats, Floats, Floats]:
         """(events,) as few rows more, and less, than its bounds as are worth to be worked out.
 
-        And (columns of few values,) by how many rows those of some values must have grown.
+        And (subsets,) by how many rows the values of each must be beyond their limits in sum.
         """
         return self._limits(kind, rows, int(np.log(effect) / np.log(_STEP)))
 
@@ -89,8 +154,8 @@ class Candidates:
         needed = self.weigher.needed(np.array(allowance_of(kind, CYCLE))) - _FINEST
         least, effect = needed[self.group], _STEP**level
         grown = [
-            _least_grown(rows, events.tolerance[column], (needed[group] + subsets) * effect)
-            for column, group, subsets in zip(events.few, self.few, self.subsets, strict=True)
+            each.least_grown(rows, float(needed[each.group] + each.nats) * effect)
+            for each in self.subsets
         ]
         return (
             least_beyond(rows, events.highest, least * effect),
@@ -137,26 +202,28 @@ class _Stream:
         self._many -= summed.take(self._events.of_minus[events], axis=1)
         self._over = (some - self._many * self._events.highest[events]).astype(np.float32)
         self._under = (self._many * self._events.lowest[events] - some).astype(np.float32)
-        few = self._events.few.values()
-        if few:
-            counts = np.concatenate([each.count(summed) for each in few], axis=1)
-            self._values = counts.astype(np.uint16)
-            self._shares = np.concatenate([each.reference for each in few]).astype(np.float32)
-            sizes = [len(each.reference) for each in few]
+        if of.subsets:
+            counted = [each.count(summed) for each in of.subsets]
+            self._values = np.concatenate([values for values, _ in counted], axis=1)
+            self._trials = np.stack([trials for _, trials in counted], axis=1)
+            sizes = [len(each.shares) for each in of.subsets]
             self._first = np.cumsum([0, *sizes[:-1]])
-            self._column = np.repeat(np.arange(len(sizes)), sizes)
+            self._subset = np.repeat(np.arange(len(sizes)), sizes)
+            signs = np.array([-1.0 if each.rare else 1.0 for each in of.subsets], np.float32)
+            self._signs = signs[self._subset]
+            self._shares = np.concatenate([each.shares for each in of.subsets]).astype(np.float32)
 
     def evidence(self, first: int) -> Iterator[Evidence]:
         """All that is worth to be worked out."""
-        group_of, few = self._of.group, np.array(self._of.few, np.int64)
+        group_of = self._of.group
         ends = np.arange(first, min(DAY, self._cycles + 1))
         ends = ends[self._of.early[ends] > 0]
         needed = self._of.weigher.needed(self._of.early[ends])
         at, event = np.indices((ends.size, len(self._events.column))).reshape(2, -1)
         start = np.zeros(ends.size, np.int64)
         yield from self._of_events(start[at], ends[at], event, needed[at, group_of[event]])
-        for column, group in enumerate(few.tolist()):
-            yield self._of_values(start, ends, column, needed[:, group])
+        for one, subset in enumerate(self._of.subsets):
+            yield self._of_values(start, ends, one, needed[:, subset.group])
         for kind, starts in self._starts():
             hits, grown = [], []
             for age in range(1, min(FOLLOWED << kind, DAY + 1)):
@@ -170,10 +237,10 @@ class _Stream:
                 start, end, event = np.concatenate(hits, axis=1)
                 yield from self._of_events(start, end, event, needed[group_of[event]])
             if grown:
-                start, end, column = np.concatenate(grown, axis=1)
-                for one, group in enumerate(few.tolist()):
-                    at = np.flatnonzero(column == one)
-                    yield self._of_values(start[at], end[at], one, needed[group])
+                start, end, which = np.concatenate(grown, axis=1)
+                for one, subset in enumerate(self._of.subsets):
+                    at = np.flatnonzero(which == one)
+                    yield self._of_values(start[at], end[at], one, needed[subset.group])
 
     def _starts(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Of each class; they lie at the same distance from each other."""
@@ -188,7 +255,7 @@ class _Stream:
     ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
         """From starts in equal distances, after one and the same time: starts, ends and what hit.
 
-        That is events, and positions among the columns of few values.
+        That is events, and subsets.
         """
         ends = starts + age
         rows = age * self._of.rate
@@ -212,13 +279,14 @@ class _Stream:
                 found[0].append(np.stack((starts[at], ends[at], events[event])))
         if grown.size:
             counts = (self._values[ended] - self._values[begun]).astype(np.float32)
-            trials = np.add.reduceat(counts, self._first, axis=1)
-            counts -= trials[:, self._column] * self._shares
+            trials = (self._trials[ended] - self._trials[begun]).astype(np.float32)
+            counts -= trials[:, self._subset] * self._shares
+            counts *= self._signs
             np.maximum(counts, 0, out=counts)
             beyond = np.add.reduceat(counts, self._first, axis=1) > (grown - _ROUNDING)
             if beyond.any():
-                at, column = np.nonzero(beyond)
-                found[1].append(np.stack((starts[at], ends[at], column)))
+                at, which = np.nonzero(beyond)
+                found[1].append(np.stack((starts[at], ends[at], which)))
         return found
 
     def _beyond(
@@ -255,22 +323,24 @@ class _Stream:
             yield group[worth], end[worth], (excess + self._of.mean[event])[worth]
 
     def _of_values(
-        self, start: NDArray[np.int64], end: NDArray[np.int64], column: int, needed: Floats | float
+        self, start: NDArray[np.int64], end: NDArray[np.int64], one: int, needed: Floats | float
     ) -> Evidence:
-        """The likelihood ratio of the subset of a column's values whose share grew most."""
-        group, subsets = self._of.few[column], self._of.subsets[column]
-        name, few = list(self._events.few.items())[column]
-        of_column = slice(self._first[column], self._first[column] + len(few.reference))
-        values = self._values[:, of_column]
+        """The likelihood ratio of the values that are farthest beyond their limits together."""
+        subset = self._of.subsets[one]
+        of_subset = slice(self._first[one], self._first[one] + len(subset.shares))
+        values, trials = self._values[:, of_subset], self._trials[:, one]
         counts = (values[end] - values[start]).astype(np.float64)
-        n = counts.sum(axis=1)
-        more = counts > n[:, None] * few.reference
-        inside = np.where(more, counts, 0.0).sum(axis=1)
-        bound = np.where(more, few.reference, 0.0).sum(axis=1) + self._events.tolerance[name]
+        n = (trials[end] - trials[start]).astype(np.float64)
+        apart = counts - n[:, None] * subset.shares
+        chosen = apart < 0 if subset.rare else apart > 0
+        inside = np.where(chosen, counts, 0.0).sum(axis=1)
+        bound = np.where(chosen, subset.shares, 0.0).sum(axis=1) + subset.tolerance
         bound = np.minimum(bound, 1.0)
-        excess = _gain(inside, n, bound) / self._effects[end] - subsets - needed
+        if subset.rare:
+            inside, bound = n - inside, 1 - bound
+        excess = _gain(inside, n, bound) / self._effects[end] - subset.nats - needed
         worth = (inside > n * bound) & (excess >= -_FINEST)
-        return np.full(int(worth.sum()), group), end[worth], excess[worth] - np.log(2)
+        return np.full(int(worth.sum()), subset.group), end[worth], excess[worth] - np.log(2)
 
 
 def _near(rows: int) -> int:
@@ -295,17 +365,6 @@ def least_beyond(rows: int, bound: Floats, least: Floats) -> Floats:
         first = least / -np.log(bound)
         found = np.where(first <= rows, low, first * (1 - bound))
         return np.where(bound < 1, found, np.inf)
-
-
-def _least_grown(rows: int, tolerance: float, least: float) -> float:
-    """At most by so many rows do those of a subset of values grow that has such a ratio.
-
-    n KL(x + grown / n, x + tolerance) is convex in x, the share of the subset in the reference: so
-    it is largest at one of the ends, 0 and 1 - grown / n.
-    """
-    first = least_beyond(rows, np.array([tolerance]), np.array([least]))[0]
-    second = rows * (1 - np.exp(-least / max(rows, 1)))
-    return float(rows * tolerance + min(first, second))
 
 
 def _gain(s: Floats, n: Floats, p: Floats) -> Floats:

@@ -61,6 +61,7 @@ class Limits:
 # missing rows, of all rows, or nothing.
 _Entry = tuple[Literal["before", "between", "missing", "rows", "nothing"], int]
 _NOTHING: _Entry = ("nothing", 0)
+_VALUE = "value "
 _CELLS = ("before", "between")
 _ROWS = 1  # where a tally has all rows
 _ALL = slice(None)
@@ -90,8 +91,8 @@ class Events:
         weights: (events,) parts of their measure's evidence; they sum up to 1.
         groups, sizes: (groups,) where each column's measure begins, and how many events it has.
         tolerance: by column, what its distance may be.
-        few: columns with few values: positions of the tally before and after each value, and before
-            and after the column, and the shares of the values and of what lies between them.
+        few: columns with few values: each is a category. `frequent`: other columns with several
+            frequent ones.
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int], limits: Limits) -> None:
@@ -142,6 +143,11 @@ class Events:
         self.sizes = np.diff(self.groups, append=len(events))
         self.weights = np.repeat(1 / self.sizes, self.sizes)
         self.few = {column: Few(self, column, tally) for column in columns if self._is_few(column)}
+        self.frequent = {
+            column: Frequent(self, values)
+            for column in columns
+            if column not in self.few and 1 < (values := self._values(column)).size <= FEW_VALUES
+        }
 
     def tally(self, counts: Counts) -> NDArray[np.int64]:
         """What is counted of some rows; tallies add up."""
@@ -201,6 +207,14 @@ class Events:
 
     def _is_few(self, column: int) -> bool:
         return 0 < self.cells.known[column].size <= FEW_VALUES
+
+    def _values(self, column: int) -> NDArray[np.int64]:
+        """Which events are shares of a frequent value."""
+        shares = (self.column == column) & (self.measure == MEASURES.index("shares"))
+        return np.array(
+            [at for at in np.flatnonzero(shares).tolist() if self.names[at].startswith(_VALUE)],
+            np.int64,
+        )
 
     def _reference_error(self, column: int, chance: float) -> float:
         counts = self.cells.column(column, self.cells.reference).reference
@@ -272,6 +286,56 @@ class Few:
         return found
 
 
+class Frequent:
+    """The frequent values of a column that has others, too.
+
+    A change may take a little of each: round numbers, where a unit or a rate was converted.
+
+    Args:
+        events: which say how far each share may go.
+        values: (k,) which of them are shares of a frequent value.
+
+    Attributes:
+        values: as given. `lowest`, `highest`: (k,) shares that are near enough.
+    """
+
+    def __init__(self, events: Events, values: NDArray[np.int64]) -> None:
+        self.values = values
+        self.lowest, self.highest = events.lowest[values], events.highest[values]
+
+    def log_evidence(
+        self, successes: NDArray[np.float64], trials: NDArray[np.float64], clusters: Clusters
+    ) -> NDArray[np.float64]:
+        """(...,) that some of them together left their limits: the mean over all subsets, twice.
+
+        Of values whose shares are near enough so are the sums. At least, as that of `Few`: 2**-k
+        times the evidence of those that are too rare, and of those that are too frequent.
+
+        Args:
+            successes: (..., events) in effective rows.
+            trials: likewise.
+            clusters: (...,) each, how they came.
+        """
+        s, n = successes[..., self.values], trials[..., self.values[0]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = s / n[..., None]
+        found = []
+        for beyond, limits in (
+            (shares > self.highest, self.highest),
+            (shares < self.lowest, self.lowest),
+        ):
+            inside = np.where(beyond, s, 0.0).sum(axis=-1)
+            bound = np.where(beyond, limits, 0.0).sum(axis=-1)
+            found.append((inside, np.minimum(bound, 1.0)))
+        (more, most), (less, least) = found
+        both: NDArray[np.float64] = np.logaddexp(
+            log_evidence_above_of_clusters(more, n, most, clusters),
+            log_evidence_above_of_clusters(n - less, n, 1 - least, clusters),
+        )
+        both -= (len(self.values) + 1) * float(np.log(2))
+        return both
+
+
 def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
     first, end = cells.starts[column : column + 2].tolist()
     known = cells.known[column]
@@ -305,7 +369,7 @@ def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
             cut("distance", f"{known[at]:g}", 2 * at + 1, 2 * at + 2, absolute=True)
             for at in range(known.size)
         ]
-    shares = [cut("shares", f"value {known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
+    shares = [cut("shares", f"{_VALUE}{known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
     shares += [
         cut("shares", f"up to {known[edge // 2 - 1]:g}", 0, edge) for edge in _tails(up_to, total)
     ]

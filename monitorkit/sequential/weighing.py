@@ -198,6 +198,10 @@ class Weigher:
             counts = few.count(since)
             subset = few.log_evidence(counts, clusters, events.tolerance[column])
             found[:, group] = _mean_of_two(found[:, group], subset)
+        for column, frequent in events.frequent.items():
+            group = self.place[column, "shares"]
+            subset = frequent.log_evidence(successes, trials, clusters)
+            found[:, group] = _mean_of_two(found[:, group], subset)
         return found
 
 
