@@ -3,7 +3,8 @@
 The rule's evidence is a weighted mean of mixtures of likelihood ratios, and a mixture never exceeds
 the largest of them, n KL(s/n, p). So the sum of these over events and starts bounds it from above.
 Most of them are far from mattering: whether s is beyond a limit, known beforehand for each number
-of rows, is one comparison of 16-bit numbers; only what is beyond is worked out and summed up.
+of rows, is one comparison of 16-bit numbers; only what is beyond is worked out and summed up. The
+evidence of shifts is a mean of likelihood ratios itself, whose logarithms add up row by row.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from benchmarks.streams import BEGIN, CYCLE, DAY, buckets
-from monitorkit.sequential.events import Few
 from monitorkit.sequential.starts import CLASSES, FOLLOWED, allowance_of, starts_at
+from monitorkit.sequential.subsets import Few
 from monitorkit.sequential.weighing import Weigher
 
 Floats = NDArray[np.float64]
@@ -77,7 +78,7 @@ class _Subsets:
 
 def _subsets(weigher: Weigher) -> Iterator[_Subsets]:
     events = weigher.events
-    for column, few in events.few.items():
+    for column, few in weigher.few.items():
 
         def categories(
             summed: NDArray[np.int64], few: Few = few
@@ -87,9 +88,8 @@ def _subsets(weigher: Weigher) -> Iterator[_Subsets]:
 
         nats = len(few.reference) * np.log(2)
         group = weigher.place[column, "distance"]
-        tolerance = events.tolerance[column]
-        yield _Subsets(group, few.reference, tolerance, nats, rare=False, count=categories)
-    for column, frequent in events.frequent.items():
+        yield _Subsets(group, few.reference, few.tolerance, nats, rare=False, count=categories)
+    for column, frequent in weigher.frequent.items():
 
         def values(
             summed: NDArray[np.int64], chosen: NDArray[np.int64] = frequent.values
@@ -122,6 +122,11 @@ class Candidates:
         self.group = np.repeat(np.arange(len(events.sizes)), events.sizes)
         self.mean = np.log(events.weights / 2)  # of all events, up and down
         self.subsets = list(_subsets(weigher))
+        shifts = weigher.shifts.items()
+        groups = [(weigher.place[column, "shift"], len(each.by)) for column, each in shifts]
+        many = np.array([number for _, number in groups], np.int64)
+        self.shift = np.repeat(np.array([group for group, _ in groups], np.int64), many)
+        self.shift_nats = np.log(np.repeat(many, many))
         self._limits = cache(self._find_limits)
 
     def __call__(
@@ -212,6 +217,11 @@ class _Stream:
             signs = np.array([-1.0 if each.rare else 1.0 for each in of.subsets], np.float32)
             self._signs = signs[self._subset]
             self._shares = np.concatenate([each.shares for each in of.subsets]).astype(np.float32)
+        shifts = [
+            np.ascontiguousarray(each.count(summed) @ each.log_ratios.T)
+            for each in of.weigher.shifts.values()
+        ]
+        self._ratios = np.concatenate([np.zeros((len(summed), 0)), *shifts], axis=1)
 
     def evidence(self, first: int) -> Iterator[Evidence]:
         """All that is worth to be worked out."""
@@ -224,15 +234,18 @@ class _Stream:
         yield from self._of_events(start[at], ends[at], event, needed[at, group_of[event]])
         for one, subset in enumerate(self._of.subsets):
             yield self._of_values(start, ends, one, needed[:, subset.group])
+        yield self._of_shifts(start, ends, needed[:, self._of.shift])
         for kind, starts in self._starts():
             hits, grown = [], []
+            needed = self._of.weigher.needed(np.array(allowance_of(kind, CYCLE)))
             for age in range(1, min(FOLLOWED << kind, DAY + 1)):
                 usable = starts[(starts + age <= self._cycles) & (starts + age >= first)]
                 for begin in range(0, usable.size, _BLOCK):
                     found = self._of_block(kind, usable[begin : begin + _BLOCK], age)
                     hits += found[0]
                     grown += found[1]
-            needed = self._of.weigher.needed(np.array(allowance_of(kind, CYCLE)))
+                    some = usable[begin : begin + _BLOCK]
+                    yield self._of_shifts(some, some + age, needed[self._of.shift])
             if hits:
                 start, end, event = np.concatenate(hits, axis=1)
                 yield from self._of_events(start, end, event, needed[group_of[event]])
@@ -341,6 +354,16 @@ class _Stream:
         excess = _gain(inside, n, bound) / self._effects[end] - subset.nats - needed
         worth = (inside > n * bound) & (excess >= -_FINEST)
         return np.full(int(worth.sum()), subset.group), end[worth], excess[worth] - np.log(2)
+
+    def _of_shifts(
+        self, start: NDArray[np.int64], end: NDArray[np.int64], needed: Floats
+    ) -> Evidence:
+        """The likelihood ratios of shifts: needed is (shifts,) or (starts, shifts)."""
+        excess = self._ratios[end] - self._ratios[start]
+        excess /= self._effects[end][:, np.newaxis]
+        excess -= needed + self._of.shift_nats
+        at, shift = np.nonzero(excess >= -_FINEST)
+        return self._of.shift[shift], end[at], excess[at, shift]
 
 
 def _near(rows: int) -> int:

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from benchmarks import streams
 from benchmarks.machine import facts
 from benchmarks.streams import CHANGES, DAY, Source, Tallies
-from monitorkit.sequential.events import Events
+from monitorkit.sequential.taut_string import taut_string
+from monitorkit.sequential.weighing import Weigher
 from monitorkit.units import parse_rate
 
 Floats = NDArray[np.float64]
@@ -118,16 +119,17 @@ def floors(source: Source) -> Mapping[str, tuple[float, float]]:
 def floors_of_rows(source: Source) -> Mapping[str, float]:
     """By change: the nats of a whole row."""
     tallies = Tallies(source)
-    events = tallies.weigher.events
     reference = tallies.of(source.reference)
     return {
-        change: nearest_tolerated(events, tallies.of(source.changed(apply, number)), reference)[0]
+        change: nearest_tolerated(
+            tallies.weigher, tallies.of(source.changed(apply, number)), reference
+        )[0]
         for number, (change, (_, apply)) in enumerate(CHANGES.items())
     }
 
 
 def nearest_tolerated(
-    events: Events, changed: NDArray[Any], reference: NDArray[Any]
+    weigher: Weigher, changed: NDArray[Any], reference: NDArray[Any]
 ) -> tuple[float, Floats]:
     """The divergence of rows from tolerated ones near them, and those, as weights of both.
 
@@ -135,14 +137,14 @@ def nearest_tolerated(
     are taken up, a few at a time, and the nearest weights are found that keep those taken so far.
 
     Args:
-        events: what is watched, with its limits.
+        weigher: of what is watched, with its limits.
         changed: (n, ...) a tally for each row.
         reference: (m, ...) the same; tolerated rows may be like these where no changed ones are.
 
     Returns:
         Nats, and (n + m,) weights that sum up to 1 and keep every limit.
     """
-    limits = _Limits(events, np.concatenate((changed, reference)))
+    limits = _Limits(weigher, np.concatenate((changed, reference)))
     found = (_tolerated(limits, len(changed), len(reference), small) for small in SMALL)
     return min(found, key=itemgetter(0))
 
@@ -206,18 +208,19 @@ class _Limits:
     """What rows, weighed, are to keep.
 
     Args:
-        events: what is watched.
+        weigher: of what is watched.
         rows: (n, ...) a tally for each row.
     """
 
-    def __init__(self, events: Events, rows: NDArray[Any]) -> None:
+    def __init__(self, weigher: Weigher, rows: NDArray[Any]) -> None:
+        events = weigher.events
         successes, trials = (of.astype(np.float64) for of in events.count(rows))
         upper, lower = successes - events.highest * trials, events.lowest * trials - successes
         limited = upper[:, events.highest < 1], lower[:, events.lowest > 0]
         self._beyond = np.concatenate(limited, axis=1)
         self._few = [
-            (few.count(rows).astype(np.float64), few.reference, events.tolerance[column])
-            for column, few in events.few.items()
+            (few.count(rows).astype(np.float64), few.reference, few.tolerance)
+            for few in weigher.few.values()
         ]
 
     def broken(self, weights: Floats) -> Floats:
@@ -290,41 +293,6 @@ def nats(before: Floats, after: Floats, tolerance: float) -> float:
     some = g > 0
     told = float(np.sum(g[some] * np.log(g[some] / np.maximum(h[some], 1e-12))))
     return max(0.0, told)  # rounding
-
-
-def taut_string(x: Floats, low: Floats, high: Floats) -> Floats:
-    """The shortest way through a tube, at each of its abscissas.
-
-    Args:
-        x: (points,) ascending; where it does not ascend, the string may jump.
-        low: (points,) the tube's lower end; at the first and last point the upper one, too.
-        high: (points,) its upper end.
-    """
-    x = x + 1e-12 * np.arange(len(x))
-    y = np.empty(len(x))
-    y[0] = low[0]
-    start, last = 0, len(x) - 1
-    while start < last:
-        # The steepest and the flattest way on that still fits, and the knots that they touch.
-        steepest, flattest = math.inf, -math.inf
-        above = below = last
-        knot, level = last, low[last]
-        for point in range(start + 1, last + 1):
-            width = x[point] - x[start]
-            down, up = (low[point] - y[start]) / width, (high[point] - y[start]) / width
-            if down > steepest:
-                knot, level = above, high[above]
-                break
-            if up < flattest:
-                knot, level = below, low[below]
-                break
-            if up <= steepest:
-                steepest, above = up, point
-            if down >= flattest:
-                flattest, below = down, point
-        y[start : knot + 1] = np.interp(x[start : knot + 1], [x[start], x[knot]], [y[start], level])
-        start = knot
-    return y
 
 
 if __name__ == "__main__":

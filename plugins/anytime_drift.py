@@ -29,6 +29,7 @@ FINDINGS: Mapping[Measure, str] = {
     "missing": "missing_share",
     "new_values": "new_values_share",
     "out_of_range": "out_of_range_share",
+    "shift": "shift",
 }
 STATISTICS: Mapping[Measure, str] = {
     "distance": "Kolmogorov-Smirnov distance",
@@ -36,6 +37,7 @@ STATISTICS: Mapping[Measure, str] = {
     "missing": "share of rows without a value",
     "new_values": "share of values that the reference never had",
     "out_of_range": "share of values outside the reference's range",
+    "shift": "what added to all of the reference's values explains the rows best",
 }
 TOTAL_VARIATION = "total variation distance"
 
@@ -153,13 +155,16 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             "log10_evidence_needed": round(judged.log10_needed, 2),
             **alarm.kept(),
         }
-        statistic, threshold = STATISTICS[judged.measure], judged.highest
+        statistic = STATISTICS[judged.measure]
+        threshold: float | None = judged.highest
         if judged.measure == "distance":
             cells = look.columns[judged.column]
             if cells.known.size <= FEW_VALUES:
                 statistic = TOTAL_VARIATION
             detail |= _moved(cells)
             detail["histogram"] = histogram(cells)
+        elif judged.measure == "shift":
+            threshold = None
         else:
             if judged.value < judged.reference:
                 threshold = judged.lowest
@@ -261,6 +266,8 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
         what = f"a distance of {judged.value:.3g}, {judged.highest:.3g} is near enough"
         if judged.verdict == "drifted" or alarm.on:
             what += _where_to(detail["quantiles"], detail["direction"])
+    elif judged.measure == "shift":
+        what = _shifted(judged.value)
     else:
         what = (
             f"{judged.event}: {judged.value:.2%} of the rows, {judged.reference:.2%} in the "
@@ -278,6 +285,13 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
             if judged.rows_needed is not None:
                 begins += f" ({judged.rows:,} rows, some {judged.rows_needed:,} needed)"
     return f"{begins}: {what}"
+
+
+def _shifted(by: float) -> str:
+    if not by:
+        return "no shift of all values explains the rows better than what is near enough"
+    way = "higher" if by > 0 else "lower"
+    return f"as if all values were {abs(by):.6g} {way}"
 
 
 def _where_to(quantiles: Mapping[str, Sequence[float]], direction: str | None) -> str:

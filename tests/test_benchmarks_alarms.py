@@ -83,6 +83,7 @@ def test_quiet_streams_stay_within_the_budget(tallies: Tallies) -> None:
         ("90 days late = 0", 100, DAY, quiet),
         ("utilisation = 1.0", 20, 100, quiet),
         ("income x0.8", 100, DAY, quiet),
+        ("age -5", 100, DAY, quiet),
         ("dependents +1", 30, 3, quiet),
         ("dependents +1", 5, 150, quiet),
         ("dependents +1", 60, 40, bursts),

@@ -19,7 +19,6 @@ from benchmarks.floor import (
     nearest_tolerated,
     nearest_within,
     rows_between_false_alarms,
-    taut_string,
 )
 from benchmarks.streams import CHANGES, Tallies
 
@@ -50,16 +49,6 @@ def test_no_tolerated_distribution_is_nearer(
     assert found <= best.fun + 1e-6
     if best.success:
         assert found == pytest.approx(best.fun, abs=1e-5)
-
-
-def test_a_string_goes_straight_where_the_tube_is_wide_and_bends_where_it_is_not() -> None:
-    x = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-    low, high = np.array([0, 0, 0, 0, 1.0]), np.array([0, 1, 1, 1, 1.0])
-    np.testing.assert_allclose(taut_string(x, low, high), x)
-    low = np.array([0, 0, 0.7, 0, 1.0])
-    np.testing.assert_allclose(taut_string(x, low, high), [0, 0.35, 0.7, 0.85, 1])
-    high = np.array([0, 0.1, 1, 1, 1.0])
-    np.testing.assert_allclose(taut_string(x, low, high), [0, 0.1, 0.7, 0.85, 1])
 
 
 def test_what_is_within_the_tolerance_tells_nothing() -> None:
@@ -118,21 +107,21 @@ def test_no_weights_that_keep_the_limits_are_nearer(
 def test_the_nearest_tolerated_rows_keep_every_limit_and_are_near(change: str) -> None:
     source = streams.synthetic()
     tallies = Tallies(source)
-    events = tallies.weigher.events
+    weigher, events = tallies.weigher, tallies.weigher.events
     reference = tallies.of(source.reference)
     number = list(CHANGES).index(change)
     changed = tallies.of(source.changed(CHANGES[change][1], number))
-    told, weights = nearest_tolerated(events, changed, reference)
+    told, weights = nearest_tolerated(weigher, changed, reference)
     assert weights.sum() == pytest.approx(1)
     assert weights.min() >= 0
     rows: Any = np.concatenate((changed, reference))
     successes, trials = events.count((weights @ rows)[np.newaxis])
     assert np.all(successes <= events.highest * trials + 1e-9)
     assert np.all(successes >= events.lowest * trials - 1e-9)
-    for column, few in events.few.items():
+    for few in weigher.few.values():
         counts = few.count(weights @ rows)
         apart = np.abs(counts / counts.sum() - few.reference).sum() / 2
-        assert apart <= events.tolerance[column] + 1e-9
+        assert apart <= few.tolerance + 1e-9
 
     # No tolerated rows are nearer than one event alone says, of which all rows say something.
     summed: Any = changed.astype(np.int64).sum(axis=0)
@@ -145,13 +134,13 @@ def test_the_nearest_tolerated_rows_keep_every_limit_and_are_near(change: str) -
         assert told >= p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     # So much of the reference among the changed rows that all limits are kept is a worse answer.
     own = np.repeat([0, 1 / len(reference)], [len(changed), len(reference)])
-    mixed = _Limits(events, rows).kept(np.where(own > 0, 0, 1 / len(changed)), own)
+    mixed = _Limits(weigher, rows).kept(np.where(own > 0, 0, 1 / len(changed)), own)
     assert told < 0.8 * -np.mean(np.log(mixed[: len(changed)] * len(changed)))
 
 
 def test_rows_within_all_limits_tell_nothing() -> None:
     tallies = Tallies(streams.synthetic())
     reference = tallies.of(tallies.source.reference)
-    told, weights = nearest_tolerated(tallies.weigher.events, reference, reference)
+    told, weights = nearest_tolerated(tallies.weigher, reference, reference)
     assert told < LEAST
     assert weights.sum() == pytest.approx(1)

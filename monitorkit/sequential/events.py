@@ -7,14 +7,13 @@ two entries of a tally, so the events of all columns and windows are counted wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitorkit.cells import Counts, ReferenceCells
-from monitorkit.sequential.clusters import Clusters, log_evidence_above_of_clusters
 from monitorkit.sequential.evidence import (
     reference_distance_error,
     reference_variation_error,
@@ -22,11 +21,9 @@ from monitorkit.sequential.evidence import (
 )
 from monitorkit.sequential.table import Table
 
-Measure = Literal["distance", "shares", "missing", "new_values", "out_of_range"]
+Measure = Literal["distance", "shares", "missing", "new_values", "out_of_range", "shift"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-
-PARTS = {"distance": 0.4, "shares": 0.3, "missing": 0.1, "new_values": 0.1, "out_of_range": 0.1}
-"""Of a column's false alarms, by measure."""
+"""The last one is not of events, but of all of a column's limits at once: see `shifts`."""
 
 GRID = 50
 """The distribution function is watched at so many quantiles of the reference, and at its jumps."""
@@ -61,7 +58,6 @@ class Limits:
 # missing rows, of all rows, or nothing.
 _Entry = tuple[Literal["before", "between", "missing", "rows", "nothing"], int]
 _NOTHING: _Entry = ("nothing", 0)
-_VALUE = "value "
 _CELLS = ("before", "between")
 _ROWS = 1  # where a tally has all rows
 _ALL = slice(None)
@@ -76,6 +72,22 @@ class _Event:
     trials: tuple[_Entry, _Entry]
     absolute: bool = False
     reference: int | None = None  # rows of the reference, where they are not those counted
+    frequent: bool = False  # a frequent value
+
+
+class Tube(NamedTuple):
+    """What a column's distribution function is to keep to, at the edges where it is watched.
+
+    Attributes:
+        cells: (edges,) ascending: the function counts what lies before so many of its cells.
+        entries: (edges,) of a tally: rows up to there, and those of the columns before.
+        low, high: (edges,) it is between these; 0 at the first edge, 1 at the last one.
+    """
+
+    cells: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 class Events:
@@ -91,8 +103,7 @@ class Events:
         weights: (events,) parts of their measure's evidence; they sum up to 1.
         groups, sizes: (groups,) where each column's measure begins, and how many events it has.
         tolerance: by column, what its distance may be.
-        few: columns with few values: each is a category. `frequent`: other columns with several
-            frequent ones.
+        frequent: (events,) which are shares of a frequent value.
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int], limits: Limits) -> None:
@@ -111,6 +122,7 @@ class Events:
         self.of_plus, self.of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
         tally = self.tally(reference)
         successes, trials = self.count(tally)
+        self.frequent = np.array([event.frequent for event in events], np.bool_)
         stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
         successes = np.where(stated >= 0, stated, successes)
         self.reference = successes / np.maximum(trials, 1)
@@ -142,12 +154,6 @@ class Events:
         )
         self.sizes = np.diff(self.groups, append=len(events))
         self.weights = np.repeat(1 / self.sizes, self.sizes)
-        self.few = {column: Few(self, column, tally) for column in columns if self._is_few(column)}
-        self.frequent = {
-            column: Frequent(self, values)
-            for column in columns
-            if column not in self.few and 1 < (values := self._values(column)).size <= FEW_VALUES
-        }
 
     def tally(self, counts: Counts) -> NDArray[np.int64]:
         """What is counted of some rows; tallies add up."""
@@ -205,27 +211,52 @@ class Events:
         first, end = self.cells.starts[column : column + 2].tolist()
         return first, end
 
-    def _is_few(self, column: int) -> bool:
-        return 0 < self.cells.known[column].size <= FEW_VALUES
+    def tube(self, column: int) -> Tube:
+        """The limits of a column's distribution function: of distances, of tails and of its range.
 
-    def _values(self, column: int) -> NDArray[np.int64]:
-        """Which events are shares of a frequent value."""
-        shares = (self.column == column) & (self.measure == MEASURES.index("shares"))
-        return np.array(
-            [at for at in np.flatnonzero(shares).tolist() if self.names[at].startswith(_VALUE)],
-            np.int64,
+        Args:
+            column: one that has values in the reference.
+        """
+        first, end = self.cells_of(column)
+        begin, whole = self.before(first), self.before(end)
+        low, high = {begin: 0.0, whole: 1.0}, {begin: 0.0, whole: 1.0}
+        for at in np.flatnonzero((self.column == column) & (self.of_plus == whole)).tolist():
+            plus, minus = int(self.plus[at]), int(self.minus[at])
+            lowest, highest = float(self.lowest[at]), float(self.highest[at])
+            if minus == begin:
+                edge = plus
+            elif plus == whole:
+                edge, lowest, highest = minus, 1 - highest, 1 - lowest
+            else:
+                continue
+            low[edge] = max(low.get(edge, 0.0), lowest)
+            high[edge] = min(high.get(edge, 1.0), highest)
+        entries = np.array(sorted(low), np.int64)
+        return Tube(
+            self._edges[entries - self._first_edge] - first,
+            entries,
+            np.array([low[edge] for edge in entries.tolist()]),
+            np.array([high[edge] for edge in entries.tolist()]),
         )
+
+    def has_few_values(self, column: int) -> bool:
+        """Whether each of its values is a category."""
+        return 0 < self.cells.known[column].size <= FEW_VALUES
 
     def _reference_error(self, column: int, chance: float) -> float:
         counts = self.cells.column(column, self.cells.reference).reference
         rows = int(counts.sum())
-        if not self._is_few(column):
+        if not self.has_few_values(column):
             return reference_distance_error(rows, chance)
         return reference_variation_error(counts[1::2] / rows, rows, chance)
 
+    @property
+    def _first_edge(self) -> int:
+        """Where a tally has rows before cells."""
+        return 2 + len(self.cells.names)
+
     def _at(self, entries: Sequence[_Entry]) -> NDArray[np.int64]:
-        columns = len(self.cells.names)
-        firsts = {"nothing": 0, "rows": _ROWS, "missing": 2, "before": 2 + columns}
+        firsts = {"nothing": 0, "rows": _ROWS, "missing": 2, "before": self._first_edge}
         firsts["between"] = firsts["before"] + self._edges.size
         return np.array(
             [
@@ -234,106 +265,6 @@ class Events:
             ],
             np.int64,
         )
-
-
-class Few:
-    """A column of few values: each of them, and all that lies between them, is a category.
-
-    Args:
-        events: which say where its cells are in a tally.
-        column: which.
-        tally: of the reference.
-    """
-
-    def __init__(self, events: Events, column: int, tally: NDArray[np.int64]) -> None:
-        first, end = events.cells_of(column)
-        values = np.arange(first + 1, end, 2)
-        self._before = np.array([events.before(cell) for cell in values.tolist()], np.int64)
-        self._after = np.array([events.before(cell + 1) for cell in values.tolist()], np.int64)
-        self._ends = events.before(first), events.before(end)
-        counts = self.count(tally)
-        self.reference = counts / max(int(counts.sum()), 1)
-
-    def count(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(..., values + 1) rows of each category."""
-        known = tally[..., self._after] - tally[..., self._before]
-        total = tally[..., self._ends[1]] - tally[..., self._ends[0]]
-        rest = total - known.sum(axis=-1)
-        return np.concatenate((known, rest[..., None]), axis=-1)
-
-    def log_evidence(
-        self, counts: NDArray[np.int64], clusters: Clusters, tolerance: float | NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """(...,) of a total variation distance beyond a tolerance: the mean over all subsets.
-
-        At least: the mean over all 2**k is not less than that of the one subset whose share grew
-        most, divided by 2**k.
-
-        Args:
-            counts: (..., values + 1) rows.
-            clusters: (...,) each, how they came.
-            tolerance: (...,) what the distance may be.
-        """
-        total = counts.sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            more = counts / total[..., None] > self.reference
-        inside = np.where(more, counts, 0.0).sum(axis=-1)
-        bound = np.minimum(np.where(more, self.reference, 0.0).sum(axis=-1) + tolerance, 1.0)
-        found: NDArray[np.float64] = log_evidence_above_of_clusters(
-            inside / clusters.effect, total / clusters.effect, bound, clusters
-        )
-        found -= counts.shape[-1] * float(np.log(2))
-        return found
-
-
-class Frequent:
-    """The frequent values of a column that has others, too.
-
-    A change may take a little of each: round numbers, where a unit or a rate was converted.
-
-    Args:
-        events: which say how far each share may go.
-        values: (k,) which of them are shares of a frequent value.
-
-    Attributes:
-        values: as given. `lowest`, `highest`: (k,) shares that are near enough.
-    """
-
-    def __init__(self, events: Events, values: NDArray[np.int64]) -> None:
-        self.values = values
-        self.lowest, self.highest = events.lowest[values], events.highest[values]
-
-    def log_evidence(
-        self, successes: NDArray[np.float64], trials: NDArray[np.float64], clusters: Clusters
-    ) -> NDArray[np.float64]:
-        """(...,) that some of them together left their limits: the mean over all subsets, twice.
-
-        Of values whose shares are near enough so are the sums. At least, as that of `Few`: 2**-k
-        times the evidence of those that are too rare, and of those that are too frequent.
-
-        Args:
-            successes: (..., events) in effective rows.
-            trials: likewise.
-            clusters: (...,) each, how they came.
-        """
-        s, n = successes[..., self.values], trials[..., self.values[0]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = s / n[..., None]
-        found = []
-        for beyond, limits in (
-            (shares > self.highest, self.highest),
-            (shares < self.lowest, self.lowest),
-        ):
-            inside = np.where(beyond, s, 0.0).sum(axis=-1)
-            bound = np.where(beyond, limits, 0.0).sum(axis=-1)
-            found.append((inside, np.minimum(bound, 1.0)))
-        (more, most), (less, least) = found
-        both: NDArray[np.float64] = np.logaddexp(
-            log_evidence_above_of_clusters(more, n, most, clusters),
-            log_evidence_above_of_clusters(n - less, n, 1 - least, clusters),
-        )
-        both -= (len(self.values) + 1) * float(np.log(2))
-        return both
 
 
 def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
@@ -369,7 +300,10 @@ def _events_of(cells: ReferenceCells, column: int) -> list[_Event]:
             cut("distance", f"{known[at]:g}", 2 * at + 1, 2 * at + 2, absolute=True)
             for at in range(known.size)
         ]
-    shares = [cut("shares", f"{_VALUE}{known[at]:g}", 2 * at + 1, 2 * at + 2) for at in frequent]
+    shares = [
+        replace(cut("shares", f"value {known[at]:g}", 2 * at + 1, 2 * at + 2), frequent=True)
+        for at in frequent
+    ]
     shares += [
         cut("shares", f"up to {known[edge // 2 - 1]:g}", 0, edge) for edge in _tails(up_to, total)
     ]

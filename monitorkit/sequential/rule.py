@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from monitorkit.cells import ColumnCells, Counts, ReferenceCells
 from monitorkit.contracts import Bucket, Timeline
 from monitorkit.sequential.counted import Counted
-from monitorkit.sequential.events import FEW_VALUES, PARTS, Limits, Measure
+from monitorkit.sequential.events import FEW_VALUES, Limits, Measure
 from monitorkit.sequential.evidence import (
     distance_error,
     log_evidence_above,
@@ -125,7 +125,8 @@ class Rule:
         begins = [buckets[at].start for at in starts.tolist()]
         best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
-        rows = np.repeat(best, self._events.sizes)
+        of_events = best[: self._events.groups.size]
+        rows = np.repeat(of_events, self._events.sizes)
         lower = self._lower_bounds(weighed, best, needed[best, at])
         shares = self._shares(
             weighed.successes[rows, np.arange(rows.size)],
@@ -152,6 +153,9 @@ class Rule:
                 columns[column] = self._cells.column(column, merged[begin])
                 cells = columns[column]
                 judged.append(self._distance(cells, lower[group], verdict, effect, common))
+            elif measure == "shift":
+                of_distance = judged[self.weigher.place[column, "distance"]]
+                judged.append(self._shift(weighed, of_distance, verdict, start, common))
             else:
                 judged.append(self._share(shares, group, verdict, effect, common))
         return Look(judged, weighed.design_effect, weighed.estimated, columns)
@@ -190,40 +194,51 @@ class Rule:
         weighed: Weighed,
         timeline: Timeline[Counts],
     ) -> int | None:
-        """The latest start from which a measure is stable."""
+        """The latest start from which a measure is stable: of a shift, the column's distance."""
+        column, measure = self.weigher.groups[group]
+        if measure == "shift":
+            group = self.weigher.place[column, "distance"]
+        starts = range(len(weighed.starts) - 1, -1, -1)
+        back = (start for start in starts if self._is_back(group, start, weighed, timeline))
+        return next(back, None)
+
+    def _is_back(
+        self, group: int, start: int, weighed: Weighed, timeline: Timeline[Counts]
+    ) -> bool:
+        """Whether a measure is stable from a start on."""
         first = self._events.groups[group]
         events = slice(first, first + self._events.sizes[group])
         lowest, highest = self._events.lowest[events], self._events.highest[events]
-        s, n = weighed.successes[:, events], weighed.trials[:, events]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            near = np.all((s / n >= lowest) & (s / n <= highest), axis=1)
-        for start in np.flatnonzero(near)[::-1].tolist():
-            if self.weigher.groups[group][1] == "distance":
-                column, rows = self.weigher.groups[group][0], float(n[start].max())
-                tolerance = self._events.tolerance[column]
-                if self._distance_error(column, rows) < tolerance:
-                    counts = _merged_from(timeline, int(weighed.starts[start]))
-                    value = distance(self._cells.column(column, counts))
-                    if value + self._distance_error(column, rows) <= tolerance:
-                        return int(start)
-            elif np.all(
-                self._inside(s[start], n[start], lowest, highest)
-                >= self._sure(s.shape[1], self.weigher.groups[group][1])
-            ):
-                return int(start)
-        return None
+        s, n = weighed.successes[start, events], weighed.trials[start, events]
+        if np.any((s < lowest * n) | (s > highest * n)) or not n.any():
+            return False
+        column, measure = self.weigher.groups[group]
+        if measure != "distance":
+            inside = self._inside(s, n, lowest, highest)
+            return bool(np.all(inside >= self._sure(s.size, group)))
+        error, tolerance = (
+            self._distance_error(column, float(n.max())),
+            self._events.tolerance[column],
+        )
+        if error >= tolerance:
+            return False
+        counts = _merged_from(timeline, int(weighed.starts[start]))
+        return distance(self._cells.column(column, counts)) + error <= tolerance
 
     def _distance_error(self, column: int, rows: float) -> float:
-        chance = self._chance * PARTS["distance"] / len(self._events.tolerance)
+        chance = self._chance_of(self.weigher.place[column, "distance"])
         values = self._cells.known[column].size
         if values <= FEW_VALUES:
             return variation_error(rows, values + 1, chance)
         return distance_error(rows, chance)
 
-    def _sure(self, events: int, measure: Measure) -> float:
+    def _sure(self, events: int, group: int) -> float:
         """The logarithm of evidence that makes one sure of all of a measure's events at once."""
-        chance = self._chance * PARTS[measure] / len(self._events.tolerance)
-        return float(-np.log(chance / events))
+        return float(-np.log(self._chance_of(group) / events))
+
+    def _chance_of(self, group: int) -> float:
+        """That a measure is called stable and is not."""
+        return float(self._chance * self.weigher.parts[group] / len(self._events.tolerance))
 
     @staticmethod
     def _inside(
@@ -308,12 +323,7 @@ class Rule:
         groups, sizes = self._events.groups, self._events.sizes
         out = np.maximum(log_evidence_above(s, n, highest), log_evidence_below(s, n, lowest))
         inside = self._inside(s, n, lowest, highest)
-        sure = np.array(
-            [
-                self._sure(size, measure)
-                for size, (_, measure) in zip(sizes.tolist(), self.weigher.groups, strict=True)
-            ]
-        )
+        sure = np.array([self._sure(size, group) for group, size in enumerate(sizes.tolist())])
         events = [
             begin + int(np.argmax(part) if np.isfinite(part.max()) else np.argmin(within))
             for begin, part, within in (
@@ -367,6 +377,51 @@ class Rule:
             highest=high,
             interval=(float(shares.low[group]), float(shares.high[group])),
             event=self._events.names[event],
+            rows_needed=rows_needed,
+            **common,
+        )
+
+    def _shift(
+        self,
+        weighed: Weighed,
+        distance: Judged,
+        verdict: Verdict,
+        start: int,
+        common: dict[str, Any],
+    ) -> Judged:
+        """That which has the most evidence; 0 when none has any.
+
+        It has no limit of its own: it is stable when the column's distance is.
+
+        Args:
+            weighed: the evidence.
+            distance: what is said of that.
+            verdict: drifted or undecided.
+            start: that is told of.
+            common: attributes.
+        """
+        shifts = self.weigher.shifts[common["column"]]
+        here = slice(start, start + 1)
+        clusters, since = weighed.clusters.each(here), weighed.since[here]
+        evidence, rows = shifts.log_evidence(since, clusters)[0], int(shifts.count(since).sum())
+        best = int(np.argmax(evidence))
+        gain = float(evidence[best])
+        if verdict != "drifted" and distance.verdict == "stable":
+            verdict = "stable"
+        rows_needed = distance.rows_needed if verdict == "undecided" else None
+        if verdict == "undecided" and gain > 0:
+            nats = common["log10_needed"] * np.log(10) + np.log(len(evidence))
+            rows_needed = max(round(rows * nats / gain), rows + 1)
+        return Judged(
+            verdict=verdict,
+            rows=rows,
+            effective=rows / float(clusters.effect[0]),
+            value=float(shifts.by[best]) if gain > 0 else 0.0,
+            reference=0.0,
+            lowest=0.0,
+            highest=0.0,
+            interval=None,
+            event="",
             rows_needed=rows_needed,
             **common,
         )

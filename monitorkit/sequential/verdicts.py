@@ -32,11 +32,12 @@ class Judged:
         verdict: drifted: the tolerance is exceeded; stable: it is not; undecided: too few rows.
         since: from when on the rows were looked at: of a drift, where its evidence is strongest.
         rows: since then. `effective`: how many independent ones they are worth.
-        value: the distance, or the share (of the event that left its tolerance most).
-        reference: the share in the reference; 0 for a distance.
-        lowest, highest: what is near enough.
+        value: the distance, the share (of the event that left its tolerance most), or the shift
+            that has most evidence, in the column's units.
+        reference: the share in the reference; 0 for a distance or a shift.
+        lowest, highest: what is near enough; 0 for a shift, which has no limit of its own.
         interval: of a distance or a share: the lower end of a distance is as sure as a drift.
-        event: which share it is; empty for a distance.
+        event: which share it is; empty for a distance or a shift.
         log10_evidence: of a drift; from `log10_needed` on it is one.
         rows_needed: of an undecided one, about: until a verdict, if rows go on like this.
     """
@@ -51,7 +52,7 @@ class Judged:
     reference: float
     lowest: float
     highest: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     event: str
     log10_evidence: float
     log10_needed: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +14,21 @@ from monitorkit.cells import ReferenceCells
 from monitorkit.contracts import Bucket
 from monitorkit.sequential.bursts import design_effect
 from monitorkit.sequential.clusters import Clusters, log_evidence_above_of_clusters
-from monitorkit.sequential.events import MEASURES, PARTS, Events, Limits, Measure
+from monitorkit.sequential.events import MEASURES, Events, Limits, Measure
 from monitorkit.sequential.repeats import Repeats, WindowRepeats
+from monitorkit.sequential.shifts import shifts_of
 from monitorkit.sequential.starts import grid_step, starts_at
+from monitorkit.sequential.subsets import few_of, frequent_of
+
+PARTS: Mapping[Measure, int] = {
+    "distance": 3,
+    "shares": 4,
+    "missing": 1,
+    "new_values": 1,
+    "out_of_range": 1,
+    "shift": 4,
+}
+"""Of a column's false alarms, by measure; a column that has less of them divides by less."""
 
 ASSUMED_DESIGN_EFFECT = 5.0
 """Of a window that is too short to show bursts."""
@@ -66,7 +78,10 @@ class Weigher:
 
     Attributes:
         events: what is watched. `repeats`: where repeated rows show.
-        groups: columns and measures, in the order of the evidence. `place`: of each in it.
+        few, frequent, shifts: by column, where it has such.
+        groups: columns and measures, in the order of the evidence, which begins with the groups of
+            events. `place`: of each in it.
+        parts: (groups,) of the column's false alarms; of a column they sum up to 1.
         rate: of false alarms of one column.
     """
 
@@ -76,11 +91,16 @@ class Weigher:
         self.events = Events(cells, columns, limits)
         self.repeats = Repeats(cells, columns)
         self.rate = rate / len(columns)
+        self.few = few_of(self.events, self.events.tally(cells.reference))
+        self.frequent = frequent_of(self.events)
+        self.shifts = shifts_of(self.events)
         groups = self.events.groups
         measures: list[Measure] = [MEASURES[at] for at in self.events.measure[groups].tolist()]
-        self.groups = tuple(zip(self.events.column[groups].tolist(), measures, strict=True))
+        of_events = zip(self.events.column[groups].tolist(), measures, strict=True)
+        of_shifts: list[tuple[int, Measure]] = [(column, "shift") for column in self.shifts]
+        self.groups = (*of_events, *of_shifts)
         self.place = {key: group for group, key in enumerate(self.groups)}
-        self._parts = np.array([PARTS[measure] for measure in measures])
+        self.parts = _parts(self.groups)
         self._log_weights = np.log(self.events.weights / 2)  # up and down
         distances = self.events.measure == MEASURES.index("distance")
         # Those that are not all but certain show bursts best.
@@ -134,7 +154,7 @@ class Weigher:
 
     def needed(self, allowances: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., groups) logarithms of the evidence of a drift, for starts' allowances (...)."""
-        chances = allowances[..., None] * self.rate * self._parts
+        chances = allowances[..., None] * self.rate * self.parts
         found: NDArray[np.float64] = -np.log(np.minimum(chances, 1.0))
         return found
 
@@ -165,7 +185,7 @@ class Weigher:
         weights = self._log_weights[chosen]
         found = _mean(counted, of_events, (lowest, highest), weights, begins)
         for place, (group, start) in enumerate(zip(groups.tolist(), starts.tolist(), strict=True)):
-            few = events.few.get(self.groups[group][0])
+            few = self.few.get(self.groups[group][0])
             if few is not None:
                 counts = few.count(weighed.since[start])
                 subset = few.log_evidence(counts, clusters.each(place), distances[..., place])
@@ -192,17 +212,30 @@ class Weigher:
         events = self.events
         bounds = events.lowest, events.highest
         counted, of_events = (successes, trials), clusters.each((slice(None), None))
-        found = _mean(counted, of_events, bounds, self._log_weights, events.groups)
-        for column, few in events.few.items():
+        found = np.empty((len(since), len(self.groups)))
+        found[:, : events.groups.size] = _mean(
+            counted, of_events, bounds, self._log_weights, events.groups
+        )
+        for column, few in self.few.items():
             group = self.place[column, "distance"]
-            counts = few.count(since)
-            subset = few.log_evidence(counts, clusters, events.tolerance[column])
+            subset = few.log_evidence(few.count(since), clusters, few.tolerance)
             found[:, group] = _mean_of_two(found[:, group], subset)
-        for column, frequent in events.frequent.items():
+        for column, frequent in self.frequent.items():
             group = self.place[column, "shares"]
             subset = frequent.log_evidence(successes, trials, clusters)
             found[:, group] = _mean_of_two(found[:, group], subset)
+        for column, shifts in self.shifts.items():
+            each = shifts.log_evidence(since, clusters)
+            mean = np.logaddexp.reduce(each, axis=1) - np.log(len(shifts.by))
+            found[:, self.place[column, "shift"]] = mean
         return found
+
+
+def _parts(groups: Sequence[tuple[int, Measure]]) -> NDArray[np.float64]:
+    columns = np.array([column for column, _ in groups], np.int64)
+    parts = np.array([PARTS[measure] for _, measure in groups], np.float64)
+    found: NDArray[np.float64] = parts / np.bincount(columns, parts)[columns]
+    return found
 
 
 def _mean(

@@ -14,6 +14,7 @@ from monitorkit.cells import ReferenceCells
 from monitorkit.sequential.clusters import Clusters
 from monitorkit.sequential.events import MEASURES, Events, Limits
 from monitorkit.sequential.evidence import log_evidence_above, log_evidence_below
+from monitorkit.sequential.subsets import frequent_of
 from monitorkit.sequential.weighing import Weigher
 
 ROUND = np.arange(1000.0, 8000.0, 1000.0)
@@ -41,22 +42,23 @@ def tally(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def test_they_are_those_of_a_column_of_many_values_up_to_a_number() -> None:
-    names = [EVENTS.names[at] for at in EVENTS.frequent[0].values.tolist()]
+    names = [EVENTS.names[at] for at in WEIGHER.frequent[0].values.tolist()]
     many = np.random.default_rng(0).permutation(np.repeat(np.arange(40.0), 50))
     of_many, of_few = (
-        Events(ReferenceCells(chunk(values)), (0,), Limits()) for values in (many, many % 10)
+        frequent_of(Events(ReferenceCells(chunk(values)), (0,), Limits()))
+        for values in (many, many % 10)
     )
 
     assert names == [f"value {value:g}" for value in ROUND]
-    assert not of_many.frequent
-    assert not of_few.frequent
+    assert not of_many
+    assert not of_few
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_their_evidence_is_at_most_the_mean_over_all_subsets(seed: int) -> None:
     """Which is a supermartingale as long as each share is near enough."""
     random = np.random.default_rng(seed)
-    frequent = EVENTS.frequent[0]
+    frequent = WEIGHER.frequent[0]
     trials = np.full((1, len(EVENTS.names)), 600.0)
     successes = np.zeros_like(trials)
     successes[:, frequent.values] = random.integers(0, 40, len(frequent.values))
@@ -83,7 +85,7 @@ def test_that_round_values_are_gone_is_found_sooner_than_of_any_one_of_them() ->
     shares = EVENTS.measure == MEASURES.index("shares")
     alone = log_evidence_below(successes[0], trials[0], EVENTS.lowest)[shares].max()
 
-    together = EVENTS.frequent[0].log_evidence(successes, trials, ONE_BY_ONE)[0]
+    together = WEIGHER.frequent[0].log_evidence(successes, trials, ONE_BY_ONE)[0]
     evidence = WEIGHER._evidence(successes, trials, counted, ONE_BY_ONE)[0]
     of_measure = {measure: evidence[group] for (_, measure), group in WEIGHER.place.items()}
 
@@ -97,7 +99,7 @@ def test_as_many_as_before_are_no_evidence() -> None:
     counted = tally(incomes(np.random.default_rng(3), 6000))[np.newaxis]
     successes, trials = (part.astype(np.float64) for part in EVENTS.count(counted))
 
-    found = EVENTS.frequent[0].log_evidence(successes, trials, ONE_BY_ONE)
+    found = WEIGHER.frequent[0].log_evidence(successes, trials, ONE_BY_ONE)
 
     assert found.tolist() == [-np.inf]
 
@@ -105,4 +107,4 @@ def test_as_many_as_before_are_no_evidence() -> None:
 def test_no_rows_are_no_evidence() -> None:
     none = np.zeros((1, len(EVENTS.names)))
 
-    assert EVENTS.frequent[0].log_evidence(none, none, ONE_BY_ONE).tolist() == [-np.inf]
+    assert WEIGHER.frequent[0].log_evidence(none, none, ONE_BY_ONE).tolist() == [-np.inf]
