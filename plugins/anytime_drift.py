@@ -267,7 +267,7 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
         if judged.verdict == "drifted" or alarm.on:
             what += _where_to(detail["quantiles"], detail["direction"])
     elif judged.measure == "shift":
-        what = _shifted(judged.value)
+        what = _shifted(judged)
     else:
         what = (
             f"{judged.event}: {judged.value:.2%} of the rows, {judged.reference:.2%} in the "
@@ -287,11 +287,14 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
     return f"{begins}: {what}"
 
 
-def _shifted(by: float) -> str:
-    if not by:
+def _shifted(judged: Judged) -> str:
+    """What explains the rows best, of a few shifts: it is about so large."""
+    if judged.verdict == "stable":
+        return "the distance is near enough"
+    if not judged.value:
         return "no shift of all values explains the rows better than what is near enough"
-    way = "higher" if by > 0 else "lower"
-    return f"as if all values were {abs(by):.6g} {way}"
+    way = "higher" if judged.value > 0 else "lower"
+    return f"as if all values were some {abs(judged.value):.3g} {way}"
 
 
 def _where_to(quantiles: Mapping[str, Sequence[float]], direction: str | None) -> str:

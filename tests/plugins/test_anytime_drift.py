@@ -101,6 +101,55 @@ def test_a_change_is_one_alarm_until_it_is_over() -> None:
     assert stream.finding().detail["alarm"] == "new"
 
 
+def test_a_small_shift_of_all_values_is_told_of_in_their_unit_before_the_distance_is_sure() -> None:
+    stream = Stream()
+    for _ in range(30):
+        stream.cycle()
+    quiet = stream.finding(measure="shift")
+    assert (quiet.value, quiet.drift) == (0.0, False)
+    assert str(quiet.detail["says"]).endswith(
+        "no shift of all values explains the rows better than what is near enough"
+    )
+    changed = stream.now
+    while not stream.finding(measure="shift").drift:
+        stream.cycle(shift=-0.34)  # a quarter of the interquartile range
+        assert not stream.finding().drift
+    found = stream.finding(measure="shift")
+    assert found.value == pytest.approx(-0.34, abs=0.02)
+    assert found.since == changed
+    assert (found.threshold, found.interval) == (None, None)
+    assert found.detail["alarm"] == "new"
+    assert str(found.detail["says"]) == (
+        f"drifted since {changed:%Y-%m-%d %H:%M} UTC: as if all values were some 0.342 lower"
+    )
+    while not stream.finding().drift:
+        stream.cycle(shift=-0.34)
+    assert stream.finding().detail["alarm"] == "continuing"  # the same change
+
+
+def test_a_shift_is_over_when_the_distance_is_near_enough_for_sure() -> None:
+    stream = Stream()
+    for _ in range(10):
+        stream.cycle(shift=-0.34)
+    assert stream.finding(measure="shift").drift
+    while stream.finding(measure="shift").drift:
+        stream.cycle()
+    found = stream.finding(measure="shift")
+    assert found.detail["alarm"] == "recovered"
+    assert found.detail["says"] == "stable: the distance is near enough"
+    assert not stream.finding().drift
+
+
+def test_a_result_of_before_there_was_a_shift_goes_on() -> None:
+    stream = Stream()
+    for _ in range(10):
+        stream.cycle(shift=2.0)
+    stream.findings = [f for f in stream.findings if f.measure != "shift"]
+    stream.cycle(shift=2.0)
+    assert stream.finding(measure="shift").detail["alarm"] == "continuing"
+    assert stream.finding().detail["alarm"] == "continuing"
+
+
 def test_a_drift_is_found_after_a_clock_that_was_ahead_was_set_right() -> None:
     """What the alarm remembers of the days to come would hide every start until then."""
     stream = Stream()

@@ -98,7 +98,7 @@ def test_the_reference_lies_within_its_own_limits() -> None:
 
 def test_shifts_are_whole_steps_of_the_column() -> None:
     assert AGES.shifts[0].by.tolist() == [-12, -6, -3, 3, 6, 12]
-    cents = weigher(ages(np.random.default_rng(1), 6000) / 100)
+    cents = weigher((ages(np.random.default_rng(1), 6000) / 100).astype(np.float64))
     assert cents.shifts[0].by == pytest.approx([-0.12, -0.06, -0.03, 0.03, 0.06, 0.12])
     np.testing.assert_allclose(cents.shifts[0].log_ratios, AGES.shifts[0].log_ratios, atol=1e-9)
 
