@@ -3,7 +3,7 @@
 `python -m benchmarks.alarms` draws streams of 30 days with 288 cycles each from the synthetic data
 set and from real rows of *Give Me Some Credit*, for up to `--minutes` of each, and writes
 `benchmarks/results/alarms.md` and the plot beside it. A stream takes about a second of a processor,
-all of them some fifty minutes of two: 1,200 quiet ones, 600 of each source, and 560 others.
+all of them more than an hour of two: 1,200 quiet ones, 600 of each source, and 560 others.
 Nothing here is timed but the rule itself; seeds are fixed, so that everybody gets the same streams.
 """
 
@@ -137,7 +137,7 @@ def main() -> None:
     )
     parser.add_argument("--others", type=int, default=8, help="of each kind that others see")
     parser.add_argument("--tuning", type=int, default=100, help="quiet ones, for thresholds")
-    parser.add_argument("--changes", type=int, default=20, help="streams for each change")
+    parser.add_argument("--changes", type=int, default=40, help="streams for each change")
     parser.add_argument("--quick", action="store_true", help="few of all")
     parser.add_argument("--source", action="append", choices=list(SOURCES), help="only this one")
     parser.add_argument("--workers", type=int, default=2, help="processes")
