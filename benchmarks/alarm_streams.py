@@ -83,7 +83,8 @@ def ours_of(name: str, split: int, rate: int) -> Ours:
     return Ours(tallies_of(name, split).weigher, rate)
 
 
-def _drawn(tallies: Tallies, kind: str, rate: int, seed: int) -> NDArray[np.int64]:
+def drawn_rows(tallies: Tallies, kind: str, rate: int, seed: int) -> NDArray[np.int64]:
+    """Which rows of the population a stream without a change is made of."""
     random = np.random.default_rng([seed, rate, list(KINDS).index(kind)])
     rows = KINDS[kind](len(tallies.rows), DAYS * DAY * rate, random)
     return tallies.by_age[rows] if kind == "rhythm" else rows
@@ -98,7 +99,7 @@ def our_stream(key: Key) -> bool:
     name, kind, rate, seed = str(key[1]), str(key[2]), int(key[3]), int(key[4])
     split = seed % SPLITS
     tallies = tallies_of(name, split)
-    rows = _drawn(tallies, kind, rate, seed)
+    rows = drawn_rows(tallies, kind, rate, seed)
     counted, cells = by_cycle(tallies.rows, rows, rate), tallies.cells_of(rows, rate)
     ours = ours_of(name, split, rate)
     return (
@@ -117,7 +118,7 @@ def others_stream(key: Key, thresholds: Thresholds) -> Mapping[str, bool]:
     name, kind, rate, seed = str(key[1]), str(key[2]), int(key[3]), int(key[4])
     split = seed % SPLITS
     tallies = tallies_of(name, split)
-    rows = _drawn(tallies, kind, rate, seed)
+    rows = drawn_rows(tallies, kind, rate, seed)
     windows = Windows(tallies)
     counted = by_cycle(tallies.rows, rows, rate)
     _, last_day = windows.statistics(counted, DAY)
@@ -130,7 +131,7 @@ def others_stream(key: Key, thresholds: Thresholds) -> Mapping[str, bool]:
         BH: bool(np.any(benjamini_hochberg(p_values, LEVEL))),
         PSI: bool(np.any(last_day["psi"] >= THRESHOLD)),
         JS: bool(np.any(last_day["js"] >= THRESHOLD)),
-        NANNYML: bool(np.any(chunks["js"] > _three_deviations(name, split))),
+        NANNYML: bool(np.any(chunks["js"] > three_deviations(name, split))),
     }
     reference, population = scored(name, split)
     ends = range(DAY, len(rows) // rate + 1, ASKED)
@@ -193,7 +194,7 @@ def largest(key: Key) -> Mapping[str, Sequence[float]]:
     name, seed = str(key[1]), int(key[4])
     split = seed % SPLITS
     tallies = tallies_of(name, split)
-    rows = _drawn(tallies, "quiet", DELAY_RATE, seed)
+    rows = drawn_rows(tallies, "quiet", DELAY_RATE, seed)
     counted = by_cycle(tallies.rows, rows, DELAY_RATE)
     found: dict[str, Sequence[float]] = {
         peer: values.max(axis=0).tolist()
@@ -234,7 +235,8 @@ def with_scores(source: Source, rows: NDArray[np.float64]) -> NDArray[np.float64
     return np.column_stack((rows, source.chunk(rows).scores))
 
 
-def _three_deviations(name: str, split: int) -> NDArray[np.float64]:
+def three_deviations(name: str, split: int) -> NDArray[np.float64]:
+    """(columns,) NannyML's thresholds, of chunks of the reference."""
     mean, deviation = chunk_moments(name, split)
     return mean + 3 * deviation
 
@@ -293,7 +295,7 @@ def one_change(key: Key, thresholds: Thresholds) -> Mapping[str, int | None]:
     found[JS] = first(last_day["js"][:, column] >= THRESHOLD, ends)
     length = CHUNK_ROWS // rate
     ends, chunks = windows.statistics(counted, length, every=length)
-    found[NANNYML] = first(chunks["js"][:, column] > _three_deviations(name, split)[column], ends)
+    found[NANNYML] = first(chunks["js"][:, column] > three_deviations(name, split)[column], ends)
     for peer, (ends, values) in _of_tuned(name, split, counted).items():
         found[peer] = first(values[:, column] > thresholds[peer][column], ends)
     reference = tallies.source.reference[:, [column]]

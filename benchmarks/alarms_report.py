@@ -145,7 +145,7 @@ def report(found: Found, arguments: Sequence[str] = ()) -> str:
                 found.alarms.get((source, kind, rate, detector), [])
                 for kind, rate in KINDS_AND_RATES
             )
-            lines.append(f"| {detector} | " + " | ".join(map(_share, hits)) + " |")
+            lines.append(f"| {detector} | " + " | ".join(map(share_of, hits)) + " |")
         lines.append("")
     lines += [
         "Evidently's tests are asked of the last 24 hours, once in six hours to the first alarm.",
@@ -171,7 +171,7 @@ def report(found: Found, arguments: Sequence[str] = ()) -> str:
             "|---|" + "---:|" * (len(detectors) + 1),
         ]
         for change in CHANGES:
-            cells = [_delay(found.of(source, change, each)) for each in detectors]
+            cells = [delay_of(found.of(source, change, each)) for each in detectors]
             lines.append(
                 f"| {change} | " + " | ".join(cells) + f" | {_ratio(found, source, change)} |"
             )
@@ -255,13 +255,15 @@ def _false_alarms(found: Found, source: str) -> Iterator[tuple[str, str, str, bo
             yield what, target, f"{share:.1%} of {len(hits):,} ({high:.1%})", met
 
 
-def _share(hits: Sequence[bool]) -> str:
+def share_of(hits: Sequence[bool]) -> str:
+    """Of streams with an alarm, their number and the upper bound."""
     if not hits:
         return "-"
     return f"{np.mean(hits):.1%} ({len(hits)}: {upper_bound(sum(hits), len(hits)):.1%})"
 
 
-def _delay(delays: Sequence[int | None]) -> str:
+def delay_of(delays: Sequence[int | None]) -> str:
+    """Median and 90 % of rows until a change is found, and how often it was not."""
     known = np.array([np.inf if delay is None else delay for delay in delays])
     if not known.size:
         return "-"

@@ -39,6 +39,7 @@ from benchmarks.libraries import (
     river_alarm,
     river_delay,
 )
+from benchmarks.nannyml_rule import changed_streams, quiet_streams, share_of_alarms
 from benchmarks.ours import GATE, Cycles, Ours
 from benchmarks.streams import (
     CHANGES,
@@ -372,3 +373,23 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     assert "| age -5 | - | 400 / 400 |" in report(found)
     draw(found, tmp_path / "alarms.png")
     assert (tmp_path / "alarms.png").stat().st_size > 10_000
+
+
+def test_nannyml_itself_sees_the_rows_that_its_rule_sees(tallies: Tallies) -> None:
+    (stream,) = changed_streams("synthetic", "dependents +1", 1)
+    before, now = stream.reference[:, 0], stream.rows[:, 0]
+    assert stream.ours == 200
+    assert now.size == DAY * 100
+    assert np.nanmean(now) == pytest.approx(np.nanmean(before) + 1, abs=0.05)
+
+    (quiet_one,) = quiet_streams("synthetic", 1, 1)
+    windows = Windows(tallies)
+    columns = quiet_one.rows.shape[1]
+    assert columns == windows.columns
+    assert len(quiet_one.rows) == 30 * DAY
+    assert quiet_one.ours is not None
+    assert quiet_one.ours % 200 == 0
+
+
+def test_a_stream_without_an_alarm_counts_as_one() -> None:
+    assert share_of_alarms([None, 200]).startswith("50.0% (2: ")
