@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class AnytimeDrift(CountsMonitor[AnytimeDriftOptions]):
             detail={"estimated": look.estimated},
         )
         findings = [effect]
-        for judged in look.judged:
+        for judged in sorted(look.judged, key=attrgetter("column")):
             alarm = known.get((judged.column, judged.measure), _Alarm())
             alarm = alarm.next(judged, timeline, others=judged.column in drifted)
             if alarm.on:

@@ -26,9 +26,10 @@ class Column:
     Attributes:
         name: the feature, or `probability` for the score.
         verdict: drifted: some measure of it is; else what its distance says.
-        drifted_by: the measure that has drifted, where the distance has not.
+        drifted_by: the measure that shows it most, where the distance does not.
         since: when it looked different first.
-        says: the findings that drifted as sentences, the distance first; else the distance's.
+        says: the findings that drifted as sentences, the distance first and then the strongest;
+            else the distance's.
         distance: from the reference. `measure` and `statistic`: what that is.
         histogram: see `histograms.histogram`; None: no monitor has recorded it.
         missing: share without a value. `missing_before`: the reference's.
@@ -97,8 +98,7 @@ def _column(
 ) -> Column:
     main = next((finding for finding in findings if finding.measure == measure), None)
     drifted = [finding for finding in findings if finding.drift]
-    if main in drifted:
-        drifted.sort(key=lambda finding: finding is not main)
+    drifted.sort(key=lambda finding: (finding is not main, -_strength(finding)))
     detail = main.detail if main is not None else {}
     missing = next((f for f in (*findings, *others) if f.measure == MISSING), None)
     reason = [
@@ -179,6 +179,10 @@ def _medians(detail: Mapping[str, Any]) -> tuple[float, float] | None:
     if not are_numbers(pair) or len(pair) != 2:  # noqa: PLR2004 - before and now
         return None
     return float(pair[0]), float(pair[1])
+
+
+def _strength(finding: Finding) -> float:
+    return _number(finding.detail.get("log10_evidence")) or 0.0
 
 
 def _evidence(drifted: Sequence[Finding]) -> tuple[float, float] | None:

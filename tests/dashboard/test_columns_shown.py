@@ -55,6 +55,22 @@ def test_what_drifted_beside_a_small_distance_is_named(history: list[RunResult])
     }
 
 
+def test_of_several_that_drifted_the_strongest_is_told_first(history: list[RunResult]) -> None:
+    """After the distance, which the picture beside it shows."""
+    told = [
+        Finding("share", 0.2, "a", drift=True, detail={"says": "a share", "log10_evidence": 7}),
+        Finding("shift", 5.0, "a", drift=True, detail={"says": "a shift", "log10_evidence": 13}),
+        Finding("out", 0.2, "a", drift=True, detail={"says": "outside"}),
+    ]
+    distance = Finding("distance", 0.1, column="a", drift=False)
+    far = replace(distance, drift=True, detail={"says": "far", "log10_evidence": 5})
+    (column,) = columns(judged(history[0], distance, *told))
+    (with_distance,) = columns(judged(history[0], far, *told))
+
+    assert (column.told, column.says) == ("drifted: shift", ["a shift", "a share", "outside"])
+    assert (with_distance.told, with_distance.says[:2]) == ("drifted", ["far", "a shift"])
+
+
 def test_the_reason_of_another_monitor_explains_no_drift(history: list[RunResult]) -> None:
     """chi-square leaves out what has many values, which is no reason why anything drifted."""
     result = judged(
