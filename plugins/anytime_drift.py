@@ -291,7 +291,7 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
 def _shifted(judged: Judged) -> str:
     """What explains the rows best, of a few shifts: it is about so large."""
     if judged.verdict == "stable":
-        return "the distance is near enough"
+        return "the distance is near enough, and no shift of all values explains the rows"
     if not judged.value:
         return "no shift of all values explains the rows better than what is near enough"
     way = "higher" if judged.value > 0 else "lower"
@@ -344,7 +344,8 @@ def _quantiles(
     cell = np.searchsorted(np.cumsum(counts), ranks)
     edge = known[np.clip((cell - 1) // 2, 0, known.size - 1)]
     inside = np.where(cell % 2 == 0, distances[cell] / np.maximum(counts[cell], 1), 0.0)
-    found: NDArray[np.float64] = edge + np.where(cell == 0, -inside, inside)
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float64] = edge + np.where(cell == 0, -inside, inside)
     return np.clip(found, -_LARGEST, _LARGEST)
 
 

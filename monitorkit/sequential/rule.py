@@ -41,6 +41,9 @@ from monitorkit.sequential.weighing import ASSUMED_DESIGN_EFFECT, Weighed, Weigh
 _DISTANCE_BITS = 13
 """Of the largest distance that is surely exceeded."""
 
+_TOLD_FROM = 1.0
+"""A shift is told of from so much evidence on, natural logarithm: chance makes a little of any."""
+
 _BITS_AT_ONCE = 4
 _FEW_GROUPS = 128
 """For so many columns distances are tried fifteen at once; for more that would take much memory."""
@@ -123,7 +126,7 @@ class Rule:
             return Look((), ASSUMED_DESIGN_EFFECT, estimated=False, columns={})
         starts, evidence, needed = weighed.starts, weighed.evidence, weighed.needed
         begins = [buckets[at].start for at in starts.tolist()]
-        best, drifted = self._best(timeline, weighed, not_before or {}, drifted_before)
+        best, drifted, back = self._best(timeline, weighed, not_before or {}, drifted_before)
         at = np.arange(best.size)
         of_events = best[: self._events.groups.size]
         rows = np.repeat(of_events, self._events.sizes)
@@ -155,6 +158,9 @@ class Rule:
                 judged.append(self._distance(cells, lower[group], verdict, effect, common))
             elif measure == "shift":
                 of_distance = judged[self.weigher.place[column, "distance"]]
+                near = group in back or of_distance.verdict == "stable"
+                if verdict == "undecided" and near and self._is_gone(group, start, weighed):
+                    verdict = "stable"
                 judged.append(self._shift(weighed, of_distance, verdict, start, common))
             else:
                 judged.append(self._share(shares, group, verdict, effect, common))
@@ -166,8 +172,8 @@ class Rule:
         weighed: Weighed,
         not_before: Mapping[tuple[int, Measure], datetime],
         drifted_before: Collection[tuple[int, Measure]],
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(groups,) the start that is told of, and whether there is a drift."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Collection[int]]:
+        """(groups,) the start that is told of, and whether there is a drift; which are back."""
         excess = weighed.evidence - weighed.needed
         begins = [timeline.buckets[at].start for at in weighed.starts.tolist()]
         reported = np.zeros(len(self.weigher.groups), np.int64)  # where there is no drift
@@ -178,7 +184,7 @@ class Rule:
                 reported[self.weigher.place[key]] = min(early, len(begins) - 1)
         best = np.argmax(excess, axis=0)
         drifted = excess[best, np.arange(best.size)] >= 0
-        best = np.where(drifted, best, reported)
+        best, over = np.where(drifted, best, reported), set()
         for key in drifted_before:
             if key in self.weigher.place:
                 group = self.weigher.place[key]
@@ -186,7 +192,8 @@ class Rule:
                 # Good rows of long ago may hide a drift that goes on: it shows from later starts.
                 if back is not None and not np.any(excess[back:, group] >= 0):
                     best[group], drifted[group] = back, False
-        return best, drifted
+                    over.add(group)
+        return best, drifted, over
 
     def _back_since(
         self,
@@ -194,10 +201,7 @@ class Rule:
         weighed: Weighed,
         timeline: Timeline[Counts],
     ) -> int | None:
-        """The latest start from which a measure is stable: of a shift, the column's distance."""
-        column, measure = self.weigher.groups[group]
-        if measure == "shift":
-            group = self.weigher.place[column, "distance"]
+        """The latest start from which a measure is stable."""
         starts = range(len(weighed.starts) - 1, -1, -1)
         back = (start for start in starts if self._is_back(group, start, weighed, timeline))
         return next(back, None)
@@ -205,25 +209,35 @@ class Rule:
     def _is_back(
         self, group: int, start: int, weighed: Weighed, timeline: Timeline[Counts]
     ) -> bool:
-        """Whether a measure is stable from a start on."""
+        """Whether a measure is stable from a start on; a shift: it is gone, and the distance is."""
+        column, measure = self.weigher.groups[group]
+        if measure == "shift":
+            of_distance = self.weigher.place[column, "distance"]
+            return self._is_gone(group, start, weighed) and self._is_back(
+                of_distance, start, weighed, timeline
+            )
         first = self._events.groups[group]
         events = slice(first, first + self._events.sizes[group])
         lowest, highest = self._events.lowest[events], self._events.highest[events]
         s, n = weighed.successes[start, events], weighed.trials[start, events]
         if np.any((s < lowest * n) | (s > highest * n)) or not n.any():
             return False
-        column, measure = self.weigher.groups[group]
         if measure != "distance":
             inside = self._inside(s, n, lowest, highest)
             return bool(np.all(inside >= self._sure(s.size, group)))
-        error, tolerance = (
-            self._distance_error(column, float(n.max())),
-            self._events.tolerance[column],
-        )
+        tolerance = self._events.tolerance[column]
+        error = self._distance_error(column, float(n.max()))
         if error >= tolerance:
             return False
         counts = _merged_from(timeline, int(weighed.starts[start]))
         return distance(self._cells.column(column, counts)) + error <= tolerance
+
+    def _is_gone(self, group: int, start: int, weighed: Weighed) -> bool:
+        """Whether the rows from a start on are surely not shifted by any that is looked for."""
+        shifts = self.weigher.shifts[self.weigher.groups[group][0]]
+        here = slice(start, start + 1)
+        against = shifts.log_evidence_against(weighed.since[here], weighed.clusters.each(here))
+        return bool(against[0] >= self._sure(len(shifts.by), group))
 
     def _distance_error(self, column: int, rows: float) -> float:
         chance = self._chance_of(self.weigher.place[column, "distance"])
@@ -389,14 +403,12 @@ class Rule:
         start: int,
         common: dict[str, Any],
     ) -> Judged:
-        """That which has the most evidence; 0 when none has any.
-
-        It has no limit of its own: it is stable when the column's distance is.
+        """That which has the most evidence; 0 when none has enough to tell of.
 
         Args:
             weighed: the evidence.
             distance: what is said of that.
-            verdict: drifted or undecided.
+            verdict: on the shift.
             start: that is told of.
             common: attributes.
         """
@@ -406,17 +418,17 @@ class Rule:
         evidence, rows = shifts.log_evidence(since, clusters)[0], int(shifts.count(since).sum())
         best = int(np.argmax(evidence))
         gain = float(evidence[best])
-        if verdict != "drifted" and distance.verdict == "stable":
-            verdict = "stable"
-        rows_needed = distance.rows_needed if verdict == "undecided" else None
-        if verdict == "undecided" and gain > 0:
+        rows_needed = None
+        if verdict == "undecided" and gain >= _TOLD_FROM:
             nats = common["log10_needed"] * np.log(10) + np.log(len(evidence))
             rows_needed = max(round(rows * nats / gain), rows + 1)
+        elif verdict == "undecided" and (distance.rows_needed or 0) > rows:
+            rows_needed = distance.rows_needed
         return Judged(
             verdict=verdict,
             rows=rows,
             effective=rows / float(clusters.effect[0]),
-            value=float(shifts.by[best]) if gain > 0 else 0.0,
+            value=float(shifts.by[best]) if gain >= _TOLD_FROM else 0.0,
             reference=0.0,
             lowest=0.0,
             highest=0.0,

@@ -28,6 +28,12 @@ STAYED = 0.1
 _A_ROW = 0.5
 """So many rows of the reference more in each part: nothing is impossible after a change."""
 
+_NOISE = 1e-9
+"""Values that are nearer to each other, in interquartile ranges, differ by rounding."""
+
+_TELLS = 1e-6
+"""A shift of which no row tells more nats leaves no limit: that is rounding."""
+
 
 class Shifts:
     """Those of one column.
@@ -37,7 +43,8 @@ class Shifts:
         column: one that has many values in the reference.
 
     Attributes:
-        by: (k,) in the column's units, whole multiples of its smallest step.
+        by: (k,) those that leave a limit, in the column's units: whole multiples of its smallest
+            step. None, where so much is near enough that none does.
         log_ratios: (k, parts) of a row in each part of the range.
         entries: (parts + 1,) of a tally: rows of the column before each part, and all of them.
     """
@@ -46,17 +53,17 @@ class Shifts:
         tube = events.tube(column)
         known = events.cells.known[column]
         counts = events.cells.column(column, events.cells.reference).reference[1::2]
-        step = float(np.diff(known).min())
-        self.by = _shifts(known, counts, step)
-        self.entries = tube.entries
-        before = _up_to(known, counts, tube.cells, 0.0, step)
-        self.log_ratios = np.array(
-            [
+        with np.errstate(over="ignore"):  # what is beyond the largest number is beyond the range
+            by, step = _shifts(known, counts)
+            before = _up_to(known, counts, tube.cells, 0.0, step)
+            found = [
                 _log_ratios(tube, before, _up_to(known, counts, tube.cells, shift, step))
-                for shift in self.by.tolist()
+                for shift in by.tolist()
             ]
-        )
-        self._most = self.log_ratios.max(axis=1)
+        ratios = np.array(found).reshape(len(by), tube.cells.size - 1)
+        tells = ratios.max(axis=1, initial=0.0) > _TELLS
+        self.by, self.log_ratios, self.entries = by[tells], ratios[tells], tube.entries
+        self._most = self.log_ratios.max(axis=1, initial=0.0)
 
     def count(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
         """(..., parts) rows in each."""
@@ -67,9 +74,10 @@ class Shifts:
         """(..., k) of each of the shifts.
 
         A row's ratio to the power of 1/b has an expected value of at most 1 however often it comes,
-        up to b times (Jensen's inequality). Or all single rows count in full, and each repetition
-        as the most that it can be. The larger of the two is taken, without a repetition more: the
-        largest cluster may have lasted longer than was seen.
+        up to b times (Jensen's inequality). So have all rows in full, if each repetition counts as
+        the most that it can be. With a design effect d these are (d - 1) N / 2 of N rows when all
+        come in pairs, and less when more come together. The mean of both is taken, and a repetition
+        less: the largest cluster may have lasted longer than was seen.
 
         Args:
             tally: (..., entries) rows.
@@ -82,31 +90,45 @@ class Shifts:
         at = clusters.largest > clusters.effect
         if at.any():
             effect, largest, known = clusters.each(at)
-            inside = np.maximum.reduce([(effect - 1) * rows[at] / (largest - 1), known, largest])
-            inside = np.minimum(inside, rows[at])[:, np.newaxis]
-            largest = largest[:, np.newaxis]
-            single = ratios[at] - inside * (1 - 1 / largest) * self._most
-            less = np.maximum(ratios[at] / largest, single) - self._most
-            found[at] = np.minimum(found[at], less)
+            seen = np.maximum(known, largest) * (1 - 1 / largest)
+            again = np.maximum((effect - 1) * rows[at] / 2, seen)[:, np.newaxis]
+            single = ratios[at] - again * self._most
+            both = np.logaddexp(ratios[at] / largest[:, np.newaxis], single) - np.log(2)
+            found[at] = np.minimum(found[at], both - self._most)
         return found
+
+    def log_evidence_against(
+        self, tally: NDArray[np.int64], clusters: Clusters
+    ) -> NDArray[np.float64]:
+        """(...,) that rows are shifted, by whichever: of the inverse ratios, the smallest one.
+
+        Args:
+            tally: (..., entries) rows.
+            clusters: (...,) each, how they came.
+        """
+        most: NDArray[np.float64] = (self.count(tally) @ self.log_ratios.T).max(axis=-1)
+        return -most / np.maximum(clusters.effect, clusters.largest)
 
 
 def shifts_of(events: Events) -> dict[int, Shifts]:
     """Of the columns that have many values; of those of few, each value is watched by itself."""
-    return {
-        column: Shifts(events, column)
-        for column in events.tolerance
-        if events.cells.known[column].size > FEW_VALUES
-    }
+    many = (column for column in events.tolerance if events.cells.known[column].size > FEW_VALUES)
+    found = {column: Shifts(events, column) for column in many}
+    return {column: shifts for column, shifts in found.items() if shifts.by.size}
 
 
 def _shifts(
-    known: NDArray[np.float64], counts: NDArray[np.int64], step: float
-) -> NDArray[np.float64]:
+    known: NDArray[np.float64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], float]:
+    """Those that are looked for, and the column's smallest step."""
     quarter, three = np.searchsorted(np.cumsum(counts), np.array([0.25, 0.75]) * counts.sum())
     middle = float(known[three] - known[quarter])
+    if not np.isfinite(middle):
+        return np.zeros(0), 0.0
+    steps = np.diff(known)
+    step = float(steps.min(initial=np.inf, where=steps > _NOISE * middle))
     sizes = {max(round(part * middle / step), 1) * step for part in PARTS_OF_THE_MIDDLE}
-    return np.array(sorted(way * size for size in sizes for way in (-1, 1)))
+    return np.array(sorted(way * size for size in sizes for way in (-1, 1))), step
 
 
 def _up_to(
@@ -123,7 +145,8 @@ def _up_to(
     below = np.searchsorted(known, known - (step / 4 + shift), side="left")
     # Before 2j cells lies what is up to the value before the j-th; before 2j + 1, what is below it.
     before = np.concatenate(([0], np.stack((below, above), axis=1).ravel(), [known.size]))
-    found: NDArray[np.float64] = up_to[before[cells]].astype(np.float64)
+    # Where values are nearer to each other than a step, it might go down again.
+    found: NDArray[np.float64] = np.maximum.accumulate(up_to[before[cells]]).astype(np.float64)
     return found
 
 

@@ -314,7 +314,7 @@ def long_names() -> list[RunResult]:
     ("width", "headings"),
     [
         (80, "column verdict distance since (UTC)"),
-        (100, "column verdict distance interval since (UTC)"),
+        (95, "column verdict distance interval since (UTC)"),
         (120, "column verdict distance interval limit missing since (UTC)"),
         (160, "column verdict distance interval limit last 24 cycles missing since (UTC)"),
     ],

@@ -110,6 +110,42 @@ def test_a_column_that_hardly_varies_has_one_shift_each_way() -> None:
     assert weigher(values).shifts[0].by.tolist() == [-1, 1]
 
 
+def test_sums_that_differ_by_rounding_alone_are_one_value() -> None:
+    """0.3 and 0.1 + 0.2 are two floats, nearer to each other than any step of the column."""
+    random = np.random.default_rng(23)
+    tenths = random.integers(2, 40, 3000)
+    some = random.integers(1, tenths)
+    added = some * 0.1 + (tenths - some) * 0.1
+    noisy = weigher(np.choose(random.integers(0, 3, 3000), [tenths / 10, added, tenths * 0.1]))
+
+    assert np.round(10 * noisy.shifts[0].by, 6).tolist() == [-9, -5, -2, 2, 5, 9]
+    for ratios in np.exp(noisy.shifts[0].log_ratios):
+        assert most_expected(ratios, noisy.events.tube(0)) <= 1 + 1e-7
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.append(np.random.default_rng(1).normal(size=3000), [0.0, 5e-324]),
+        np.random.default_rng(1).uniform(-1, 1, 3000) * 1.7e308,
+        np.random.default_rng(1).uniform(0.1, 1, 3000) * 1.7e308,
+        np.append(np.random.default_rng(1).normal(size=3000), [-1.7e308, 1.7e308]),
+        np.random.default_rng(1).uniform(0, 1, 3000) * 1e-310,
+    ],
+    ids=["the smallest", "wide", "large", "far away", "tiny"],
+)
+def test_the_range_of_floats_is_no_trouble(values: Floats) -> None:
+    of = weigher(values)
+    for shifts in of.shifts.values():
+        assert np.all(np.isfinite(shifts.by))
+        for ratios in np.exp(shifts.log_ratios):
+            assert most_expected(ratios, of.events.tube(0)) <= 1 + 1e-7
+
+
+def test_where_all_is_near_enough_there_is_none() -> None:
+    assert weigher(ages(np.random.default_rng(1), 6000), Limits(0.95, 1e6, 0.9)).shifts == {}
+
+
 def test_few_values_have_none() -> None:
     assert weigher(np.arange(2000.0) % 20).shifts == {}
     assert weigher(np.full(100, np.nan)).shifts == {}
@@ -156,6 +192,22 @@ def test_a_client_that_repeats_a_row_is_no_more_evidence_than_one_row(
 
     assert expected_of_a_cluster(shifts, tube, rows, clusters) <= 1 + 1e-9
     assert expected_of_a_cluster(shifts, tube, rows, ONE_BY_ONE) > 1.1
+
+
+def test_pairs_beside_a_burst_are_no_evidence() -> None:
+    """Half of 400 rows come in pairs: the most that any tolerated rows expect of their product."""
+    shifts, tube = AGES.shifts[0], AGES.events.tube(0)
+    ratios = np.exp(shifts.log_ratios[1])
+    pairs, rows, largest = 100, 400, 20.0
+    effect = 1 + (2 * pairs + largest * (largest - 1)) / rows
+    clusters = Clusters(np.array([effect]), np.array([largest]), np.array([largest]))
+    most = int(np.argmax(ratios))
+    counted = np.zeros((1, int(shifts.entries.max()) + 1), np.int64)
+    counted[:, shifts.entries[most + 1 :]] = rows
+
+    taken = rows * np.log(ratios[most]) - shifts.log_evidence(counted, clusters)[0, 1]
+
+    assert taken > pairs * np.log(most_expected(ratios**2, tube)) > 0
 
 
 def test_one_burst_does_not_hide_a_shift_of_many_single_rows() -> None:
