@@ -3,7 +3,7 @@
 `python -m benchmarks.alarms` draws streams of 30 days with 288 cycles each from the synthetic data
 set and from real rows of *Give Me Some Credit*, for up to `--minutes` of each, and writes
 `benchmarks/results/alarms.md` and the plot beside it. A stream takes about a second of a processor,
-all of them more than an hour of two: 1,200 quiet ones, 600 of each source, and 560 others.
+all of them some fifty-five minutes of two: 1,200 quiet ones, 600 of each source, and 560 others.
 Nothing here is timed but the rule itself; seeds are fixed, so that everybody gets the same streams.
 """
 
