@@ -289,13 +289,13 @@ def _said(judged: Judged, alarm: _Alarm, detail: Mapping[str, Any]) -> str:
 
 
 def _shifted(judged: Judged) -> str:
-    """What explains the rows best, of a few shifts: it is about so large."""
+    """Which it is: a shift by more, or another change, is nearest to one of them, too."""
     if judged.verdict == "stable":
         return "the distance is near enough, and no shift of all values explains the rows"
     if not judged.value:
         return "no shift of all values explains the rows better than what is near enough"
     way = "higher" if judged.value > 0 else "lower"
-    return f"as if all values were some {abs(judged.value):.3g} {way}"
+    return f"of a few shifts of all values {abs(judged.value):.3g} {way} explains the rows best"
 
 
 def _where_to(quantiles: Mapping[str, Sequence[float]], direction: str | None) -> str:

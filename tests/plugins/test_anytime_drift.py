@@ -124,7 +124,8 @@ def test_a_small_shift_of_all_values_is_told_of_in_their_unit_before_the_distanc
     assert (found.threshold, found.interval) == (None, None)
     assert found.detail["alarm"] == "new"
     assert str(found.detail["says"]) == (
-        f"drifted since {changed:%Y-%m-%d %H:%M} UTC: as if all values were some 0.342 lower"
+        f"drifted since {changed:%Y-%m-%d %H:%M} UTC: of a few shifts of all values 0.342 lower "
+        "explains the rows best"
     )
     while not stream.finding().drift:
         stream.cycle(shift=-0.34)
