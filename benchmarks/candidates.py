@@ -241,10 +241,10 @@ class _Stream:
             for age in range(1, min(FOLLOWED << kind, DAY + 1)):
                 usable = starts[(starts + age <= self._cycles) & (starts + age >= first)]
                 for begin in range(0, usable.size, _BLOCK):
-                    found = self._of_block(kind, usable[begin : begin + _BLOCK], age)
+                    some = usable[begin : begin + _BLOCK]
+                    found = self._of_block(kind, some, age)
                     hits += found[0]
                     grown += found[1]
-                    some = usable[begin : begin + _BLOCK]
                     yield self._of_shifts(some, some + age, needed[self._of.shift])
             if hits:
                 start, end, event = np.concatenate(hits, axis=1)

@@ -82,8 +82,6 @@ def main() -> None:
         *(f"- {fact}" for fact in facts(("numpy",))),
         f"- {', '.join(REQUIREMENTS)}",
         "",
-    ]
-    lines += [
         f"Share of streams of {DAYS} days without a change that have an alarm; median / 90 % of",
         "the rows after a change until there is one (streams with none in a day):",
         "",

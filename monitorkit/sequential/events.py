@@ -104,6 +104,7 @@ class Events:
         groups, sizes: (groups,) where each column's measure begins, and how many events it has.
         tolerance: by column, what its distance may be.
         frequent: (events,) which are shares of a frequent value.
+        of_reference: its tally.
     """
 
     def __init__(self, cells: ReferenceCells, columns: Sequence[int], limits: Limits) -> None:
@@ -120,8 +121,8 @@ class Events:
         self.names = [event.name for event in events]
         self.plus, self.minus = (self._at([e.successes[i] for e in events]) for i in (1, 0))
         self.of_plus, self.of_minus = (self._at([e.trials[i] for e in events]) for i in (1, 0))
-        tally = self.tally(reference)
-        successes, trials = self.count(tally)
+        self.of_reference = self.tally(reference)
+        successes, trials = self.count(self.of_reference)
         self.frequent = np.array([event.frequent for event in events], np.bool_)
         stated = np.array([-1 if e.reference is None else e.reference for e in events], np.int64)
         successes = np.where(stated >= 0, stated, successes)

@@ -17,21 +17,20 @@ class Few:
     Args:
         events: which say where its cells are in a tally.
         column: which.
-        tally: of the reference.
 
     Attributes:
         tolerance: what its distance may be.
         reference: (values + 1,) shares.
     """
 
-    def __init__(self, events: Events, column: int, tally: NDArray[np.int64]) -> None:
+    def __init__(self, events: Events, column: int) -> None:
         self.tolerance = events.tolerance[column]
         first, end = events.cells_of(column)
         values = np.arange(first + 1, end, 2)
         self._before = np.array([events.before(cell) for cell in values.tolist()], np.int64)
         self._after = np.array([events.before(cell + 1) for cell in values.tolist()], np.int64)
         self._ends = events.before(first), events.before(end)
-        counts = self.count(tally)
+        counts = self.count(events.of_reference)
         self.reference = counts / max(int(counts.sum()), 1)
 
     def count(self, tally: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -119,18 +118,10 @@ def _together(
     )
 
 
-def few_of(events: Events, tally: NDArray[np.int64]) -> dict[int, Few]:
-    """The columns of few values.
-
-    Args:
-        events: of all columns.
-        tally: of the reference.
-    """
-    return {
-        column: Few(events, column, tally)
-        for column in events.tolerance
-        if events.has_few_values(column)
-    }
+def few_of(events: Events) -> dict[int, Few]:
+    """The columns of few values."""
+    few = (column for column in events.tolerance if events.has_few_values(column))
+    return {column: Few(events, column) for column in few}
 
 
 def frequent_of(events: Events) -> dict[int, Frequent]:

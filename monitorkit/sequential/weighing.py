@@ -91,7 +91,7 @@ class Weigher:
         self.events = Events(cells, columns, limits)
         self.repeats = Repeats(cells, columns)
         self.rate = rate / len(columns)
-        self.few = few_of(self.events, self.events.tally(cells.reference))
+        self.few = few_of(self.events)
         self.frequent = frequent_of(self.events)
         self.shifts = shifts_of(self.events)
         groups = self.events.groups
